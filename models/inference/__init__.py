@@ -1,0 +1,1 @@
+"""Planning and running device batches; checked weights."""

@@ -1,0 +1,1 @@
+"""Bytes to arrays: audio, images, text; every bound on hostile input."""

@@ -1,0 +1,1 @@
+"""One inference task a file, each registered in `models.registry`."""

@@ -1,0 +1,1 @@
+"""Seeded scripts that rebuild each shipped weight file."""

@@ -1,0 +1,1 @@
+"""Everything that knows time, network and processes: Kafka, Faust, metrics, the command line."""

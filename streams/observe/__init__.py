@@ -1,0 +1,1 @@
+"""Metrics catalogue, sensor, health endpoints."""

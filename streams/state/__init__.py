@@ -1,0 +1,1 @@
+"""State per partition: columnar rows, changelog, recovery."""

@@ -1,0 +1,1 @@
+"""Partition batches in and out of Kafka: reader, ledger, producer, group commit."""
