@@ -1,0 +1,32 @@
+"""What an agent asks for. Agents decide and return these; `transport.commit` performs them.
+
+Columnar, because the clicks path writes thousands a batch: one effect holds many records of one topic partition.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+Header = tuple[str, bytes]
+
+
+@dataclass(slots=True)
+class Emit:
+    """Records for one partition of one topic, in order. `headers`, when given, has one list a record."""
+
+    topic: str
+    partition: int
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | memoryview | None]
+    headers: Sequence[Sequence[Header]] | None = None
+
+
+@dataclass(slots=True)
+class Effects:
+    """What one group of batches asks for, in order of durability.
+
+    `outputs` (lists, labels, transitions, dead letters) are confirmed by the broker before `changelog` is
+    sent; `changelog` is confirmed before the batches' offsets may be committed.
+    """
+
+    outputs: list[Emit] = field(default_factory=list)
+    changelog: list[Emit] = field(default_factory=list)

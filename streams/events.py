@@ -1,0 +1,172 @@
+"""What travels on topics: msgspec structs, one version each, JSON on the wire.
+
+CloudEvents attributes travel in Kafka headers (`ce_id`, `ce_type`, `ce_source`, `ce_time`); bare JSON without
+headers is read as the newest version. Fields that an event does not know are ignored, so that a producer
+may be newer than a worker. Times are integer milliseconds since 1970 UTC.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Milliseconds = Annotated[int, Meta(ge=0)]
+Kind = Literal[
+    "impression",
+    "skip",
+    "click",
+    "dwell",
+    "complete",
+    "like",
+    "save",
+    "share",
+    "follow",
+    "hide",
+    "report",
+    "undo",
+]
+KINDS: tuple[str, ...] = Kind.__args__  # type: ignore[attr-defined]
+
+SOURCE = "headrace"
+CLICK, MEDIA, ITEM = "media.click.v1", "media.asset.v1", "media.item.v1"
+RECOMMENDATION, LABEL = "media.recommendation.v1", "media.label.v1"
+
+
+class Because(Struct, frozen=True):
+    """The input record that caused an output."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Click(Struct, gc=False):
+    """What a reader did with an item. Topic `clicks`, key = user."""
+
+    id: Id
+    user: Id
+    item: Id
+    kind: Kind
+    at: Milliseconds
+    dwell_s: float | None = None
+    source: str | None = None
+    context: dict[str, str | int | float | bool | None] | None = None
+
+
+class ClaimCheck(Struct, frozen=True):
+    """Where a large payload lies, and what it must be."""
+
+    uri: str
+    size: Annotated[int, Meta(ge=0)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Media(Struct):
+    """An asset to be labelled. Topics `audio` and `uploads`, key = asset.
+
+    `payload` is inline bytes (base64 in JSON) or a claim check; a text upload may carry `text` alone.
+    """
+
+    id: Id
+    asset: Id
+    at: Milliseconds
+    media_type: Annotated[str, Meta(min_length=1, max_length=128)]
+    payload: bytes | ClaimCheck | None = None
+    title: str | None = None
+    text: str | None = None
+    language: str | None = None
+    author: str | None = None
+
+
+class Item(Struct):
+    """A catalogue entry. Topic `items`, key = item."""
+
+    id: Id
+    item: Id
+    at: Milliseconds
+    title: str | None = None
+    text: str | None = None
+    author: str | None = None
+    topics: list[str] = []
+    available: bool = True
+
+
+class Reason(Struct, frozen=True):
+    """One exact share of an item's score. `because` is the past item for `type` = "after"."""
+
+    type: str
+    share: float
+    because: str | None = None
+
+
+class Recommended(Struct, frozen=True):
+    """One place of a list."""
+
+    item: str
+    score: float
+    reasons: list[Reason]
+
+
+class Recommendation(Struct, frozen=True):
+    """A reader's newest list. Topic `recommendations`, key = user, compacted."""
+
+    id: str
+    user: str
+    at: int
+    model: str
+    items: list[Recommended]
+    because: Because
+
+
+class ModelName(Struct, frozen=True):
+    """Which weights made a label."""
+
+    name: str
+    revision: str
+    dtype: str
+    sha256: str
+
+
+class LabelSpan(Struct, frozen=True):
+    """A part of the input: seconds of a recording, characters of a text."""
+
+    start: float
+    end: float
+    value: str
+    score: float | None = None
+
+
+class Label(Struct, frozen=True):
+    """What one task found in one asset. Topic `labels`, key = asset.
+
+    `id` depends on the input event, the task and the model's revision alone: a replay writes the same label.
+    """
+
+    id: str
+    asset: str
+    task: str
+    at: int
+    model: ModelName
+    value: str | list[dict[str, str | float]] | dict[str, str | float] | None
+    because: Because
+    timing: dict[str, float]
+    score: float | None = None
+    scores: dict[str, float] = {}
+    spans: list[LabelSpan] = []
+    detail: dict[str, str | int | float | bool | None] = {}
+
+
+EVENT_TYPES: dict[str, type[Struct]] = {
+    CLICK: Click,
+    MEDIA: Media,
+    ITEM: Item,
+    RECOMMENDATION: Recommendation,
+    LABEL: Label,
+}
+"""ce_type -> struct: the source of the JSON Schemas."""
+
+
+def json_schema(ce_type: str) -> dict[str, object]:
+    """The JSON Schema of one event type, as committed under docs/schemas."""
+    return msgspec.json.schema(EVENT_TYPES[ce_type])

@@ -1,0 +1,60 @@
+"""The one declared topology: every topic, its key, its partitions and its retention.
+
+Knows nothing of brokers; `streams.admin` compares this table with a cluster and creates what is missing.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["input", "output", "internal", "dead_letter"]
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One row. `partitions` of None means "as many as the setting says"; `event` is a ce_type or None."""
+
+    name: str
+    role: Role
+    key: str
+    event: str | None
+    compacted: bool = False
+    retention_ms: int | None = None
+    partitions: int | None = None
+
+    def config(self) -> dict[str, str]:
+        """The broker's settings for this topic."""
+        if self.compacted:
+            return {"cleanup.policy": "compact", "min.compaction.lag.ms": "0", "delete.retention.ms": str(DAY_MS)}
+        return {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
+
+
+CLICKS, AUDIO, UPLOADS, ITEMS = "clicks", "audio", "uploads", "items"
+RECOMMENDATIONS, LABELS = "recommendations", "labels"
+TASTE_CHANGELOG, TRANSITIONS, ITEM_TABLE = "taste-changelog", "transitions", "item-table"
+INPUTS = (CLICKS, AUDIO, UPLOADS, ITEMS)
+
+
+def dead_letter(topic: str) -> str:
+    """The topic that takes what `topic` could not get processed."""
+    return f"{topic}.dlt"
+
+
+TOPOLOGY: tuple[Topic, ...] = (
+    Topic(CLICKS, "input", "user", "media.click.v1"),
+    Topic(AUDIO, "input", "asset", "media.asset.v1"),
+    Topic(UPLOADS, "input", "asset", "media.asset.v1"),
+    Topic(ITEMS, "input", "item", "media.item.v1"),
+    Topic(RECOMMENDATIONS, "output", "user", "media.recommendation.v1", compacted=True),
+    Topic(LABELS, "output", "asset", "media.label.v1", retention_ms=30 * DAY_MS),
+    Topic(TASTE_CHANGELOG, "internal", "user", None, compacted=True),
+    Topic(TRANSITIONS, "internal", "item", None, retention_ms=DAY_MS),
+    Topic(ITEM_TABLE, "internal", "item", None, compacted=True),
+    *(Topic(dead_letter(name), "dead_letter", "as the input", None, retention_ms=30 * DAY_MS) for name in INPUTS),
+)
+
+
+def prefixed(prefix: str, topic: str) -> str:
+    """The name on the cluster."""
+    return f"{prefix}{topic}"
