@@ -20,7 +20,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Which weights made a label. `revision` changes whenever an answer could; `sha256` is of the weight file."""
+    """Which weights made a label. `revision` changes whenever an answer could; `sha256`: of the file."""
 
     name: str
     revision: str
@@ -30,7 +30,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What a task reads. `data` holds the raw bytes (UTF-8 for text); the codec is told by content, never by name."""
+    """What a task reads: raw bytes (UTF-8 for text). The codec is told by content, never by name."""
 
     media_type: str
     data: bytes

@@ -1,6 +1,6 @@
 """What an agent asks for. Agents decide and return these; `transport.commit` performs them.
 
-Columnar, because the clicks path writes thousands a batch: one effect holds many records of one topic partition.
+Columnar, because the clicks path writes thousands a batch: an effect holds many records of one partition.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,11 @@ class Topic:
     def config(self) -> dict[str, str]:
         """The broker's settings for this topic."""
         if self.compacted:
-            return {"cleanup.policy": "compact", "min.compaction.lag.ms": "0", "delete.retention.ms": str(DAY_MS)}
+            return {
+                "cleanup.policy": "compact",
+                "min.compaction.lag.ms": "0",
+                "delete.retention.ms": str(DAY_MS),
+            }
         return {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
 
 
@@ -51,7 +55,10 @@ TOPOLOGY: tuple[Topic, ...] = (
     Topic(TASTE_CHANGELOG, "internal", "user", None, compacted=True),
     Topic(TRANSITIONS, "internal", "item", None, retention_ms=DAY_MS),
     Topic(ITEM_TABLE, "internal", "item", None, compacted=True),
-    *(Topic(dead_letter(name), "dead_letter", "as the input", None, retention_ms=30 * DAY_MS) for name in INPUTS),
+    *(
+        Topic(dead_letter(name), "dead_letter", "as the input", None, retention_ms=30 * DAY_MS)
+        for name in INPUTS
+    ),
 )
 
 

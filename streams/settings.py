@@ -1,0 +1,262 @@
+"""The settings tree: defaults < TOML file < environment (`HEADRACE_KAFKA__BOOTSTRAP=…`) < command line.
+
+The only reader of the environment. Built once, frozen, passed down. An unknown name or a bad value stops the
+start with every mistake listed at once.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from streams.errors import UserMistake
+
+DEFAULT_FILE = Path("headrace.toml")
+FILE_VARIABLE = "HEADRACE_CONFIG"
+KAFKA_LIB_VARIABLE = "HEADRACE_KAFKA_LIB"
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """One table of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kafka(Section):
+    """How to reach the cluster, and how the consumer groups behave."""
+
+    bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma separated")
+    group: str = Field("headrace", description="prefix of the consumer groups: one group an agent")
+    topic_prefix: str = Field("", description="put before every topic name")
+    client_id: str = Field("headrace")
+    instance_id: str | None = Field(None, description="static membership: a stable name of this worker")
+    session_timeout_s: Seconds = Field(
+        10.0, description="a worker that is silent for so long loses its partitions"
+    )
+    heartbeat_interval_s: Seconds = Field(3.0, description="at most a third of the session timeout")
+    rebalance_timeout_s: Seconds = Field(30.0, description="how long a rebalance waits for a member")
+    request_timeout_s: Seconds = Field(15.0, description="of one request to a broker")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+
+    @model_validator(mode="after")
+    def _heartbeat_fits(self) -> "Kafka":
+        if self.heartbeat_interval_s * 3 > self.session_timeout_s + 1e-9:
+            raise ValueError("heartbeat_interval_s must be at most a third of session_timeout_s")
+        return self
+
+
+class Topics(Section):
+    """How topics are created by `headrace topics apply`."""
+
+    partitions: Count = Field(
+        8, description="of every topic without a count of its own; the ceiling for workers"
+    )
+    replication: Count = Field(1, description="3 on a real cluster")
+
+
+class Reader(Section):
+    """Flow control of the batch reader: a partition is paused while more than this is in flight."""
+
+    max_poll_records: Count = Field(4000, description="records of one poll over all partitions")
+    fetch_max_wait_ms: Count = Field(50, description="how long a broker may hold an empty fetch")
+    fetch_bytes: Count = Field(1 << 20, description="of one partition in one fetch")
+    gather_ms: float = Field(
+        4.0, ge=0, le=1000, description="at most so long records gather before a quiet poll"
+    )
+    batches_in_flight: Count = Field(32, description="per partition")
+    bytes_in_flight: Count = Field(64 << 20, description="over all partitions of one agent")
+    groups_in_flight: Count = Field(16, description="group commits on their way to the broker")
+    commit_interval_s: Seconds = Field(1.0, description="how often confirmed offsets are committed")
+
+
+class Worker(Section):
+    """What this process runs, and how it ends."""
+
+    agents: tuple[str, ...] = Field(
+        ("clicks", "items", "audio", "uploads"), description="names of agents to run"
+    )
+    grace_s: Seconds = Field(20.0, description="from SIGTERM to the end of the process, whatever happens")
+    drain_s: Seconds = Field(
+        8.0, description="part of it, and of a rebalance, in which work in flight may finish"
+    )
+
+    @model_validator(mode="after")
+    def _drain_fits(self) -> "Worker":
+        if self.drain_s >= self.grace_s:
+            raise ValueError("drain_s must be less than grace_s")
+        return self
+
+
+class Observe(Section):
+    """The observation port: /metrics, /healthz, /readyz."""
+
+    host: str = Field(
+        "127.0.0.1", description="bind address; anything else than loopback shows metrics to the network"
+    )
+    port: int = Field(8780, ge=0, le=65535, description="0 picks a free one")
+    enabled: bool = True
+
+
+class Taste(Section):
+    """Readers' vectors and lists."""
+
+    dim: int = Field(
+        64, ge=8, le=1024, description="of item codes and of each vector in the bank; a multiple of 8"
+    )
+    half_lives_s: tuple[Seconds, ...] = Field((60.0, 3600.0, 86400.0, 2592000.0), min_length=1, max_length=8)
+    ring: int = Field(64, ge=1, le=64, description="last events kept a reader")
+    list_size: int = Field(20, ge=1, le=200)
+    max_items: Count = Field(1_000_000, description="items a worker knows; beyond, new ones count as unknown")
+    max_users: Count = Field(5_000_000, description="readers a partition holds")
+    output: Literal["lists", "touched"] = Field(
+        "lists", description="`touched`: a small record a reader, no list"
+    )
+    transitions: bool = Field(True, description="feed what follows what to the item agent")
+    future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
+
+    @field_validator("dim")
+    @classmethod
+    def _whole_bytes(cls, dim: int) -> int:
+        if dim % 8:
+            raise ValueError("dim must be a multiple of 8")
+        return dim
+
+
+class TaskSettings(Section):
+    """One inference task: `[media.tasks.sentiment]`."""
+
+    folder: Path | None = Field(
+        None, description="a checkpoint in Hugging Face layout; default: the embedded model"
+    )
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Media(Section):
+    """Inference on audio and uploads."""
+
+    cache: Path = Field(
+        Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
+    )
+    device: str = Field("cpu", description="a torch device: cpu, cuda, cuda:1")
+    threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
+    max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
+    records_in_flight: Count = Field(
+        64, description="media records between fetch and confirmed label, per agent"
+    )
+    tasks: dict[str, TaskSettings] = Field(default_factory=dict)
+
+    @field_validator("cache")
+    @classmethod
+    def _expand(cls, cache: Path) -> Path:
+        return cache.expanduser()
+
+
+class Settings(BaseSettings):
+    """Everything a process is told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    reader: Reader = Reader()
+    worker: Worker = Worker()
+    observe: Observe = Observe()
+    taste: Taste = Taste()
+    media: Media = Media()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Build the settings once. `overrides` come from the command line and win.
+
+    `file` None means `$HEADRACE_CONFIG`, else `headrace.toml` in the working folder where there is one.
+    Raises UserMistake that lists every wrong name and value.
+    """
+    path = file or _named_file() or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    if path is not None and not path.is_file():
+        raise UserMistake(f"settings file {path} does not exist")
+
+    class FromSources(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path))
+
+    mistakes = _unknown_variables()
+    try:
+        settings = FromSources(**(overrides or {}))
+    except ValidationError as error:
+        mistakes += [_in_words(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
+    except ValueError as error:  # a file that is not TOML
+        mistakes.append(f"{path}: {error}")
+    if mistakes:
+        raise UserMistake("wrong settings:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
+    return Settings.model_construct(**dict(settings))
+
+
+def _named_file() -> Path | None:
+    named = os.environ.get(FILE_VARIABLE)
+    return Path(named) if named else None
+
+
+def kafka_lib() -> Path | None:
+    """The folder of Kafka's jars named by HEADRACE_KAFKA_LIB: a real broker for tests and benchmarks."""
+    named = os.environ.get(KAFKA_LIB_VARIABLE)
+    return Path(named).resolve() if named else None
+
+
+def _unknown_variables() -> list[str]:
+    """pydantic-settings ignores unknown top-level variables; a misspelt setting must not be ignored."""
+    prefix = "HEADRACE_"
+    known = {name.upper() for name in Settings.model_fields}
+    found = []
+    for name in sorted(os.environ):
+        if not name.startswith(prefix) or name in (FILE_VARIABLE, KAFKA_LIB_VARIABLE):
+            continue
+        if name[len(prefix) :].split("__")[0].upper() not in known:
+            found.append(f"environment variable {name}: no such setting")
+    return found
+
+
+def _in_words(loc: tuple[int | str, ...], message: str, given: Any) -> str:
+    where = ".".join(str(part) for part in loc)
+    if message.startswith("Extra inputs"):
+        return f"{where}: no such setting"
+    shown = "" if "password" in where or isinstance(given, (dict, BaseModel)) else f" (given: {given!r})"
+    return f"{where}: {message.removeprefix('Value error, ')}{shown}"
