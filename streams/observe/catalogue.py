@@ -1,0 +1,215 @@
+"""Every metric once: name, unit, labels, help. The rest of `streams` reports through the observers below.
+
+Labels are bounded (agent, topic, partition, task, reason); never a user, an item or an offset. Children are
+resolved once and updated a batch at a time: a per-record exporter costs about 30 µs a record (measured on Faust's).
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import generate_latest
+
+from streams.errors import REASONS
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+FAST_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+SLOW_S = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
+POWERS = tuple(float(1 << i) for i in range(14))
+
+
+class Metrics:
+    """One registry a worker."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"headrace_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"headrace_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"headrace_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.records = counter("records_total", "Records read.", "agent")
+        self.read_bytes = counter("read_bytes_total", "Bytes of records read, estimated.", "agent")
+        self.batches = counter("batches_total", "Partition batches read.", "agent")
+        self.batch_records = histogram("batch_records", "Records of a partition batch.", POWERS, "agent")
+        self.applied = counter("applied_total", "Records whose effects are durable.", "agent")
+        self.repeated = counter(
+            "repeated_total", "Records at or below their fence: read again, changed nothing.", "agent"
+        )
+        self.outputs = counter("outputs_total", "Records published.", "agent", "topic")
+        self.dead_letters = counter(
+            "dead_letters_total", "Records sent to a dead-letter topic.", "agent", "reason"
+        )
+        self.decide_seconds = histogram(
+            "decide_seconds", "Time to decide a group of batches.", FAST_S, "agent"
+        )
+        self.commit_seconds = histogram(
+            "commit_seconds", "From decision to durable, a group.", FAST_S, "agent"
+        )
+        self.read_to_durable = histogram(
+            "read_to_durable_seconds",
+            "From read to durable effects, the oldest batch of a group.",
+            SLOW_S,
+            "agent",
+        )
+        self.group_failures = counter(
+            "group_failures_total", "Groups whose effects were not confirmed.", "agent"
+        )
+        self.rewinds = counter("rewinds_total", "Starts over from the committed offsets.", "agent")
+        self.commit_failures = counter(
+            "commit_failures_total", "Offset commits refused or unanswered.", "agent"
+        )
+        self.lag_records = gauge(
+            "consumer_lag_records", "High watermark minus committable.", "agent", "partition"
+        )
+        self.lag_seconds = gauge(
+            "consumer_lag_seconds",
+            "Age of the last finished record while behind, else 0.",
+            "agent",
+            "partition",
+        )
+        self.owned = gauge("partitions_owned", "Partitions of this worker.", "agent")
+        self.open = gauge("partitions_open", "Partitions whose state is in memory.", "agent")
+        self.paused = gauge("partitions_paused", "Partitions held by flow control.", "agent")
+        self.rebalances = counter("rebalances_total", "Partitions taken away and handed over.", "agent")
+        self.rebalance_seconds = histogram("rebalance_seconds", "Time to let partitions go.", SLOW_S, "agent")
+        self.recovery_seconds = histogram(
+            "recovery_seconds", "Time to read a partition's state.", SLOW_S, "agent"
+        )
+        self.recovered_records = counter("recovered_records_total", "Changelog records read back.", "agent")
+        self.users = gauge("users", "Readers in memory.")
+        self.user_bytes = gauge("user_state_bytes", "Memory of readers' rows.")
+        self.items = gauge("items", "Items in memory.")
+        self.lists = counter("recommendations_total", "Lists published.")
+        self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", SLOW_S, "task")
+        self.inference_units = counter("inference_units_total", "Units run on the device.", "task")
+        self.inference_batch = histogram("inference_batch_units", "Units of a device batch.", POWERS, "task")
+        self.inference_queue = histogram(
+            "inference_queue_seconds", "Wait of a batch's oldest unit.", SLOW_S, "task"
+        )
+        self.inference_useful = counter("inference_useful_cost_total", "Cost of real input.", "task")
+        self.inference_paid = counter("inference_paid_cost_total", "Cost with padding.", "task")
+        self.inference_failures = counter(
+            "inference_failures_total", "Payloads without an answer.", "task", "reason"
+        )
+        self.labels = counter("labels_total", "Labels published.", "task")
+        self.build = gauge("build_info", "Always 1.", "version")
+        self.build.labels(version).set(1)
+
+    def text(self) -> bytes:
+        """The page that Prometheus scrapes."""
+        return bytes(generate_latest(self.registry))
+
+
+class AgentMetrics:
+    """One agent's children, resolved once: the observer of its reader and of its group commits."""
+
+    def __init__(self, metrics: Metrics, agent: str) -> None:
+        m, self._agent = metrics, agent
+        self._metrics = metrics
+        self._records = m.records.labels(agent)
+        self._bytes = m.read_bytes.labels(agent)
+        self._batches = m.batches.labels(agent)
+        self._batch_records = m.batch_records.labels(agent)
+        self._applied = m.applied.labels(agent)
+        self._repeated = m.repeated.labels(agent)
+        self._decide = m.decide_seconds.labels(agent)
+        self._commit = m.commit_seconds.labels(agent)
+        self._durable = m.read_to_durable.labels(agent)
+        self._group_failures = m.group_failures.labels(agent)
+        self._rewinds = m.rewinds.labels(agent)
+        self._commit_failures = m.commit_failures.labels(agent)
+        self._owned, self._open, self._paused = (
+            m.owned.labels(agent),
+            m.open.labels(agent),
+            m.paused.labels(agent),
+        )
+        self._rebalances = m.rebalances.labels(agent)
+        self._rebalance = m.rebalance_seconds.labels(agent)
+        self._recovery = m.recovery_seconds.labels(agent)
+        self._recovered = m.recovered_records.labels(agent)
+
+    def batch_read(self, partition: int, records: int, size_bytes: int) -> None:
+        self._batches.inc()
+        self._records.inc(records)
+        self._bytes.inc(size_bytes)
+        self._batch_records.observe(records)
+
+    def lag(self, partition: int, records: int, seconds: float) -> None:
+        self._metrics.lag_records.labels(self._agent, partition).set(records)
+        self._metrics.lag_seconds.labels(self._agent, partition).set(seconds)
+
+    def partitions(self, owned: int, open_: int) -> None:
+        self._owned.set(owned)
+        self._open.set(open_)
+
+    def partition_left(self, partition: int) -> None:
+        """Take the partition's series away: a stale lag would alarm for ever."""
+        for gauge in (self._metrics.lag_records, self._metrics.lag_seconds):
+            if (self._agent, str(partition)) in gauge._metrics:  # remove() raises on an unknown child
+                gauge.remove(self._agent, partition)
+
+    def rebalanced(self, seconds: float) -> None:
+        self._rebalances.inc()
+        self._rebalance.observe(seconds)
+
+    def paused(self, partitions: int) -> None:
+        self._paused.set(partitions)
+
+    def commit_failed(self) -> None:
+        self._commit_failures.inc()
+
+    def rewound(self) -> None:
+        self._rewinds.inc()
+
+    def recovered(self, partition: int, seconds: float) -> None:
+        self._recovery.observe(seconds)
+
+    def recovered_rows(self, rows: int) -> None:
+        self._recovered.inc(rows)
+
+    def group_decided(self, batches: int, records: int, decide_s: float) -> None:
+        self._decide.observe(decide_s)
+
+    def group_done(self, records: int, commit_s: float, oldest_read_s: float) -> None:
+        self._applied.inc(records)
+        self._commit.observe(commit_s)
+        self._durable.observe(oldest_read_s)
+
+    def group_failed(self, batches: int) -> None:
+        self._group_failures.inc()
+
+    def repeated(self, records: int) -> None:
+        self._repeated.inc(records)
+
+    def published(self, topic: str, records: int) -> None:
+        self._metrics.outputs.labels(self._agent, topic).inc(records)
+
+    def dead_lettered(self, reason: str) -> None:
+        """Count a dead letter; an unknown reason is a programming error, not a new label."""
+        assert reason in REASONS, reason
+        self._metrics.dead_letters.labels(self._agent, reason).inc()
+
+
+class InferenceMetrics:
+    """The observer of `streams.inference`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def batch_done(
+        self, task: str, units: int, longest: int, total_length: int, forward_s: float, queue_s: float
+    ) -> None:
+        m = self._metrics
+        m.inference_units.labels(task).inc(units)
+        m.inference_batch.labels(task).observe(units)
+        m.inference_seconds.labels(task).observe(forward_s)
+        m.inference_queue.labels(task).observe(queue_s)
+        m.inference_useful.labels(task).inc(total_length)
+        m.inference_paid.labels(task).inc(longest * units)
+
+    def failed(self, task: str, reason: str) -> None:
+        self._metrics.inference_failures.labels(task, reason).inc()

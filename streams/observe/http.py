@@ -1,0 +1,59 @@
+"""The observation port: /metrics for Prometheus, /healthz and /readyz for an orchestrator. Read-only."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from streams.errors import EnvironmentProblem
+from streams.observe.catalogue import Metrics
+
+Checks = Callable[[], dict[str, bool]]
+
+
+class ObservePort:
+    """Serves on one address. `healthy` and `ready` name their checks; all true means 200, else 503."""
+
+    def __init__(self, metrics: Metrics, *, healthy: Checks, ready: Checks) -> None:
+        self._metrics = metrics
+        self._healthy = healthy
+        self._ready = ready
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Bind. Raises EnvironmentProblem when the port is taken or the address is not ours."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/metrics", self._show_metrics),
+                web.get("/healthz", lambda _: self._show(self._healthy())),
+                web.get("/readyz", lambda _: self._show(self._ready())),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await runner.setup()
+        site = web.TCPSite(runner, host, port, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise EnvironmentProblem(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another observe.port "
+                "(0 picks a free one) or stop what uses it"
+            ) from error
+        self._runner = runner
+        self.port = runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
+
+    async def _show(self, checks: dict[str, bool]) -> web.Response:
+        good = all(checks.values())
+        body: dict[str, object] = {"status": "ok" if good else "not ok", "checks": checks}
+        return web.json_response(body, status=200 if good else 503)

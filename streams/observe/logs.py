@@ -1,0 +1,49 @@
+"""Log set-up: one line an event, and no flood from clients that retry (they print about 20 lines a second
+while a broker is down)."""
+
+import logging
+import sys
+
+from streams.clock import Clock
+
+QUIET_S = 30.0
+NOISY = ("aiokafka", "faust", "mode")
+
+
+class RateLimit(logging.Filter):
+    """Lets the same message (logger and template) through once in a while, and says how many it held back."""
+
+    def __init__(self, clock: Clock, quiet_s: float = QUIET_S, remembered: int = 512) -> None:
+        super().__init__()
+        self._clock = clock
+        self._quiet_s = quiet_s
+        self._remembered = remembered
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        key = (record.name, str(record.msg))
+        now_s = self._clock.monotonic_s()
+        last_s, held = self._seen.get(key, (-self._quiet_s, 0))
+        if now_s - last_s < self._quiet_s:
+            self._seen[key] = (last_s, held + 1)
+            return False
+        if held:
+            record.msg = f"{record.msg} (and {held} more like it)"
+        if len(self._seen) >= self._remembered:
+            self._seen.clear()
+        self._seen[key] = (now_s, 0)
+        return True
+
+
+def set_up(level: str, clock: Clock) -> None:
+    """Log to standard error. Libraries below us speak from WARNING on, rate-limited."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.addFilter(RateLimit(clock))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)

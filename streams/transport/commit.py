@@ -1,0 +1,181 @@
+"""Group commit: performs the effects of many partition batches at once, in the order of durability.
+
+    outputs sent -> confirmed -> changelog sent (in group order) -> confirmed -> batches done -> offsets
+
+All batches that are waiting leave together, over all partitions; the next group starts at once while earlier ones
+are on their way (bounded). Two things hold at every moment, also after a crash:
+
+  * a durable changelog row implies that the outputs it caused are durable;
+  * a committed offset implies that the changelog rows of everything before it are durable.
+
+A group that fails takes all later groups with it (their rows already contain its effects); the owner then drops
+the partitions' memory, reads it back from the changelog and starts again at the committed offsets.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from streams.clock import Clock
+from streams.effects import Effects, Emit
+from streams.errors import Retry
+from streams.transport.batch import PartitionBatch
+from streams.transport.producer import BatchProducer
+
+log = logging.getLogger(__name__)
+
+W = TypeVar("W")
+
+
+@dataclass(slots=True)
+class Submission(Generic[W]):
+    """A batch and what its agent made of it (decoded columns, labels, ...)."""
+
+    batch: PartitionBatch
+    work: W
+
+
+class CommitObserver(Protocol):
+    """What the metrics want to know of group commits."""
+
+    def group_decided(self, batches: int, records: int, decide_s: float) -> None: ...
+    def group_done(self, records: int, commit_s: float, oldest_read_s: float) -> None: ...
+    def group_failed(self, batches: int) -> None: ...
+
+
+class GroupCommit(Generic[W]):
+    """One agent's group commits. `decide` is called on the event loop, a group at a time, in order."""
+
+    def __init__(
+        self,
+        *,
+        decide: Callable[[Sequence[Submission[W]]], Effects],
+        producer: BatchProducer,
+        finish: Callable[[PartitionBatch], None],
+        failed: Callable[[Exception], None],
+        clock: Clock,
+        observer: CommitObserver,
+        groups_in_flight: int,
+        period_s: float = 0.0,
+    ) -> None:
+        self._decide = decide
+        self._producer = producer
+        self._finish = finish
+        self._failed = failed
+        self._clock = clock
+        self._observer = observer
+        self._slots = asyncio.Semaphore(groups_in_flight)
+        self._period_s = period_s
+        self._waiting: list[Submission[W]] = []
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._chain: asyncio.Future[None] | None = None
+
+    def submit(self, batch: PartitionBatch, work: W) -> None:
+        """Hand over a batch. Never waits: the reader's flow control bounds what can be waiting."""
+        self._waiting.append(Submission(batch, work))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Form groups until cancelled. An exception of `decide` ends it: the worker must stop."""
+        next_s = 0.0
+        while True:
+            await self._wake.wait()
+            if self._period_s:
+                await asyncio.sleep(max(0.0, next_s - self._clock.monotonic_s()))
+                next_s = self._clock.monotonic_s() + self._period_s
+            await self._slots.acquire()
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, []
+            group = [submission for submission in waiting if not submission.batch.lost]
+            if not group:
+                self._slots.release()
+                continue
+            started_s = self._clock.monotonic_s()
+            effects = self._decide(group)
+            records = sum(len(s.batch.records) for s in group)
+            self._observer.group_decided(len(group), records, self._clock.monotonic_s() - started_s)
+            before, self._chain = self._chain, asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(self._perform(group, effects, before, self._chain))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+            await asyncio.sleep(0)  # the sends of this group go first, then the next is formed
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and task.exception() is not None:
+            self._failed(task.exception())  # type: ignore[arg-type]
+
+    async def _perform(
+        self,
+        group: Sequence[Submission[W]],
+        effects: Effects,
+        before: "asyncio.Future[None] | None",
+        sent: "asyncio.Future[None]",
+    ) -> None:
+        started_s = self._clock.monotonic_s()
+        try:
+            await self._send_and_confirm(effects.outputs)
+            if before is not None:
+                await asyncio.shield(before)
+            lost = {s.batch.partition for s in group if s.batch.lost}
+            rows = [emit for emit in effects.changelog if emit.partition not in lost]
+            pending = await self._send(rows)
+            _resolve(sent, None)
+            await self._producer.confirmed(pending)
+        except Retry as error:
+            _resolve(sent, error)
+            self._observer.group_failed(len(group))
+            self._failed(error)
+            return
+        except BaseException:
+            _resolve(sent, Retry("an earlier group was cancelled"))
+            raise
+        for submission in group:
+            self._finish(submission.batch)
+        now_s = self._clock.monotonic_s()
+        oldest_s = min(s.batch.read_s for s in group)
+        self._observer.group_done(
+            sum(len(s.batch.records) for s in group), now_s - started_s, now_s - oldest_s
+        )
+
+    async def _send(self, emits: Sequence[Emit]) -> list[Any]:
+        now_ms = self._clock.wall_ms()
+        pending: list[Any] = []
+        for emit in emits:
+            pending += await self._producer.send(emit, now_ms)
+        return pending
+
+    async def _send_and_confirm(self, emits: Sequence[Emit]) -> None:
+        if emits:
+            await self._producer.confirmed(await self._send(emits))
+
+    async def settle(self) -> None:
+        """Wait until no group is on its way; forget what waits. After it the chain starts anew."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+        self._waiting.clear()
+        self._chain = None
+
+    async def cancel(self) -> None:
+        """Give up what is on its way: nothing of it will be committed."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        self._waiting.clear()
+        self._chain = None
+
+
+def _resolve(future: "asyncio.Future[None]", error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # seen: nobody may be waiting on it

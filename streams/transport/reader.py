@@ -1,0 +1,471 @@
+"""The batch reader: a Faust service that owns one agent's consumer and feeds it one event a partition batch.
+
+It decides nothing about records. It reads, notes every batch in the partition's ledger, hands it to the agent's
+channel, pauses a partition while too much is in flight, opens a partition only after its state is recovered,
+and commits the end of the contiguous finished prefix. One reader is one consumer group, so that slow media
+never holds clicks up and each agent scales by itself.
+
+A partition is *closed* from assignment until its state is back, and again from a failure until it has been
+rewound; records of a closed partition are not handed on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from mode import Service
+
+from streams.clock import Clock
+from streams.errors import Retry
+from streams.settings import Kafka
+from streams.settings import Reader as ReaderSettings
+from streams.topics import prefixed
+from streams.transport.batch import PartitionBatch, event_of, size_bytes
+from streams.transport.commit import GroupCommit
+from streams.transport.ledger import Ledger
+from streams.transport.producer import client_options
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How one agent reads. Clicks want little delay, media small batches, items one group a second."""
+
+    max_records: int
+    fetch_wait_ms: int
+    fetch_min_bytes: int
+    batches_in_flight: int
+
+
+class StatefulAgent(Protocol):
+    """The part of an agent that follows its partitions."""
+
+    async def recover(self, partition: int) -> None:
+        """Bring the partition's state into memory. Raises Retry when the broker does not answer."""
+        ...
+
+    def drop(self, partition: int) -> None:
+        """Forget the partition's state: another worker owns it, or memory is ahead of what is durable."""
+        ...
+
+
+class ReaderObserver(Protocol):
+    """What the metrics want to know of a reader; called a batch or less."""
+
+    def batch_read(self, partition: int, records: int, size_bytes: int) -> None: ...
+    def lag(self, partition: int, records: int, seconds: float) -> None: ...
+    def partitions(self, owned: int, open_: int) -> None: ...
+    def partition_left(self, partition: int) -> None: ...
+    def rebalanced(self, seconds: float) -> None: ...
+    def paused(self, partitions: int) -> None: ...
+    def commit_failed(self) -> None: ...
+    def rewound(self) -> None: ...
+    def recovered(self, partition: int, seconds: float) -> None: ...
+
+
+class BatchReader(Service):
+    """One agent's consumer, ledgers and committer."""
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        topic: str,
+        group: str,
+        channel: Any,
+        agent: StatefulAgent,
+        kafka: Kafka,
+        reader: ReaderSettings,
+        profile: Profile,
+        drain_s: float,
+        clock: Clock,
+        observer: ReaderObserver,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.topic = topic
+        self.commit_group: GroupCommit[Any] | None = None  # set by the composition root before start
+        self._group = group
+        self._channel = channel
+        self._agent = agent
+        self._kafka = kafka
+        self._reader = reader
+        self._profile = profile
+        self._drain_s = drain_s
+        self._clock = clock
+        self._observer = observer
+        self._consumer: AIOKafkaConsumer | None = None
+        self._ledgers: dict[TopicPartition, Ledger] = {}
+        self._open: set[TopicPartition] = set()
+        self._held: set[TopicPartition] = set()  # paused by flow control
+        self._resume_at: dict[TopicPartition, int] = {}  # where to start over when records were not handed on
+        self._committed: dict[TopicPartition, int] = {}
+        self._last_ms: dict[TopicPartition, int] = {}
+        self._bytes = 0
+        self._changed = asyncio.Event()  # a batch finished
+        self._rewinding = False
+        self._stopping = False
+        self._joined = False
+
+    # -- what others ask
+
+    @property
+    def ready(self) -> bool:
+        """Whether the group was joined and every owned partition's state is in memory."""
+        return self._joined and len(self._open) == len(self._ledgers)
+
+    @property
+    def owned(self) -> list[int]:
+        """Partitions that this worker owns now."""
+        return sorted(tp.partition for tp in self._ledgers)
+
+    def finish(self, batch: PartitionBatch) -> None:
+        """The batch's effects are durable."""
+        tp = self._tp(batch.partition)
+        ledger = self._ledgers.get(tp)
+        if ledger is None or not ledger.finish(batch.entry):
+            return
+        self._bytes -= batch.entry.cost_bytes
+        self._last_ms[tp] = batch.records[-1].timestamp
+        self._changed.set()
+        self._release()
+
+    def fail(self, error: Exception) -> None:
+        """A group failed: drop what is not durable and start over. Anything but Retry stops the worker."""
+        if not isinstance(error, Retry):
+            self.add_future(self.crash(error))
+        elif not self._rewinding and not self._stopping:
+            self._rewinding = True
+            log.warning("%s: effects were not confirmed, starting over from what is: %s", self._group, error)
+            self.add_future(self._rewind_all())
+
+    # -- life
+
+    async def on_start(self) -> None:
+        """Join the group; waits for a broker as long as it takes, saying so once."""
+        self.add_future(self._join())
+
+    async def _join(self) -> None:
+        backoff_s, said = 0.2, False
+        while not self.should_stop:
+            consumer = self._new_consumer()
+            try:
+                consumer.subscribe([prefixed(self._kafka.topic_prefix, self.topic)], listener=_Listener(self))
+                await consumer.start()
+            except (KafkaError, OSError) as error:
+                await consumer.stop()
+                if not said:
+                    log.warning("no broker at %s (%s); waiting for it", self._kafka.bootstrap, error)
+                    said = True
+                await self.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, 5.0)
+                continue
+            self._consumer = consumer
+            break
+        if self._consumer is None:
+            return
+        if said:
+            log.info("broker found at %s", self._kafka.bootstrap)
+        self.add_future(self._commit_regularly())
+        await self._read()
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **client_options(self._kafka),
+            group_id=self._group,
+            group_instance_id=f"{self._kafka.instance_id}.{self._group}" if self._kafka.instance_id else None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(self._kafka.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(self._kafka.heartbeat_interval_s * 1000),
+            rebalance_timeout_ms=int(self._kafka.rebalance_timeout_s * 1000),
+            fetch_max_wait_ms=self._profile.fetch_wait_ms,
+            fetch_min_bytes=self._profile.fetch_min_bytes,
+            max_partition_fetch_bytes=self._reader.fetch_bytes,
+            max_poll_records=self._profile.max_records,
+            partition_assignment_strategy=[RangePartitionAssignor],
+        )
+
+    async def _read(self) -> None:
+        assert self._consumer is not None
+        backoff_s = 0.1
+        while not self.should_stop and not self._stopping:
+            try:
+                found = await self._consumer.getmany(timeout_ms=200)
+            except KafkaError as error:
+                log.warning("%s: cannot read: %s", self._group, error)
+                await self.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, 5.0)
+                continue
+            backoff_s = 0.1
+            for tp, records in found.items():
+                await self._hand_on(tp, records)
+            if found:
+                self._hold()
+                # a full buffer makes getmany return at once, for ever: let the others run
+                await asyncio.sleep(0)
+
+    async def _hand_on(self, tp: TopicPartition, records: list[Any]) -> None:
+        ledger = self._ledgers.get(tp)
+        if ledger is None or tp not in self._open:
+            self._resume_at[tp] = min(self._resume_at.get(tp, records[0].offset), records[0].offset)
+            return
+        cost = size_bytes(records)
+        entry = ledger.append(records[0].offset, records[-1].offset + 1, cost)
+        self._bytes += cost
+        batch = PartitionBatch(self.topic, tp.partition, records, entry, self._clock.monotonic_s())
+        self._observer.batch_read(tp.partition, len(records), cost)
+        await self._channel.put(event_of(self.app, batch))
+
+    # -- flow control
+
+    def _hold(self) -> None:
+        """Pause what has too much in flight. Several partitions share the bound on bytes."""
+        full = self._bytes > self._reader.bytes_in_flight
+        limit = self._profile.batches_in_flight
+        hold = {tp for tp in self._open - self._held if full or self._ledgers[tp].in_flight >= limit}
+        if hold:
+            self._pause(hold)
+            self._held |= hold
+            self._observer.paused(len(self._held))
+
+    def _release(self) -> None:
+        if not self._held or self._bytes > self._reader.bytes_in_flight // 2:
+            return
+        low = self._profile.batches_in_flight // 2
+        free = {tp for tp in self._held if tp in self._open and self._ledgers[tp].in_flight <= low}
+        if free:
+            self._held -= free
+            self._resume(free)
+            self._observer.paused(len(self._held))
+
+    def _pause(self, tps: Iterable[TopicPartition]) -> None:
+        assert self._consumer is not None
+        for tp in tps:
+            try:
+                self._consumer.pause(tp)
+            except IllegalStateError:
+                log.debug("%s left before it could be paused", tp)
+
+    def _resume(self, tps: Iterable[TopicPartition]) -> None:
+        assert self._consumer is not None
+        for tp in tps:
+            try:
+                self._consumer.resume(tp)
+            except IllegalStateError:
+                log.debug("%s left before it could be resumed", tp)
+
+    # -- partitions come and go
+
+    async def revoke(self, revoked: Iterable[TopicPartition]) -> None:
+        """Let work in flight finish within the budget, commit, and forget the partitions."""
+        revoked = [tp for tp in revoked if tp in self._ledgers]
+        if not revoked:
+            return
+        started_s = self._clock.monotonic_s()
+        await self._drain(self._drain_s)
+        await self._commit()
+        unfinished = sum(len(self._forget(tp)) for tp in revoked)
+        if unfinished:
+            log.warning(
+                "%s: %d batches were not finished in time; their next owner repeats them",
+                self._group,
+                unfinished,
+            )
+        self._observer.rebalanced(self._clock.monotonic_s() - started_s)
+        self._observer.partitions(len(self._ledgers), len(self._open))
+
+    def _forget(self, tp: TopicPartition) -> list[Any]:
+        ledger = self._ledgers.pop(tp)
+        self._bytes -= ledger.in_flight_bytes
+        lost = ledger.rewind()
+        for store in (self._open, self._held):
+            store.discard(tp)
+        for table in (self._resume_at, self._committed, self._last_ms):
+            table.pop(tp, None)
+        self._agent.drop(tp.partition)
+        self._observer.partition_left(tp.partition)
+        return lost
+
+    async def assign(self, assigned: Iterable[TopicPartition]) -> None:
+        """Take partitions over, closed; each opens when its state is back."""
+        assigned = list(assigned)
+        for tp in assigned:
+            if tp not in self._ledgers:
+                self._ledgers[tp] = Ledger()
+        self._joined = True
+        self._pause(assigned)
+        self._observer.partitions(len(self._ledgers), len(self._open))
+        if assigned:
+            log.info("%s: owns partitions %s", self._group, sorted(tp.partition for tp in assigned))
+            self.add_future(self._open_all(assigned))
+
+    async def _open_all(self, tps: list[TopicPartition]) -> None:
+        for tp in sorted(tps):
+            await self._open_one(tp)
+
+    async def _open_one(self, tp: TopicPartition) -> None:
+        backoff_s = 0.2
+        ledger = self._ledgers.get(tp)
+        while not self._stopping and ledger is not None and self._ledgers.get(tp) is ledger:
+            started_s = self._clock.monotonic_s()
+            try:
+                await self._agent.recover(tp.partition)
+            except (Retry, KafkaError, OSError) as error:
+                log.warning("%s: cannot recover partition %d yet: %s", self._group, tp.partition, error)
+                await self.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, 5.0)
+                continue
+            if self._ledgers.get(tp) is not ledger:  # it left meanwhile
+                if tp not in self._ledgers:
+                    self._agent.drop(tp.partition)
+                return
+            self._observer.recovered(tp.partition, self._clock.monotonic_s() - started_s)
+            start = self._resume_at.pop(tp, None)
+            if start is not None:
+                assert self._consumer is not None
+                self._consumer.seek(tp, start)
+            self._open.add(tp)
+            self._resume([tp])
+            self._observer.partitions(len(self._ledgers), len(self._open))
+            return
+
+    async def _rewind_all(self) -> None:
+        """Drop all memory that may be ahead of what is durable and read again from the committed offsets."""
+        assert self._consumer is not None and self.commit_group is not None
+        self._observer.rewound()
+        tps = list(self._ledgers)
+        self._pause(tps)
+        self._open.difference_update(tps)
+        self._held.clear()
+        safe = {tp: self._ledgers[tp].committable for tp in tps}
+        for tp in tps:
+            self._bytes -= self._ledgers[tp].in_flight_bytes
+            self._ledgers[tp].rewind()
+        await self.commit_group.settle()
+        self._rewinding = False
+        for tp in tps:
+            if tp not in self._ledgers:
+                continue
+            self._agent.drop(tp.partition)
+            start = safe[tp]
+            self._resume_at[tp] = await self._committed_offset(tp) if start is None else start
+            await self._open_one(tp)
+
+    async def _committed_offset(self, tp: TopicPartition) -> int:
+        assert self._consumer is not None
+        backoff_s = 0.2
+        while True:
+            try:
+                committed = await self._consumer.committed(tp)
+                if committed is not None:
+                    return int(committed)
+                return int((await self._consumer.beginning_offsets([tp]))[tp])
+            except KafkaError as error:
+                log.warning("%s: no answer about committed offsets yet: %s", self._group, error)
+                await self.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, 5.0)
+                if self.should_stop:
+                    raise Retry("stopped while waiting for committed offsets") from error
+
+    # -- offsets
+
+    async def _commit_regularly(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self._reader.commit_interval_s)
+            await self._commit()
+            self._measure_lag()
+
+    async def _commit(self) -> None:
+        due = {
+            tp: ledger.committable
+            for tp, ledger in self._ledgers.items()
+            if ledger.committable is not None and ledger.committable != self._committed.get(tp)
+        }
+        if not due or self._consumer is None:
+            return
+        try:
+            await asyncio.wait_for(self._consumer.commit(due), self._kafka.request_timeout_s)
+        except (CommitFailedError, IllegalStateError) as error:
+            # The group moved on: the next owner repeats what this offset would have covered, and its
+            # fence makes that harmless.
+            log.info("%s: offsets not committed, the group moved on: %s", self._group, error)
+            self._observer.commit_failed()
+        except (KafkaError, asyncio.TimeoutError) as error:
+            log.warning("%s: offsets not committed, trying again: %r", self._group, error)
+            self._observer.commit_failed()
+        else:
+            self._committed |= {tp: offset for tp, offset in due.items() if tp in self._ledgers}
+
+    def _measure_lag(self) -> None:
+        assert self._consumer is not None
+        now_ms = self._clock.wall_ms()
+        for tp, ledger in self._ledgers.items():
+            high = self._consumer.highwater(tp)
+            next_offset = ledger.committable
+            if high is None:
+                continue
+            if next_offset is None:
+                next_offset = self._committed.get(tp, high if not ledger.in_flight else 0)
+            behind = max(0, high - next_offset)
+            age_s = max(0.0, (now_ms - self._last_ms.get(tp, now_ms)) / 1000) if behind else 0.0
+            self._observer.lag(tp.partition, behind, age_s)
+
+    # -- the end
+
+    async def _drain(self, budget_s: float) -> None:
+        deadline_s = self._clock.monotonic_s() + budget_s
+        while any(ledger.in_flight for ledger in self._ledgers.values()):
+            left_s = deadline_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                return
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), left_s)
+            except asyncio.TimeoutError:
+                return
+
+    async def finish_up(self, budget_s: float) -> None:
+        """Read nothing more, let work in flight finish within the budget, commit. Called once, before stop."""
+        self._stopping = True
+        if self._consumer is None:
+            return
+        self._pause(self._open)
+        await self._drain(budget_s)
+        left = sum(ledger.in_flight for ledger in self._ledgers.values())
+        if left:
+            log.warning("%s: stopping with %d batches unfinished; they will be repeated", self._group, left)
+        await self._commit()
+
+    async def on_stop(self) -> None:
+        """Leave the group and close the connections, bounded."""
+        self._stopping = True
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            try:
+                await asyncio.wait_for(consumer.stop(), 3.0)
+            except (asyncio.TimeoutError, KafkaError) as error:
+                log.warning("%s: left without saying goodbye: %r", self._group, error)
+
+    def _tp(self, partition: int) -> TopicPartition:
+        return TopicPartition(prefixed(self._kafka.topic_prefix, self.topic), partition)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """aiokafka's callbacks, on the app's own loop."""
+
+    def __init__(self, reader: BatchReader) -> None:
+        self._reader = reader
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._reader.revoke(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        await self._reader.assign(assigned)
