@@ -54,7 +54,7 @@ class GroupCommit(Generic[W]):
         decide: Callable[[Sequence[Submission[W]]], Effects],
         producer: BatchProducer,
         finish: Callable[[PartitionBatch], None],
-        failed: Callable[[Exception], None],
+        failed: Callable[[BaseException], None],
         clock: Clock,
         observer: CommitObserver,
         groups_in_flight: int,
@@ -77,6 +77,10 @@ class GroupCommit(Generic[W]):
         """Hand over a batch. Never waits: the reader's flow control bounds what can be waiting."""
         self._waiting.append(Submission(batch, work))
         self._wake.set()
+
+    def fail(self, error: BaseException | None) -> None:
+        """An agent cannot go on with a batch it took; the owner decides what that means."""
+        self._failed(error or RuntimeError("an agent stopped without a reason"))
 
     async def run(self) -> None:
         """Form groups until cancelled. An exception of `decide` ends it: the worker must stop."""
@@ -107,7 +111,7 @@ class GroupCommit(Generic[W]):
         self._tasks.discard(task)
         self._slots.release()
         if not task.cancelled() and task.exception() is not None:
-            self._failed(task.exception())  # type: ignore[arg-type]
+            self.fail(task.exception())
 
     async def _perform(
         self,

@@ -11,7 +11,7 @@ rewound; records of a closed partition are not handed on.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,6 +86,7 @@ class BatchReader(Service):
         drain_s: float,
         clock: Clock,
         observer: ReaderObserver,
+        fatal: Callable[[BaseException], None],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -101,6 +102,7 @@ class BatchReader(Service):
         self._drain_s = drain_s
         self._clock = clock
         self._observer = observer
+        self._fatal = fatal
         self._consumer: AIOKafkaConsumer | None = None
         self._ledgers: dict[TopicPartition, Ledger] = {}
         self._open: set[TopicPartition] = set()
@@ -137,20 +139,31 @@ class BatchReader(Service):
         self._changed.set()
         self._release()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """A group failed: drop what is not durable and start over. Anything but Retry stops the worker."""
         if not isinstance(error, Retry):
-            self.add_future(self.crash(error))
+            self._fatal(error)
         elif not self._rewinding and not self._stopping:
             self._rewinding = True
             log.warning("%s: effects were not confirmed, starting over from what is: %s", self._group, error)
-            self.add_future(self._rewind_all())
+            self._spawn(self._rewind_all())
 
     # -- life
 
     async def on_start(self) -> None:
         """Join the group; waits for a broker as long as it takes, saying so once."""
-        self.add_future(self._join())
+        self._spawn(self._join())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run beside the caller, owned by this service; what it raises stops the worker."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:  # every bug below here must end the process, not a task
+                self._fatal(error)
+
+        self.add_future(guarded())
 
     async def _join(self) -> None:
         backoff_s, said = 0.2, False
@@ -173,7 +186,7 @@ class BatchReader(Service):
             return
         if said:
             log.info("broker found at %s", self._kafka.bootstrap)
-        self.add_future(self._commit_regularly())
+        self._spawn(self._commit_regularly())
         await self._read()
 
     def _new_consumer(self) -> AIOKafkaConsumer:
@@ -305,7 +318,7 @@ class BatchReader(Service):
         self._observer.partitions(len(self._ledgers), len(self._open))
         if assigned:
             log.info("%s: owns partitions %s", self._group, sorted(tp.partition for tp in assigned))
-            self.add_future(self._open_all(assigned))
+            self._spawn(self._open_all(assigned))
 
     async def _open_all(self, tps: list[TopicPartition]) -> None:
         for tp in sorted(tps):

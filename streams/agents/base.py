@@ -1,0 +1,96 @@
+"""What an agent is, and what it is given. One file an agent; `streams.registry` names the class.
+
+An agent reads one topic. `run` is the Faust agent function: it takes one partition batch an event, decodes it
+and submits it; `decide` turns a group of submitted batches into effects and touches nothing else but the agent's
+own state; `streams.transport.commit` performs the effects.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from faust.streams import Stream
+
+from streams.clock import Clock
+from streams.codecs import Rejected
+from streams.deadletters import dead_letters
+from streams.effects import Effects
+from streams.inference import InferenceService
+from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.settings import Settings
+from streams.transport.batch import PartitionBatch
+from streams.transport.commit import GroupCommit, Submission
+from streams.transport.reader import Profile
+
+W = TypeVar("W")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the composition root hands to every agent."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    inference: InferenceService
+    worker: str  # name and version, for dead-letter headers
+
+
+class Agent(ABC, Generic[W]):
+    """One topic's work."""
+
+    name: ClassVar[str]  # also the metric label and the consumer group's suffix
+    topic: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]] = ()  # inference tasks that must be warm before the group is joined
+    period_s: ClassVar[float] = 0.0  # at most one group commit in this time; 0: as fast as they come
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.metrics = AgentMetrics(services.metrics, self.name)
+        self.commit: GroupCommit[W] | None = None  # set by the composition root
+
+    @abstractmethod
+    def profile(self) -> Profile:
+        """How the reader reads for this agent."""
+
+    @abstractmethod
+    async def run(self, stream: "Stream[PartitionBatch]") -> None:
+        """The Faust agent: for each batch, decode and submit."""
+
+    @abstractmethod
+    def decide(self, group: Sequence[Submission[W]]) -> Effects:
+        """What a group of batches asks for."""
+
+    async def start(self) -> None:
+        """Before the group is joined: connect, read broadcast tables."""
+
+    async def stop(self) -> None:
+        """After the last commit: close connections."""
+
+    async def recover(self, partition: int) -> None:
+        """Bring a partition's state into memory; agents without state have nothing to do."""
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition's state."""
+
+    def ready(self) -> bool:
+        """Whether the agent could work now, apart from its partitions."""
+        return True
+
+    def submit(self, batch: PartitionBatch, work: W) -> None:
+        """Hand a decoded batch to the group commit."""
+        assert self.commit is not None
+        self.commit.submit(batch, work)
+
+    def reject(self, effects: Effects, partition: int, rejected: Sequence[Rejected]) -> None:
+        """Add the dead letters of a batch to its effects, and count them."""
+        emit = dead_letters(self.topic, partition, rejected, self.services.worker)
+        if emit is None:
+            return
+        effects.outputs.append(emit)
+        for record in rejected:
+            self.metrics.dead_lettered(record.reason)
+
+
+AgentClass = type[Agent[Any]]

@@ -1,0 +1,333 @@
+"""The composition root: the only place where settings, agents, readers, producers and Faust are wired together.
+
+Importing it does nothing. One worker is one process: a Faust app whose agents read channels, one batch reader and
+one group commit an agent, one producer, one inference service, one observation port.
+"""
+
+import asyncio
+import contextlib
+import gc
+import importlib.metadata
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from aiokafka.errors import KafkaError
+from faust.app.base import BootStrategy
+from mode import CrashingSupervisor
+
+from models.errors import ModelError
+from models.types import LoadOptions
+from streams import topics
+from streams.agents.base import Agent, Services
+from streams.clock import Clock, SystemClock
+from streams.errors import EnvironmentProblem, Fatal, UserMistake
+from streams.inference import InferenceService
+from streams.observe.catalogue import InferenceMetrics, Metrics
+from streams.observe.http import ObservePort
+from streams.registry import agent_class
+from streams.settings import Settings
+from streams.transport.commit import GroupCommit
+from streams.transport.producer import BatchProducer
+from streams.transport.reader import BatchReader
+
+log = logging.getLogger(__name__)
+
+CHANNEL_BATCHES = 1024  # the readers' flow control is far below; this only keeps a bug from eating memory
+
+
+class _Boot(BootStrategy):
+    """Faust's own consumer and producer stay out: the batch readers own the consumers."""
+
+    enable_kafka = False
+
+
+class HeadraceApp(faust.App):
+    """A Faust app that boots without Kafka of its own."""
+
+    BootStrategy = _Boot
+
+
+@dataclass(slots=True)
+class Line:
+    """All that serves one agent."""
+
+    agent: Agent[Any]
+    reader: BatchReader
+    commit: GroupCommit[Any]
+    grouping: "asyncio.Task[None] | None" = None
+    joined: bool = False
+
+    @property
+    def ready(self) -> bool:
+        return self.joined and self.reader.ready and self.agent.ready()
+
+
+class Worker:
+    """Builds, starts and stops one worker. `failed` holds what stops it from inside."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self._clock = clock
+        self.version = importlib.metadata.version("headrace")
+        self.metrics = Metrics(self.version)
+        self.port = ObservePort(self.metrics, healthy=self._healthy, ready=self._ready)
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._producer = BatchProducer(settings.kafka)
+        self._inference = InferenceService(clock=clock.monotonic_s, observer=InferenceMetrics(self.metrics))
+        self._scratch = tempfile.mkdtemp(prefix="headrace-")
+        self._app = HeadraceApp(
+            "headrace",
+            broker=f"kafka://{settings.kafka.bootstrap.split(',')[0]}",
+            store="memory://",
+            web_enabled=False,
+            autodiscover=False,
+            datadir=self._scratch,
+            agent_supervisor=CrashingSupervisor,
+            stream_wait_empty=False,
+        )
+        services = Services(settings, clock, self.metrics, self._inference, f"headrace/{self.version}")
+        self._lines = [self._line(agent_class(name)(services)) for name in settings.worker.agents]
+        self._starting: list[asyncio.Task[None]] = []
+
+    def _line(self, agent: Agent[Any]) -> Line:
+        settings = self.settings
+        channel = self._app.channel(maxsize=CHANNEL_BATCHES)
+        reader = BatchReader(
+            self._app,
+            topic=agent.topic,
+            group=f"{settings.kafka.group}.{agent.name}",
+            channel=channel,
+            agent=agent,
+            kafka=settings.kafka,
+            reader=settings.reader,
+            profile=agent.profile(),
+            drain_s=settings.worker.drain_s,
+            clock=self._clock,
+            observer=agent.metrics,
+            fatal=self.fail,
+        )
+        commit: GroupCommit[Any] = GroupCommit(
+            decide=agent.decide,
+            producer=self._producer,
+            finish=reader.finish,
+            failed=reader.fail,
+            clock=self._clock,
+            observer=agent.metrics,
+            groups_in_flight=settings.reader.groups_in_flight,
+            period_s=agent.period_s,
+        )
+        agent.commit = reader.commit_group = commit
+
+        async def run(stream: Any) -> None:
+            try:
+                await agent.run(stream)
+            except Exception as error:
+                self.fail(error)
+                raise
+
+        self._app.agent(channel, name=f"headrace.{agent.name}", supervisor_strategy=CrashingSupervisor)(run)
+        return Line(agent, reader, commit)
+
+    def fail(self, error: BaseException) -> None:
+        """Something that cannot be repaired from within: the worker ends and says why."""
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    def _healthy(self) -> dict[str, bool]:
+        return {"running": not self.failed.done()}
+
+    def _ready(self) -> dict[str, bool]:
+        return {line.agent.name: line.ready for line in self._lines} | {"running": not self.failed.done()}
+
+    @property
+    def ready(self) -> bool:
+        return all(self._ready().values())
+
+    async def start(self) -> None:
+        """Bind the port, wait for a broker, check the topics, start the agents; each joins when it is warm.
+
+        Raises EnvironmentProblem for what a person must mend.
+        """
+        observe = self.settings.observe
+        if observe.enabled:
+            await self.port.start(observe.host, observe.port)
+            log.info("metrics on http://%s:%d/metrics", observe.host, self.port.port)
+        await self._connect_producer()
+        await self._check_topics()
+        await self._app.start()
+        for line in self._lines:
+            line.grouping = asyncio.create_task(self._guarded(line.commit.run()))
+            self._starting.append(asyncio.create_task(self._guarded(self._join(line))))
+        gc.collect()
+        gc.freeze()  # what lives now lives for ever: spare every later collection the walk over it
+
+    async def _connect_producer(self) -> None:
+        backoff_s, said = 0.2, False
+        while True:
+            try:
+                await self._producer.start()
+            except (KafkaError, OSError) as error:
+                if not said:
+                    log.warning("no broker at %s (%s); waiting for it", self.settings.kafka.bootstrap, error)
+                    said = True
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, 5.0)
+            else:
+                if said:
+                    log.info("broker found at %s", self.settings.kafka.bootstrap)
+                return
+
+    async def _check_topics(self) -> None:
+        missing = []
+        for topic in topics.TOPOLOGY:
+            found = await self._producer.partitions_of(topic.name)
+            wanted = topic.partitions or self.settings.topics.partitions
+            if found != wanted:
+                missing.append(f"{topic.name} has {found} partitions, not {wanted}" if found else topic.name)
+        if missing:
+            raise EnvironmentProblem(
+                f"topics are missing or different: {', '.join(missing)}; `headrace topics apply` creates them"
+            )
+
+    async def _join(self, line: Line) -> None:
+        """Warm what the agent needs, then join its consumer group: nobody waits for a cold model."""
+        if line.agent.tasks:
+            await self._inference.start(line.agent.tasks, self._load_options())
+        await line.agent.start()
+        await self._app.add_runtime_dependency(line.reader)
+        line.joined = True
+        log.info("%s: ready for partitions", line.agent.name)
+
+    def _load_options(self) -> dict[str, LoadOptions]:
+        media = self.settings.media
+        options = {}
+        for line in self._lines:
+            for task in line.agent.tasks:
+                chosen = media.tasks.get(task)
+                options[task] = LoadOptions(
+                    cache=media.cache,
+                    folder=chosen.folder if chosen else None,
+                    device=media.device,
+                    options=dict(chosen.options) if chosen else {},
+                )
+        return options
+
+    async def _guarded(self, work: Any) -> None:
+        try:
+            await work
+        except Exception as error:  # a bug or a missing part: the process must end with it
+            self.fail(error)
+
+    async def stop(self) -> None:
+        """Finish what is in flight within the drain budget, commit, leave the groups, close everything."""
+        worker = self.settings.worker
+        for task in self._starting:
+            task.cancel()
+        await asyncio.gather(*(line.reader.finish_up(worker.drain_s) for line in self._lines if line.joined))
+        for line in self._lines:
+            if line.grouping is not None:
+                line.grouping.cancel()
+            await line.commit.cancel()
+        await _bounded("the app", self._app.stop(), worker.grace_s / 4)
+        for line in self._lines:
+            await _bounded(line.agent.name, line.agent.stop(), 2.0)
+        await self._producer.stop(timeout_s=2.0)
+        await _bounded("inference", self._inference.stop(2.0), 3.0)
+        await self.port.stop()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+async def _bounded(what: str, work: Any, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(work, timeout_s)
+    except asyncio.TimeoutError:
+        log.warning("%s did not stop within %.0f s; going on without it", what, timeout_s)
+
+
+async def run_worker(
+    settings: Settings,
+    *,
+    ready: asyncio.Event | None = None,
+    stop: asyncio.Event | None = None,
+    clock: Clock | None = None,
+) -> int:
+    """Run a worker until SIGTERM, SIGINT or `stop`; 0 after a clean end. Raises what stopped it otherwise.
+
+    The process ends within `worker.grace_s` of the signal, whatever hangs.
+    """
+    stop = stop or asyncio.Event()
+    with _Deadline(settings.worker.grace_s) as deadline, _signals(stop):
+        worker = Worker(settings, clock or SystemClock())
+        stopped = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(worker.start())
+        try:
+            await asyncio.wait({starting, stopped, worker.failed}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+            while not stopped.done() and not worker.failed.done():
+                if ready is not None and worker.ready:
+                    ready.set()
+                await asyncio.wait({stopped, worker.failed}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            deadline.start()
+            starting.cancel()
+            stopped.cancel()
+            await worker.stop()
+    if worker.failed.done():
+        error = worker.failed.result()
+        known = isinstance(error, (EnvironmentProblem, UserMistake, Fatal, ModelError))
+        raise error if known else Fatal(f"the worker failed: {error!r}") from error
+    return 0
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def asked(name: str) -> None:
+        if not stop.is_set():
+            log.info("%s: finishing what is in flight", name)
+            stop.set()
+
+    for number in numbers:
+        loop.add_signal_handler(number, asked, number.name)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+class _Deadline:
+    """Ends the process when shutdown takes longer than the grace. On a thread: it must fire even when the
+    event loop is stuck."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._timer = threading.Timer(grace_s, self._give_up)
+        self._timer.daemon = True
+
+    def start(self) -> None:
+        self._timer.start()
+
+    def __enter__(self) -> "_Deadline":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _give_up(self) -> None:
+        log.error(
+            "still not stopped after %.0f s: ending now; unfinished batches will be repeated", self._grace_s
+        )
+        logging.shutdown()
+        os._exit(1)

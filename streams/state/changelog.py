@@ -1,0 +1,130 @@
+"""Reading compacted topics in bulk: a partition to its end (recovery), or a whole topic for ever (broadcast tables).
+
+Consumers without a group; keys and values are handed on as lists, a poll at a time, for columnar decoding.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.errors import Retry
+from streams.settings import Kafka
+from streams.topics import prefixed
+from streams.transport.producer import client_options
+
+log = logging.getLogger(__name__)
+
+Apply = Callable[[Sequence[bytes], Sequence[bytes | None]], None]
+QUIET_POLLS = 10
+POLL_MS = 500
+
+
+class ChangelogReader:
+    """Reads partitions of one topic from their start to the end they had when asked. One connection, kept."""
+
+    def __init__(self, kafka: Kafka, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = prefixed(kafka.topic_prefix, topic)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._turn = asyncio.Lock()
+
+    async def replay(self, partition: int, apply: Apply) -> int:
+        """Apply every record of the partition in order; returns how many. Raises Retry, KafkaError or OSError."""
+        async with self._turn:
+            consumer = await self._connected()
+            tp = TopicPartition(self._topic, partition)
+            consumer.assign([tp])
+            end = (await consumer.end_offsets([tp]))[tp]
+            start = (await consumer.beginning_offsets([tp]))[tp]
+            consumer.seek(tp, start)
+            rows, quiet = 0, 0
+            while await consumer.position(tp) < end:
+                found = await consumer.getmany(tp, timeout_ms=POLL_MS)
+                records = [r for r in found.get(tp, ()) if r.offset < end]
+                if not records:
+                    quiet += 1
+                    if quiet >= QUIET_POLLS:
+                        raise Retry(f"{self._topic}[{partition}] stopped answering before its end")
+                    continue
+                quiet = 0
+                apply([r.key or b"" for r in records], [r.value for r in records])
+                rows += len(records)
+                await asyncio.sleep(0)  # heartbeats of the group
+            return rows
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(**bulk_options(self._kafka))
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        return self._consumer
+
+    async def stop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+
+class TableFollower:
+    """Follows a whole compacted topic: `apply` sees every record from the first on, for as long as it runs."""
+
+    def __init__(self, kafka: Kafka, topic: str, apply: Apply) -> None:
+        self._kafka = kafka
+        self._topic = prefixed(kafka.topic_prefix, topic)
+        self._apply = apply
+        self.caught_up = asyncio.Event()  # everything that was there at the start has been applied
+
+    async def run(self) -> None:
+        """Follow until cancelled; a broker that goes away is waited for, and what was read is kept."""
+        positions: dict[TopicPartition, int] = {}
+        backoff_s = 0.2
+        while True:
+            consumer = AIOKafkaConsumer(**bulk_options(self._kafka))
+            try:
+                await consumer.start()
+                await self._follow(consumer, positions)
+            except (KafkaError, OSError, Retry) as error:
+                log.warning("cannot follow %s yet: %s", self._topic, error)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, 5.0)
+            finally:
+                await consumer.stop()
+
+    async def _follow(self, consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
+        partitions = consumer.partitions_for_topic(self._topic)
+        if not partitions:
+            raise Retry("the topic does not exist; `headrace topics apply` creates it")
+        tps = [TopicPartition(self._topic, p) for p in sorted(partitions)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        starts = await consumer.beginning_offsets(tps)
+        for tp in tps:
+            positions[tp] = positions.get(tp, starts[tp])
+            consumer.seek(tp, positions[tp])
+        while True:
+            if not self.caught_up.is_set() and all(positions[tp] >= ends[tp] for tp in tps):
+                self.caught_up.set()
+            found = await consumer.getmany(timeout_ms=POLL_MS)
+            for tp, records in found.items():
+                self._apply([r.key or b"" for r in records], [r.value for r in records])
+                positions[tp] = records[-1].offset + 1
+            await asyncio.sleep(0)
+
+
+def bulk_options(kafka: Kafka) -> dict[str, Any]:
+    """Options of a consumer that reads in bulk and belongs to no group."""
+    return client_options(kafka) | {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "fetch_max_wait_ms": 250,
+        "max_partition_fetch_bytes": 4 << 20,
+    }
