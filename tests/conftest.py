@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from lanes import LANES, Lanes
 from mock_cluster import MockCluster
@@ -86,6 +85,8 @@ def any_broker(request: pytest.FixtureRequest) -> Broker:
         cluster: MockCluster = request.getfixturevalue("mock_cluster")
         return Broker(lane, cluster.bootstrap, cluster.create_topic)
     started: EmbeddedBroker | KafkaBroker = request.getfixturevalue(f"{lane}_broker")
+
+    from confluent_kafka.admin import AdminClient, NewTopic
 
     def create_topic(name: str, partitions: int) -> None:
         admin = AdminClient({"bootstrap.servers": started.bootstrap})

@@ -230,5 +230,6 @@ def _format(java: str, classpath: str, properties: Path) -> None:
         check=False,
     )
     if done.returncode:
-        said = "\n".join(f"    {line}" for line in (done.stderr + done.stdout).splitlines()[-10:])
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if not line.startswith("\tat ")]
+        said = "\n".join(f"    {line}" for line in lines[-10:])
         raise EnvironmentProblem(f"Kafka's data folder {properties.parent} cannot be formatted:\n{said}")
