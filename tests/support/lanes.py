@@ -1,0 +1,101 @@
+"""The lanes: which broker a test needs, whether this machine has it, and the count at the end of a run.
+
+A test is of the lane whose fixture it uses (or whose marker it wears); without one it is `pure`. A lane that
+cannot run is skipped with its reason and named in the summary. A lane asked for by name, with `--lane NAME`
+or (kafka) by setting HEADRACE_KAFKA_LIB, and missing, fails.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+import mock_cluster
+from streams.demo.broker import tansu_binary
+from streams.demo.kafka import jars, java_program
+from streams.errors import EnvironmentProblem
+from streams.settings import kafka_lib, load
+
+PURE = "pure"
+FIXTURES = {"kafka_broker": "kafka", "embedded_broker": "embedded", "mock_cluster": "mock"}
+LANES = (PURE, "mock", "embedded", "kafka")
+LANE, MISSING = "lane", "lane missing"
+
+
+class Lanes:
+    """A pytest plugin: selects, skips, fails and counts by lane."""
+
+    def __init__(self, asked: set[str]) -> None:
+        self._asked = asked
+        self._ran: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+
+    @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the markers
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        for item in items:
+            for fixture, lane in FIXTURES.items():
+                if fixture in getattr(item, "fixturenames", ()):
+                    item.add_marker(lane)
+            item.user_properties.append((LANE, lane_of(item)))
+        if self._asked:
+            others = [item for item in items if lane_of(item) not in self._asked]
+            config.hook.pytest_deselected(items=others)
+            items[:] = [item for item in items if lane_of(item) in self._asked]
+
+    @pytest.hookimpl(tryfirst=True)  # before any fixture starts
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        lane = lane_of(item)
+        problem = lane_problem(lane)
+        if problem is None:
+            return
+        if lane in self._asked or (lane == "kafka" and kafka_lib() is not None):
+            pytest.fail(f"lane {lane} was asked for by name and cannot run: {problem}", pytrace=False)
+        item.user_properties.append((MISSING, True))
+        pytest.skip(f"lane {lane}: {problem}")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        properties = dict(report.user_properties)
+        lane = str(properties.get(LANE, PURE))
+        if MISSING in properties and report.skipped:
+            self._skipped[lane] += 1
+        elif report.failed:
+            self._failed[lane] += 1
+        if report.when == "call" and not report.skipped:
+            self._ran[lane] += 1
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        counts = (
+            f"{lane} {self._ran[lane]}" + (f" ({self._failed[lane]} failed)" if self._failed[lane] else "")
+            for lane in LANES
+        )
+        skipped = (
+            f"{lane} ({count} tests: {lane_problem(lane)})" for lane, count in sorted(self._skipped.items())
+        )
+        terminalreporter.write_line(
+            f"lanes: {', '.join(counts)}; skipped lanes: {', '.join(skipped) or 'none'}"
+        )
+
+
+def lane_of(item: pytest.Item) -> str:
+    """The heaviest lane among the markers, so that a test counts once."""
+    return next((lane for lane in reversed(LANES[1:]) if item.get_closest_marker(lane)), PURE)
+
+
+@cache
+def lane_problem(lane: str) -> str | None:
+    """Why this lane cannot run here, or None."""
+    checks: dict[str, Callable[[], object]] = {
+        "mock": lambda: None,
+        "embedded": lambda: tansu_binary(load().demo.broker_binary),
+        "kafka": lambda: (jars(kafka_lib()), java_program()),
+    }
+    if lane == "mock":
+        return mock_cluster.problem()
+    try:
+        checks.get(lane, lambda: None)()
+    except EnvironmentProblem as problem:
+        return str(problem)
+    return None
