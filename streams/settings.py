@@ -82,11 +82,9 @@ class Reader(Section):
     """Flow control of the batch reader: a partition is paused while more than this is in flight."""
 
     max_poll_records: Count = Field(4000, description="records of one poll over all partitions")
-    fetch_max_wait_ms: Count = Field(50, description="how long a broker may hold an empty fetch")
+    fetch_max_wait_ms: Count = Field(8, description="how long a broker may gather records for one fetch")
+    fetch_min_bytes: Count = Field(65_536, description="a fetch with so much is answered at once")
     fetch_bytes: Count = Field(1 << 20, description="of one partition in one fetch")
-    gather_ms: float = Field(
-        4.0, ge=0, le=1000, description="at most so long records gather before a quiet poll"
-    )
     batches_in_flight: Count = Field(32, description="per partition")
     bytes_in_flight: Count = Field(64 << 20, description="over all partitions of one agent")
     groups_in_flight: Count = Field(16, description="group commits on their way to the broker")
