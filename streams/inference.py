@@ -56,7 +56,7 @@ class Observer(Protocol):
 
 @dataclass(slots=True)
 class Totals:
-    """Of one task since the start; `padded_length` is what the device computed, `real_length` what was due."""
+    """Of one task since the start; `padded_length`: what the device computed, `real_length`: what was due."""
 
     batches: int = 0
     units: int = 0

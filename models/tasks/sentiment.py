@@ -17,9 +17,9 @@ from transformers import AutoModelForSequenceClassification
 
 from models.errors import WeightsMismatch
 from models.inference.lora import adapter_shapes, merge
-from models.inference.pretrained import folder_config, load_network, torch_dtype
+from models.inference.pretrained import load_network, torch_dtype
 from models.inference.tokens import collate, load_tokenizer, tokenize
-from models.inference.weights import inside, load_checked, user_model_info
+from models.inference.weights import load_checked, user_model_info
 from models.media.text import decode_text
 from models.tasks.minilm import (
     LAYERS,
@@ -132,29 +132,28 @@ def _embedded(options: LoadOptions) -> _Classifier:
 
 
 def _user(options: LoadOptions, folder: Path) -> _Classifier:
-    config = folder_config(folder)
     network = load_network(AutoModelForSequenceClassification, folder)
     network.to(options.device, torch_dtype(options.dtype))
-    classes = _class_names(folder, config)
-    pad_id = config.get("pad_token_id") or 0
+    config: Any = network.config
     # Classes that do not exclude each other were trained with one sigmoid each.
-    several = config.get("problem_type") == "multi_label_classification"
+    several = config.problem_type == "multi_label_classification"
 
     def score(ids: Tensor, mask: Tensor) -> Tensor:
         logits: Tensor = network(input_ids=ids, attention_mask=mask).logits.float()
         return logits.sigmoid() if several else logits.softmax(1)
 
-    tokenizer = load_tokenizer(folder, _user_max_tokens(folder, pad_id))
-    return _Classifier(score, tokenizer, pad_id, classes, user_model_info(folder, options.dtype))
+    return _Classifier(
+        score=score,
+        tokenizer=load_tokenizer(folder, _user_max_tokens(folder, config)),
+        pad_id=config.pad_token_id or 0,
+        classes=_class_names(folder, config),
+        model=user_model_info(folder, options.dtype),
+    )
 
 
-def _class_names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
+def _class_names(folder: Path, config: Any) -> tuple[str, ...]:
     """Lower-case names by index. Raises WeightsMismatch unless there are two or more different ones."""
-    named = config.get("id2label") or {"0": "label_0", "1": "label_1"}  # as the library fills it in
-    try:
-        names = tuple(str(named[key]).lower() for key in sorted(named, key=int))
-    except (TypeError, ValueError) as error:
-        raise WeightsMismatch(f"{folder}/config.json: id2label is malformed ({error})") from error
+    names = tuple(str(config.id2label[index]).lower() for index in sorted(config.id2label))
     if len(names) < 2 or len(set(names)) < len(names):
         raise WeightsMismatch(
             f"{folder}/config.json names the classes {names}; give two or more different ones"
@@ -162,12 +161,11 @@ def _class_names(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     return names
 
 
-def _user_max_tokens(folder: Path, pad_id: int) -> int:
+def _user_max_tokens(folder: Path, config: Any) -> int:
     """How many tokens a user's checkpoint reads: its positions, at most 512."""
-    config = folder_config(folder)
-    positions = config.get("max_position_embeddings", _USER_MAX_TOKENS)
-    if not isinstance(positions, int) or positions < 8:
-        raise WeightsMismatch(f"{inside(folder, 'config.json')} has no usable max_position_embeddings")
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        positions -= pad_id + 1  # these count positions from behind the padding token's id
-    return min(positions, _USER_MAX_TOKENS)
+    positions = getattr(config, "max_position_embeddings", _USER_MAX_TOKENS)
+    if config.model_type in _OFFSET_POSITIONS:
+        positions -= (config.pad_token_id or 0) + 1  # these count from behind the padding token's id
+    if positions < 2:
+        raise WeightsMismatch(f"{folder}/config.json leaves {positions} positions for tokens; two are needed")
+    return min(int(positions), _USER_MAX_TOKENS)

@@ -4,8 +4,8 @@
     network    MiniLM frozen; LoRA r=8, alpha 16 on all 36 linear layers; mean pool; dropout 0.1; 384 -> 2
     training   AdamW 1e-3, weight decay 0.01, 6 % warm-up then linear to 0, clip 1.0, batches of 32 by
                length, at most 64 tokens, bf16 autocast, 3 epochs; the one best on the development set is kept
-    scores     the head is divided by one temperature, fitted on the development set (Guo et al., On Calibration
-               of Modern Neural Networks, 2017): labels stay, scores become shares of right answers
+    scores     the head is divided by one temperature, fitted on the development set (Guo et al., On
+               Calibration of Modern Neural Networks, 2017): labels stay, scores become shares of right ones
 
 Seeded: the same machine, torch and thread count give the same weights. About five minutes on one core.
 """
@@ -153,7 +153,7 @@ def bootstrap_ci95(right: NDArray[np.bool_], seed: int, resamples: int = 10_000)
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = 10) -> float:
-    """Expected calibration error of logits (N, C) for labels (N,): |confidence - accuracy|, weighted by bin."""
+    """Expected calibration error of logits (N, C) for labels (N,): mean of |confidence - accuracy| by bin."""
     confidence, answers = logits.softmax(1).max(1)
     right = (answers == labels).float()
     in_bin = (confidence * bins).long().clamp(max=bins - 1)
