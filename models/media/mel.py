@@ -39,13 +39,16 @@ def log_mel(samples: F32, frames: int, mels: int = 80) -> F32:
         block = np.fft.rfft(windows[at : at + _BLOCK_FRAMES][: frames - at] * hann, axis=1)
         power[:, at : at + _BLOCK_FRAMES] = (block.real**2 + block.imag**2).T
     log = np.log10(np.maximum(mel_filters(mels) @ power, 1e-10))
-    np.maximum(log, log.max() - 8.0, out=log)
-    return ((log + 4.0) / 4.0).astype(np.float32)
+    loudest = float(log.max())
+    return np.asarray((np.maximum(log, loudest - 8.0) + 4.0) / 4.0, np.float32)
 
 
 @cache
 def mel_filters(mels: int) -> F32:
-    """Triangular filters (mels, 201) over 0..8 kHz, Slaney's scale: linear to 1 kHz, then 27 steps per factor 6.4."""
+    """Triangular filters (mels, 201) over 0..8 kHz, each of area 1.
+
+    Slaney's scale is linear to 1 kHz, then has 27 steps per factor of 6.4.
+    """
     edges_hz = _to_hz(np.linspace(0.0, _to_mel(RATE_HZ / 2), mels + 2))
     bins_hz = np.linspace(0.0, RATE_HZ / 2, WINDOW // 2 + 1)
     rising = (bins_hz - edges_hz[:-2, None]) / np.diff(edges_hz)[:-1, None]

@@ -72,7 +72,11 @@ def _levels_db(samples: F32) -> F64:
     block_hops = 6000  # a minute at a time: no second copy of a long recording
     for at in range(0, hops, block_hops):
         block = samples[at * _HOP : min(hops, at + block_hops) * _HOP]
-        sharp = np.diff(block, prepend=block[:1]) if at == 0 else np.diff(samples[at * _HOP - 1 : at * _HOP + block.size])
+        sharp = (
+            np.diff(block, prepend=block[:1])
+            if at == 0
+            else np.diff(samples[at * _HOP - 1 : at * _HOP + block.size])
+        )
         power[at : at + block_hops] = np.square(sharp.reshape(-1, _HOP)).mean(axis=1)
     if hops >= 3:
         power = np.convolve(np.pad(power, 1, mode="edge"), np.full(3, 1 / 3), "valid")

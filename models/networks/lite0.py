@@ -27,7 +27,7 @@ _BATCH_NORM_EPS = 1e-3
 
 
 class SameConv(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding for even inputs. Bias only once batch norm is folded in."""
+    """A convolution with TensorFlow's SAME padding for even inputs; gets its bias in `fold`."""
 
     def __init__(self, ins: int, outs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(ins, outs, kernel, stride, groups=groups, bias=False)
@@ -52,15 +52,15 @@ class _Block(nn.Module):
         self._expanded = expansion > 1
         if self._expanded:
             self._expand_conv = SameConv(ins, middle, 1)
-            self._bn0 = nn.BatchNorm2d(middle, eps=_BATCH_NORM_EPS)
+            self._bn0: nn.Module = nn.BatchNorm2d(middle, eps=_BATCH_NORM_EPS)
         self._depthwise_conv = SameConv(middle, middle, kernel, stride, groups=middle)
-        self._bn1 = nn.BatchNorm2d(middle, eps=_BATCH_NORM_EPS)
+        self._bn1: nn.Module = nn.BatchNorm2d(middle, eps=_BATCH_NORM_EPS)
         self._project_conv = SameConv(middle, outs, 1)
-        self._bn2 = nn.BatchNorm2d(outs, eps=_BATCH_NORM_EPS)
+        self._bn2: nn.Module = nn.BatchNorm2d(outs, eps=_BATCH_NORM_EPS)
         self._residual = stride == 1 and ins == outs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y: Tensor = x
         if self._expanded:
             y = F.relu6(self._bn0(self._expand_conv(y)), inplace=True)
         y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
@@ -81,7 +81,7 @@ class Lite0(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._conv_stem = SameConv(3, 32, 3, 2)
-        self._bn0 = nn.BatchNorm2d(32, eps=_BATCH_NORM_EPS)
+        self._bn0: nn.Module = nn.BatchNorm2d(32, eps=_BATCH_NORM_EPS)
         blocks: list[nn.Module] = []
         ins = 32
         for kernel, stride, expansion, outs, count in _STAGES:
@@ -90,7 +90,7 @@ class Lite0(nn.Module):
                 ins = outs
         self._blocks = nn.Sequential(*blocks)
         self._conv_head = SameConv(ins, 1280, 1)
-        self._bn1 = nn.BatchNorm2d(1280, eps=_BATCH_NORM_EPS)
+        self._bn1: nn.Module = nn.BatchNorm2d(1280, eps=_BATCH_NORM_EPS)
         self._fc = nn.Linear(1280, CLASSES)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -100,8 +100,8 @@ class Lite0(nn.Module):
         return self._fc(x.mean((2, 3)))  # type: ignore[no-any-return]
 
     def fold(self) -> "Lite0":
-        """Fold each batch norm into its convolution, in place: the same function (to 1e-5) with half the passes
-        over memory. Only for inference; the state dict's names change."""
+        """Fold each batch norm into its convolution, in place: the same function (to 1e-5) with half the
+        passes over memory. Only for inference; the state dict's names change."""
         self._bn0 = _folded(self._conv_stem, self._bn0)
         self._bn1 = _folded(self._conv_head, self._bn1)
         for block in self._blocks:

@@ -5,8 +5,7 @@ image classifier in Hugging Face layout (ViT, BEiT, ConvNeXt, ...). A picture is
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +35,7 @@ class Tagger(Protocol):
     """A network with its own way to fit a picture to it."""
 
     info: ModelInfo
-    classes: Sequence[str]
+    classes: list[str]
     pixels: int  # height x width of its input: the cost of one unit
     max_units: int
 
@@ -67,11 +66,12 @@ class Tag:
 
     @classmethod
     def load(cls, options: LoadOptions) -> "Tag":
-        """Options: `top`, how many tags a picture gets (1..100, default 5). Raises WeightsMismatch, ValueError."""
+        """Option `top`: how many tags a picture gets, 1..100. Raises WeightsMismatch, ValueError."""
         top = options.options.get("top", _DEFAULT_TOP)
         if not isinstance(top, int) or not 1 <= top <= 100:
             raise ValueError(f"tag: top is {top!r}, expected a whole number from 1 to 100")
-        return cls(Lite0Tagger(options) if options.folder is None else CheckpointTagger(options), top)
+        tagger: Tagger = Lite0Tagger(options) if options.folder is None else CheckpointTagger(options)
+        return cls(tagger, top)
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
@@ -171,7 +171,7 @@ class CheckpointTagger:
             network, loading = AutoModelForImageClassification.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, dtype=self._dtype, **local
             )
-            self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
+            self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)  # type: ignore[no-untyped-call]
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise WeightsMismatch(f"{folder} is no image classifier that can be loaded ({error})") from error
         if loading["missing_keys"] or loading["mismatched_keys"]:
