@@ -144,9 +144,14 @@ class Whisper(nn.Module):
         """
         longest = mel.shape[2]
         padded = bool((frames < longest).any())
-        x = F.gelu(self.conv1(mel))
-        if padded:  # alone, the second convolution would see zeros here, not the first one's bias
-            x = x * (torch.arange(longest, device=mel.device) < frames[:, None])[:, None].to(x.dtype)
+        x = mel
+        if padded:
+            # Alone, both convolutions see zeros beyond the row's end; here the first one would see its
+            # neighbour's padding and the second one the first one's bias.
+            real = (torch.arange(longest, device=mel.device) < frames[:, None])[:, None].to(mel.dtype)
+            x = F.gelu(self.conv1(x * real)) * real
+        else:
+            x = F.gelu(self.conv1(x))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         x = x + self.audio_positions[: x.shape[1]]
         mask = None
