@@ -22,7 +22,7 @@ def house(tmp_path: Path) -> Path:
         "models/taste/__init__.py": '"""Taste."""\n',
         "models/taste/rank.py": "import math\nimport numpy as np\nfrom models.errors import BadInput\n",
         "models/tasks/__init__.py": '"""Tasks."""\n',
-        "models/tasks/tag.py": "import torch\nrng = np.random.default_rng(7)\n"
+        "models/tasks/tag.py": "import torch\nrng = np.random.default_rng(7)\nshuffle = random.Random(7)\n"
         "torch.load(path, weights_only=True)\n",
         "streams/__init__.py": '"""Streams."""\n',
         "streams/clock.py": "import time\n",
@@ -51,7 +51,8 @@ PLANTED = [
     ("models/tasks/tag.py", "import faust", "models imports faust"),
     ("models/tasks/tag.py", "from prometheus_client import Gauge", "models imports prometheus_client"),
     ("models/tasks/tag.py", "import asyncio", "models imports asyncio"),
-    ("models/tasks/tag.py", "import random", "models imports random"),
+    ("models/tasks/tag.py", "random.shuffle(rows)", "global randomness"),
+    ("models/tasks/tag.py", "from random import choice", "global randomness"),
     ("models/tasks/tag.py", "from time import monotonic", "time is imported out of place"),
     ("models/tasks/tag.py", "import pickle", "pickle is imported out of place"),
     ("models/tasks/tag.py", "np.random.seed(1)", "global randomness"),
