@@ -159,7 +159,9 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
     if len(events) and (at_ms.min() < OLDEST_MS or at_ms.max() > good[0].timestamp + future_ms):
         stamps = np.array([r.timestamp for r in good], np.int64)
         bad = (at_ms < OLDEST_MS) | (at_ms > stamps + future_ms)
-        rejected += [Rejected(good[i], "bad_time", _time_words(int(at_ms[i]))) for i in np.flatnonzero(bad).tolist()]
+        rejected += [
+            Rejected(good[i], "bad_time", _time_words(int(at_ms[i]))) for i in np.flatnonzero(bad).tolist()
+        ]
         keep = np.flatnonzero(~bad).tolist()
         events, good, at_ms = [events[i] for i in keep], [good[i] for i in keep], at_ms[~bad]
     codes = KIND_CODES
