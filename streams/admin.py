@@ -6,7 +6,7 @@ that cannot describe settings (then they are not compared). Every wait is bounde
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -67,6 +67,19 @@ async def apply(settings: Settings) -> tuple[list[Difference], list[Difference]]
             await _create(client, settings, [t for t in TOPOLOGY if _name(settings, t) in missing])
             await _until_visible(client, missing)
         return created, [one for one in found if one.kind != "missing"]
+
+
+async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
+    """Topic -> its partitions on the cluster. Raises EnvironmentProblem, naming what is missing."""
+    async with admin_client(settings.kafka) as client:
+        counts = await _partition_counts(client)
+    names = {topic: prefixed(settings.kafka.topic_prefix, topic) for topic in topics}
+    missing = sorted(name for name in names.values() if name not in counts)
+    if missing:
+        raise EnvironmentProblem(
+            f"no topic {', '.join(missing)} at {settings.kafka.bootstrap}: `headrace topics apply` creates them"
+        )
+    return {topic: counts[name] for topic, name in names.items()}
 
 
 @asynccontextmanager

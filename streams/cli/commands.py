@@ -7,6 +7,7 @@ library at its top: `headrace --help` imports them all and must stay fast.
 COMMANDS: dict[str, str] = {
     "worker": "streams.cli.worker",
     "topics": "streams.cli.topics",
+    "feed": "streams.cli.feed",
     "config": "streams.cli.config",
 }
 """Command name -> module, in the order of `headrace --help`."""
