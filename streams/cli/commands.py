@@ -7,6 +7,8 @@ library at its top: `headrace --help` imports them all and must stay fast.
 COMMANDS: dict[str, str] = {
     "worker": "streams.cli.worker",
     "topics": "streams.cli.topics",
+    "send": "streams.cli.send",
+    "tail": "streams.cli.tail",
     "feed": "streams.cli.feed",
     "config": "streams.cli.config",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from streams.errors import UserMistake
+from streams.errors import EnvironmentProblem, UserMistake
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -62,11 +62,19 @@ def settings_of(ctx: typer.Context) -> "Settings":
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, with quiet client libraries: their retries are not the user's business."""
+    """Run to the end, with quiet client libraries: their retries are not the user's business.
+
+    Raises EnvironmentProblem for what a Kafka client could not do.
+    """
     import logging
 
+    from aiokafka.errors import KafkaError
+
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    return asyncio.run(work)
+    try:
+        return asyncio.run(work)
+    except KafkaError as error:
+        raise EnvironmentProblem(f"the Kafka cluster did not do its part: {error!r}") from error
 
 
 def print_json(value: object) -> None:

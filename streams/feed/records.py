@@ -71,15 +71,10 @@ def topic_of(event: Event) -> str:
 def rfc3339(at_ms: int) -> str:
     """Milliseconds since 1970 as `2014-04-07T10:51:09.277Z`."""
     second, rest = divmod(at_ms, 1000)
-    return f"{_second(second)}.{rest:03d}Z"
-
-
-@lru_cache(4096)
-def _second(second: int) -> str:
     try:
-        return datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{datetime.fromtimestamp(second, timezone.utc).isoformat()[:19]}.{rest:03d}Z"
     except (ValueError, OverflowError, OSError):  # beyond the year 9999: the worker will refuse it by name
-        return "9999-12-31T23:59:59"
+        return "9999-12-31T23:59:59.999Z"
 
 
 @lru_cache(500_000)
