@@ -5,6 +5,7 @@ start with every mistake listed at once.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,11 @@ from pydantic_settings import (
 )
 
 from streams.errors import UserMistake
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 DEFAULT_FILE = Path("headrace.toml")
 FILE_VARIABLE = "HEADRACE_CONFIG"
@@ -122,6 +128,11 @@ class Worker(Section):
     drain_s: Seconds = Field(
         8.0, description="part of it, and of a rebalance, in which work in flight may finish"
     )
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _by_commas(cls, given: object) -> object:
+        return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _drain_fits(self) -> "Worker":
@@ -268,6 +279,29 @@ def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> S
     if mistakes:
         raise UserMistake("wrong settings:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
     return Settings.model_construct(**dict(settings))
+
+
+def origins(file: Path | None = None, overrides: dict[str, Any] | None = None) -> dict[str, str]:
+    """Setting (`kafka.bootstrap`) -> who gave it, strongest first in its name; what is missing is a default.
+
+    For settings that `load` accepted.
+    """
+    path = file or _named_file() or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    found: dict[str, str] = {}
+    if path is not None:
+        with path.open("rb") as opened:
+            found |= dict.fromkeys(_leaves(tomllib.load(opened)), f"file {path}")
+    for name in sorted(os.environ):
+        if name.startswith("HEADRACE_") and name not in (FILE_VARIABLE, KAFKA_LIB_VARIABLE):
+            found[name.removeprefix("HEADRACE_").lower().replace("__", ".")] = f"environment {name}"
+    return found | dict.fromkeys(_leaves(overrides or {}), "command line")
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for name, value in tree.items():
+        names += _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+    return names
 
 
 def _named_file() -> Path | None:

@@ -1,0 +1,179 @@
+"""The declared topology against a cluster: what is missing, what differs, and the creation of what is missing.
+
+Only creates. A topic with a wrong partition count is reported and left: changing the count would send readers
+to other partitions than their state. Drifted settings are reported with what they should be. Works on brokers
+that cannot describe settings (then they are not compared). Every wait is bounded.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from streams.errors import EnvironmentProblem
+from streams.settings import Kafka, Settings
+from streams.topics import TOPOLOGY, Topic, prefixed
+from streams.transport.producer import client_options
+
+NO_ERROR, TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC = 0, 36, 3
+VISIBLE_WITHIN_S = 10.0
+
+Kind = Literal["missing", "partitions", "config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One way in which the cluster is not as declared. `topic` is the name on the cluster."""
+
+    topic: str
+    kind: Kind
+    setting: str
+    wanted: str
+    found: str | None
+
+    def words(self) -> str:
+        """One line for people, with what to do."""
+        if self.kind == "missing":
+            return f"{self.topic}: missing, to be created with {self.wanted} partitions"
+        if self.kind == "partitions":
+            return (
+                f"{self.topic}: {self.found} partitions instead of {self.wanted}; left as it is, since keys "
+                "would move away from their state (set topics.partitions, or start with a new prefix)"
+            )
+        return f"{self.topic}: {self.setting} is {self.found} instead of {self.wanted}; left as it is"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def plan(settings: Settings) -> list[Difference]:
+    """What `apply` would create and what it would leave. Raises EnvironmentProblem when no broker answers."""
+    async with admin_client(settings.kafka) as client:
+        return await _differences(client, settings)
+
+
+async def apply(settings: Settings) -> tuple[list[Difference], list[Difference]]:
+    """Create what is missing; returns (created, still different). Fine to run again, and by two at once."""
+    async with admin_client(settings.kafka) as client:
+        found = await _differences(client, settings)
+        created = [one for one in found if one.kind == "missing"]
+        if created:
+            missing = {one.topic for one in created}
+            await _create(client, settings, [t for t in TOPOLOGY if _name(settings, t) in missing])
+            await _until_visible(client, missing)
+        return created, [one for one in found if one.kind != "missing"]
+
+
+async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
+    """Topic -> its partitions on the cluster. Raises EnvironmentProblem, naming what is missing."""
+    async with admin_client(settings.kafka) as client:
+        counts = await _partition_counts(client)
+    names = {topic: prefixed(settings.kafka.topic_prefix, topic) for topic in topics}
+    missing = sorted(name for name in names.values() if name not in counts)
+    if missing:
+        raise EnvironmentProblem(
+            f"no topic {', '.join(missing)} at {settings.kafka.bootstrap}: `headrace topics apply` creates them"
+        )
+    return {topic: counts[name] for topic, name in names.items()}
+
+
+@asynccontextmanager
+async def admin_client(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client. Raises EnvironmentProblem when there is no broker, or it stops answering."""
+    client = AIOKafkaAdminClient(**client_options(kafka))
+    try:
+        await asyncio.wait_for(client.start(), kafka.request_timeout_s)
+        yield client
+    except (KafkaError, asyncio.TimeoutError, OSError) as error:
+        raise EnvironmentProblem(
+            f"no answer from a Kafka broker at {kafka.bootstrap} ({type(error).__name__}): start one "
+            "(`headrace demo` brings its own) or name it with --set kafka.bootstrap=host:port"
+        ) from error
+    finally:
+        await asyncio.wait_for(client.close(), kafka.request_timeout_s)
+
+
+async def _differences(client: AIOKafkaAdminClient, settings: Settings) -> list[Difference]:
+    counts = await _partition_counts(client)
+    present = [topic for topic in TOPOLOGY if _name(settings, topic) in counts]
+    configs = await _configs(client, [_name(settings, topic) for topic in present])
+    found: list[Difference] = []
+    for topic in TOPOLOGY:
+        name, partitions = _name(settings, topic), partitions_of(settings, topic)
+        if name not in counts:
+            found.append(Difference(name, "missing", "topic", str(partitions), None))
+            continue
+        if counts[name] != partitions:
+            found.append(Difference(name, "partitions", "partitions", str(partitions), str(counts[name])))
+        theirs = configs.get(name, {})
+        found += [
+            Difference(name, "config", key, wanted, theirs[key])
+            for key, wanted in topic.config().items()
+            if key in theirs and theirs[key] != wanted
+        ]
+    return found
+
+
+def partitions_of(settings: Settings, topic: Topic) -> int:
+    """How many partitions a topic is to have."""
+    return topic.partitions or settings.topics.partitions
+
+
+def _name(settings: Settings, topic: Topic) -> str:
+    return prefixed(settings.kafka.topic_prefix, topic.name)
+
+
+async def _partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
+    """Of every topic that exists; asking for all of them never creates one."""
+    return {
+        str(topic["topic"]): len(topic["partitions"])
+        for topic in await client.describe_topics()
+        if topic["error_code"] == NO_ERROR
+    }
+
+
+async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Topic -> its settings, as far as the broker tells; empty where it does not."""
+    if not names:
+        return {}
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    configs: dict[str, dict[str, str]] = {}
+    for response in await client.describe_configs(asked):
+        for code, _message, _type, name, entries in response.resources:
+            if code == NO_ERROR:
+                configs[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+    return configs
+
+
+async def _create(client: AIOKafkaAdminClient, settings: Settings, topics: Sequence[Topic]) -> None:
+    wanted = [
+        NewTopic(
+            _name(settings, topic),
+            partitions_of(settings, topic),
+            settings.topics.replication,
+            topic_configs=topic.config(),
+        )
+        for topic in topics
+    ]
+    response = await client.create_topics(wanted, timeout_ms=int(settings.kafka.request_timeout_s * 1000))
+    refused = [
+        f"{name}: {message or f'error {code}'}"
+        for name, code, message in ((*row, None)[:3] for row in response.topic_errors)
+        if code not in (NO_ERROR, TOPIC_ALREADY_EXISTS)
+    ]
+    if refused:
+        raise EnvironmentProblem("the broker refused to create topics:\n  " + "\n  ".join(refused))
+
+
+async def _until_visible(client: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Creation is asynchronous on a cluster; a producer that asks too early spins on an unknown topic."""
+    for _ in range(int(VISIBLE_WITHIN_S / 0.1)):
+        if names <= (await _partition_counts(client)).keys():
+            return
+        await asyncio.sleep(0.1)
+    raise EnvironmentProblem(f"topics were created but are not visible after {VISIBLE_WITHIN_S:g} s")

@@ -1,0 +1,15 @@
+"""Which commands exist. A row names a module; nothing is imported until a command is asked for.
+
+A module has `app`, a `typer.Typer` with one command or several, and imports only typer and the standard
+library at its top: `headrace --help` imports them all and must stay fast.
+"""
+
+COMMANDS: dict[str, str] = {
+    "worker": "streams.cli.worker",
+    "topics": "streams.cli.topics",
+    "send": "streams.cli.send",
+    "tail": "streams.cli.tail",
+    "feed": "streams.cli.feed",
+    "config": "streams.cli.config",
+}
+"""Command name -> module, in the order of `headrace --help`."""

@@ -1,0 +1,1 @@
+"""Recorded clicks and folders of media, played into the input topics."""
