@@ -24,7 +24,10 @@ POLL_MS = 500
 
 
 class ChangelogReader:
-    """Reads partitions of one topic from their start to the end they had when asked. One connection, kept."""
+    """Reads partitions of one topic from their start to their end. One connection, kept.
+
+    Nobody else may write to the partition meanwhile, or the end moves on: its owner reads it before it writes.
+    """
 
     def __init__(self, kafka: Kafka, topic: str) -> None:
         self._kafka = kafka
@@ -44,7 +47,9 @@ class ChangelogReader:
             rows, quiet = 0, 0
             while await consumer.position(tp) < end:
                 found = await consumer.getmany(tp, timeout_ms=POLL_MS)
-                records = [r for r in found.get(tp, ()) if r.offset < end]
+                records = found.get(tp)
+                # Tansu 0.6 answers ListOffsets with the last batch's first offset; a fetch tells the truth.
+                end = max(end, consumer.highwater(tp) or 0)
                 if not records:
                     quiet += 1
                     if quiet >= QUIET_POLLS:
@@ -113,6 +118,8 @@ class TableFollower:
             if not self.caught_up.is_set() and all(positions[tp] >= ends[tp] for tp in tps):
                 self.caught_up.set()
             found = await consumer.getmany(timeout_ms=POLL_MS)
+            if not self.caught_up.is_set():
+                ends = {tp: max(ends[tp], consumer.highwater(tp) or 0) for tp in tps}
             for tp, records in found.items():
                 self._apply([r.key or b"" for r in records], [r.value for r in records])
                 positions[tp] = records[-1].offset + 1

@@ -97,7 +97,7 @@ class BatchProducer:
         append = builder.append
         headers = emit.headers
         for i, (key, value) in enumerate(zip(emit.keys, emit.values, strict=True)):
-            extra = headers[i] if headers is not None else ()
+            extra = headers[i] if headers is not None else []
             if append(timestamp=timestamp_ms, key=key, value=value, headers=extra) is None:
                 yield builder
                 builder = self._producer.create_batch()

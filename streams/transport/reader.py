@@ -168,11 +168,12 @@ class BatchReader(Service):
     async def _join(self) -> None:
         backoff_s, said = 0.2, False
         while not self.should_stop:
-            consumer = self._new_consumer()
+            consumer = self._consumer = self._new_consumer()  # before start: partitions may come within it
             try:
                 consumer.subscribe([prefixed(self._kafka.topic_prefix, self.topic)], listener=_Listener(self))
                 await consumer.start()
             except (KafkaError, OSError) as error:
+                self._consumer = None
                 await consumer.stop()
                 if not said:
                     log.warning("no broker at %s (%s); waiting for it", self._kafka.bootstrap, error)
@@ -180,7 +181,6 @@ class BatchReader(Service):
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
                 continue
-            self._consumer = consumer
             break
         if self._consumer is None:
             return
