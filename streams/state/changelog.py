@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from streams.errors import Retry
 from streams.settings import Kafka
 from streams.topics import prefixed
-from streams.transport.producer import client_options
+from streams.transport.client import client_options, close
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class ChangelogReader:
             try:
                 await consumer.start()
             except BaseException:
-                await consumer.stop()
+                await close(consumer)
                 raise
             self._consumer = consumer
         return self._consumer
@@ -75,15 +75,16 @@ class ChangelogReader:
     async def stop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await close(consumer)
 
 
 class TableFollower:
     """Follows a whole compacted topic: `apply` sees every record from the first on, for as long as it runs."""
 
-    def __init__(self, kafka: Kafka, topic: str, apply: Apply) -> None:
+    def __init__(self, kafka: Kafka, topic: str, partitions: int, apply: Apply) -> None:
         self._kafka = kafka
         self._topic = prefixed(kafka.topic_prefix, topic)
+        self._partitions = partitions
         self._apply = apply
         self.caught_up = asyncio.Event()  # everything that was there at the start has been applied
 
@@ -101,13 +102,10 @@ class TableFollower:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
             finally:
-                await consumer.stop()
+                await close(consumer)
 
     async def _follow(self, consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
-        partitions = consumer.partitions_for_topic(self._topic)
-        if not partitions:
-            raise Retry("the topic does not exist; `headrace topics apply` creates it")
-        tps = [TopicPartition(self._topic, p) for p in sorted(partitions)]
+        tps = [TopicPartition(self._topic, p) for p in range(self._partitions)]
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
         starts = await consumer.beginning_offsets(tps)
