@@ -9,7 +9,7 @@
   own callers alone, whose agents then stop pulling. Nothing is shed.
 - Every future ends. A cancelled caller leaves its batch mates alone. If the device thread dies, all who wait
   and all who come get InferenceFailed, and `failed` is set, so that the worker can stop.
-- All results of a batch come back to the loop in one call.
+- What other threads have for the loop gathers in a mailbox and wakes it once, however much it is.
 
 torch is imported by the device thread; importing this module costs nothing.
 """
@@ -28,6 +28,7 @@ from models.inference.steps import finish, kind_and_place, prepare
 from models.registry import task_class
 from models.types import LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
 from streams.admission import Admission
+from streams.mailbox import Mailbox
 
 R = TypeVar("R")
 
@@ -85,7 +86,8 @@ class InferenceLimits:
 class _Request:
     """A payload's units on their way through the device."""
 
-    done: "asyncio.Future[None]"  # set on the loop once neither planner nor device has a unit of it
+    done: "asyncio.Future[Outcome]"  # set on the loop once neither planner nor device has a unit of it
+    prepared: Prepared
     missing: int  # touched by the device thread alone
     outputs: list[Any]
     abandoned: bool = False  # set on the loop: its caller is gone, do not run it
@@ -132,6 +134,7 @@ class InferenceService:
         self._refusal: InferenceFailed | None = None  # for new submits
         self._failure: InferenceFailed | None = None  # for those in flight too
         self._pool: ThreadPoolExecutor | None = None
+        self._mailbox: Mailbox | None = None
         self._thread_ended = asyncio.Event()
         # Shared with the device thread, under `_wake`:
         self._wake = threading.Condition()
@@ -146,11 +149,12 @@ class InferenceService:
         Raises KeyError for a task that is not registered, WeightsMismatch, or an example's error.
         """
         loop = asyncio.get_running_loop()
+        self._mailbox = Mailbox(loop)
         ready: asyncio.Future[None] = loop.create_future()
         self._pool = ThreadPoolExecutor(self._limits.prepare_threads, "inference-prepare")
         thread = threading.Thread(
             target=self._device_main,
-            args=(loop, ready, dict(tasks)),
+            args=(self._mailbox, ready, dict(tasks)),
             name="inference-device",
             daemon=True,  # a forward that hangs must not keep the worker from ending
         )
@@ -180,9 +184,10 @@ class InferenceService:
             more_units, more_bytes = _growth(prepared, held_bytes)
             loaded.admission.resize(more_units, more_bytes)
             held_units, held_bytes = held_units + more_units, held_bytes + more_bytes
+            if not prepared.units:  # silence, say: nothing to run
+                return await self._in_pool(partial(finish, loaded.task, prepared, []))
             request = self._enqueue(task, prepared, submitted_s, priority)
-            await asyncio.shield(request.done)
-            return await self._in_pool(partial(finish, loaded.task, prepared, request.outputs))
+            return await asyncio.shield(request.done)
         except ModelError as error:
             loaded.totals.failed += 1
             if self._observer is not None:
@@ -233,18 +238,15 @@ class InferenceService:
 
     async def _in_pool(self, work: Callable[[], R]) -> R:
         future = self._future()
-        loop = asyncio.get_running_loop()
         assert self._pool is not None  # a task is known only after `start`
-        self._pool.submit(_run_in_pool, loop, future, work)
+        assert self._mailbox is not None
+        self._pool.submit(_run_in_pool, self._mailbox, future, work)
         result: R = await future
         return result
 
     def _enqueue(self, task: str, prepared: Prepared, now_s: float, priority: int) -> _Request:
         units = prepared.units
-        request = _Request(self._future(), len(units), [None] * len(units))
-        if not units:  # silence, say: nothing to run
-            request.done.set_result(None)
-            return request
+        request = _Request(self._future(), prepared, len(units), [None] * len(units))
         with self._wake:
             for place, unit in enumerate(units):
                 self._planner.put(task, unit, (request, place), now_s, priority)
@@ -282,12 +284,7 @@ class InferenceService:
         self._tasks = tasks
         _settle(ready, None, None)
 
-    def _delivered(self, task: str, batch: "_Report | None", finished: list[_Request]) -> None:
-        """Of one batch: wake the callers whose units are all done; then count."""
-        for request in finished:
-            _settle(request.done, None, None)
-        if batch is None:
-            return
+    def _ran(self, task: str, batch: "_Report") -> None:
         totals = self._tasks[task].totals
         totals.batches += 1
         totals.units += batch.units
@@ -316,18 +313,18 @@ class InferenceService:
     # On the device thread.
 
     def _device_main(
-        self, loop: asyncio.AbstractEventLoop, ready: "asyncio.Future[None]", tasks: dict[str, LoadOptions]
+        self, mailbox: Mailbox, ready: "asyncio.Future[None]", tasks: dict[str, LoadOptions]
     ) -> None:
         error: BaseException | None = None
         try:
             loaded = self._load(tasks)
-            _post(loop, self._started, ready, loaded)
+            mailbox.post(self._started, ready, loaded)
             while (batch := self._next_batch()) is not None:
-                self._run(loop, loaded[batch.task], batch)
+                self._run(mailbox, loaded[batch.task], batch)
                 del batch  # or its units would stay in memory until the next one
         except BaseException as caught:  # this thread's end must end every future, whatever ended it
             error = caught
-        _post(loop, self._device_ended, ready, error)
+        mailbox.post(self._device_ended, ready, error)
 
     def _load(self, tasks: dict[str, LoadOptions]) -> dict[str, _Loaded]:
         import torch
@@ -355,31 +352,33 @@ class InferenceService:
                 self._wake.wait()
         return None
 
-    def _run(self, loop: asyncio.AbstractEventLoop, loaded: _Loaded, batch: Batch[_Ticket]) -> None:
+    def _run(self, mailbox: Mailbox, loaded: _Loaded, batch: Batch[_Ticket]) -> None:
         from models.inference.engine import run_batch
 
         wanted = Batch(batch.task, tuple(m for m in batch.members if not m.ticket[0].abandoned))
-        outputs: list[Any] = []
-        report = None
         if wanted.members:
             started_s = self._clock()
             ran = run_batch(loaded.task, [member.unit for member in wanted.members], loaded.known_good)
-            report = _report(wanted, started_s, self._clock())
-            outputs = ran.outputs
+            mailbox.post(self._ran, batch.task, _report(wanted, started_s, self._clock()))
             if ran.out_of_memory:
                 loaded.budget.out_of_memory()
             else:
                 loaded.budget.clean()
-        finished = []
-        for member, output in zip(wanted.members, outputs, strict=True):
-            request, place = member.ticket
-            request.outputs[place] = output
+            for member, output in zip(wanted.members, ran.outputs, strict=True):
+                request, place = member.ticket
+                request.outputs[place] = output
+        whole = []
         for member in batch.members:
             request, _ = member.ticket
             request.missing -= 1
             if not request.missing:
-                finished.append(request)
-        _post(loop, self._delivered, batch.task, report, finished)
+                whole.append(request)
+        assert self._pool is not None
+        try:
+            self._pool.submit(_finish_all, mailbox, loaded.task, whole)
+        except RuntimeError:
+            if not self._stopping:  # else the pool is shut, and all futures are ended
+                raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,17 +403,25 @@ def _growth(prepared: Prepared, payload_bytes: int) -> tuple[int, int]:
     return max(0, len(prepared.units) - 1), max(0, decoded_bytes - payload_bytes)
 
 
-def _run_in_pool(
-    loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", work: Callable[[], object]
-) -> None:
+def _run_in_pool(mailbox: Mailbox, future: "asyncio.Future[Any]", work: Callable[[], object]) -> None:
     if future.done():  # its caller went away while it waited for a thread
         return
     try:
         result = work()
     except BaseException as error:  # whatever it was, the one who waits must hear of it
-        _post(loop, _settle, future, None, error)
+        mailbox.post(_settle, future, None, error)
     else:
-        _post(loop, _settle, future, result, None)
+        mailbox.post(_settle, future, result, None)
+
+
+def _finish_all(mailbox: Mailbox, task: Task, requests: list[_Request]) -> None:
+    """One job a batch: most finishes take microseconds, a job each would take more."""
+    for request in requests:
+        work = partial(finish, task, request.prepared, request.outputs)
+        if request.abandoned:
+            mailbox.post(request.done.cancel)
+        else:
+            _run_in_pool(mailbox, request.done, work)
 
 
 def _again(failure: InferenceFailed) -> InferenceFailed:
@@ -431,14 +438,6 @@ def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException 
         future.set_result(result)
     else:
         future.set_exception(error)
-
-
-def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
-    try:
-        loop.call_soon_threadsafe(call, *args)
-    except RuntimeError:
-        if not loop.is_closed():  # else nobody is left to hear it
-            raise
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> bool:

@@ -194,6 +194,25 @@ def test_bad_payloads_fail_alone() -> None:
     run(main())
 
 
+def test_an_observer_that_fails_costs_no_answer() -> None:
+    class Broken(Ears):
+        def batch_done(self, *_: Any) -> None:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        heard: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: heard.append(context["exception"])
+        )
+        made = await started(service(shout=Shouter(), observer=Broken()))
+        outcomes = await asyncio.gather(*(made.submit("shout", text(f"w{n}")) for n in range(20)))
+        assert [said(outcome) for outcome in outcomes] == [f"W{n}" for n in range(20)]
+        assert {type(error) for error in heard} == {ZeroDivisionError}  # and is not swallowed
+        await made.stop(5)
+
+    run(main())
+
+
 def test_an_unknown_task_is_refused() -> None:
     async def main() -> None:
         made = await started(service(shout=Shouter()))
