@@ -15,7 +15,6 @@ torch is imported by the device thread; importing this module costs nothing.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,11 +22,11 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from models.errors import BadInput, ModelError
-from models.inference.batching import Batch, Budget, Planner
 from models.inference.steps import finish, kind_and_place, prepare
 from models.registry import task_class
-from models.types import LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
+from models.types import LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task
 from streams.admission import Admission
+from streams.device import BatchReport, Device, Reports, Request
 from streams.mailbox import Mailbox
 
 R = TypeVar("R")
@@ -46,10 +45,8 @@ class InferenceClosed(InferenceFailed):
 class Observer(Protocol):
     """What a metrics layer hears, on the event loop, once a batch or failed payload."""
 
-    def batch_done(
-        self, task: str, units: int, longest: int, total_length: int, forward_s: float, queue_s: float
-    ) -> None:
-        """A batch ran. Padding is 1 - total_length / (longest x units); `queue_s`: its oldest unit's wait."""
+    def batch_done(self, batch: BatchReport) -> None:
+        """A batch ran. Padding is 1 - total_length / (longest x units)."""
 
     def failed(self, task: str, reason: str) -> None:
         """A payload got an error: a BadInput's reason, or `out_of_memory`."""
@@ -82,25 +79,9 @@ class InferenceLimits:
     prepare_threads: int = 2  # one or two batches ahead of the device is enough
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    """A payload's units on their way through the device."""
-
-    done: "asyncio.Future[Outcome]"  # set on the loop once neither planner nor device has a unit of it
-    prepared: Prepared
-    missing: int  # touched by the device thread alone
-    outputs: list[Any]
-    abandoned: bool = False  # set on the loop: its caller is gone, do not run it
-
-
-_Ticket = tuple[_Request, int]  # and which of its units
-
-
 @dataclass(slots=True)
-class _Loaded:
+class _Served:
     task: Task
-    budget: Budget
-    known_good: Unit | None
     admission: Admission
     totals: Totals = field(default_factory=Totals)
 
@@ -124,22 +105,18 @@ class InferenceService:
         self._limits = limits or InferenceLimits()
         self._compute_threads = compute_threads
         self._find_class = find_class
-        self._tasks: dict[str, _Loaded] = {}
-        self._pending: set[asyncio.Future[Any]] = (
-            set()
-        )  # all that a submit may be waiting for after admission
+        self._tasks: dict[str, _Served] = {}
+        # What a submit may wait for once it is let in, so that all can be ended.
+        self._pending: set[asyncio.Future[Any]] = set()
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._refusal: InferenceFailed | None = None  # for new submits
         self._failure: InferenceFailed | None = None  # for those in flight too
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(self._limits.prepare_threads, "inference-prepare")
         self._mailbox: Mailbox | None = None
+        self._device: Device | None = None
         self._thread_ended = asyncio.Event()
-        # Shared with the device thread, under `_wake`:
-        self._wake = threading.Condition()
-        self._planner: Planner[_Ticket] = Planner()
-        self._stopping = False
 
     # On the loop, for callers.
 
@@ -149,16 +126,13 @@ class InferenceService:
         Raises KeyError for a task that is not registered, WeightsMismatch, or an example's error.
         """
         loop = asyncio.get_running_loop()
-        self._mailbox = Mailbox(loop)
         ready: asyncio.Future[None] = loop.create_future()
-        self._pool = ThreadPoolExecutor(self._limits.prepare_threads, "inference-prepare")
-        thread = threading.Thread(
-            target=self._device_main,
-            args=(self._mailbox, ready, dict(tasks)),
-            name="inference-device",
-            daemon=True,  # a forward that hangs must not keep the worker from ending
+        self._mailbox = Mailbox(loop)
+        self._device = self._make_device(self._mailbox, ready)
+        # Finding a class imports torch and more, seconds of work: for the device thread too.
+        self._device.start(
+            {name: partial(_load_task, self._find_class, name, options) for name, options in tasks.items()}
         )
-        thread.start()
         try:
             await asyncio.shield(ready)
         except BaseException:
@@ -177,7 +151,7 @@ class InferenceService:
         submitted_s = self._clock()
         await loaded.admission.enter(len(payload.data))
         held_units, held_bytes = 1, len(payload.data)
-        request: _Request | None = None
+        request: Request | None = None
         self._entered()
         try:
             prepared = await self._in_pool(partial(prepare, loaded.task, payload))
@@ -213,11 +187,9 @@ class InferenceService:
             loaded.admission.fail(closed)
         await _wait(self._idle, timeout_s)
         self._end_pending(closed)
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._device is not None:
+            self._device.stop()
             await _wait(self._thread_ended, max(_IDLE_THREAD_ENDS_S, deadline_s - self._clock()))
 
     @property
@@ -238,19 +210,16 @@ class InferenceService:
 
     async def _in_pool(self, work: Callable[[], R]) -> R:
         future = self._future()
-        assert self._pool is not None  # a task is known only after `start`
-        assert self._mailbox is not None
+        assert self._mailbox is not None  # a task is known only after `start`
         self._pool.submit(_run_in_pool, self._mailbox, future, work)
         result: R = await future
         return result
 
-    def _enqueue(self, task: str, prepared: Prepared, now_s: float, priority: int) -> _Request:
-        units = prepared.units
-        request = _Request(self._future(), prepared, len(units), [None] * len(units))
-        with self._wake:
-            for place, unit in enumerate(units):
-                self._planner.put(task, unit, (request, place), now_s, priority)
-            self._wake.notify()
+    def _enqueue(self, task: str, prepared: Prepared, now_s: float, priority: int) -> Request:
+        units = len(prepared.units)
+        request = Request(self._future(), prepared, units, [None] * units)
+        assert self._device is not None
+        self._device.put(task, request, now_s, priority)
         return request
 
     def _future(self) -> "asyncio.Future[Any]":
@@ -280,12 +249,14 @@ class InferenceService:
         for future in list(self._pending):
             _settle(future, None, _again(failure))
 
-    def _started(self, ready: "asyncio.Future[None]", tasks: dict[str, _Loaded]) -> None:
-        self._tasks = tasks
+    def _started(self, ready: "asyncio.Future[None]", tasks: dict[str, Task]) -> None:
+        for name, task in tasks.items():
+            room = Admission(self._limits.units_in_flight, self._limits.bytes_in_flight)
+            self._tasks[name] = _Served(task, room)
         _settle(ready, None, None)
 
-    def _ran(self, task: str, batch: "_Report") -> None:
-        totals = self._tasks[task].totals
+    def _ran(self, batch: BatchReport) -> None:
+        totals = self._tasks[batch.task].totals
         totals.batches += 1
         totals.units += batch.units
         totals.real_length += batch.total_length
@@ -293,9 +264,7 @@ class InferenceService:
         totals.device_busy_s += batch.forward_s
         totals.queue_s += batch.queue_s
         if self._observer is not None:
-            self._observer.batch_done(
-                task, batch.units, batch.longest, batch.total_length, batch.forward_s, batch.queue_s
-            )
+            self._observer.batch_done(batch)
 
     def _device_ended(self, ready: "asyncio.Future[None]", error: BaseException | None) -> None:
         self._thread_ended.set()
@@ -310,91 +279,28 @@ class InferenceService:
         self._end_pending(failure)
         self.failed.set()
 
-    # On the device thread.
+    def _make_device(self, mailbox: Mailbox, ready: "asyncio.Future[None]") -> Device:
+        """Its reports go to the loop by the mailbox, whole requests to the pool to be finished."""
+        pool = self._pool
 
-    def _device_main(
-        self, mailbox: Mailbox, ready: "asyncio.Future[None]", tasks: dict[str, LoadOptions]
-    ) -> None:
-        error: BaseException | None = None
-        try:
-            loaded = self._load(tasks)
-            mailbox.post(self._started, ready, loaded)
-            while (batch := self._next_batch()) is not None:
-                self._run(mailbox, loaded[batch.task], batch)
-                del batch  # or its units would stay in memory until the next one
-        except BaseException as caught:  # this thread's end must end every future, whatever ended it
-            error = caught
-        mailbox.post(self._device_ended, ready, error)
+        def whole(task: Task, requests: list[Request]) -> None:
+            try:
+                pool.submit(_finish_all, mailbox, task, requests)
+            except RuntimeError:
+                if self._failure is None:  # else the pool is shut, and all futures are ended
+                    raise
 
-    def _load(self, tasks: dict[str, LoadOptions]) -> dict[str, _Loaded]:
-        import torch
-
-        from models.inference.offline import warm_up
-
-        if self._compute_threads is not None:
-            torch.set_num_threads(self._compute_threads)  # holds for the calling thread: this one
-        limits = self._limits
-        loaded = {}
-        for name, options in tasks.items():
-            task = self._find_class(name).load(options)
-            known_good = warm_up(task)
-            admission = Admission(limits.units_in_flight, limits.bytes_in_flight)
-            loaded[name] = _Loaded(task, self._planner.add_task(name, task), known_good, admission)
-        return loaded
-
-    def _next_batch(self) -> Batch[_Ticket] | None:
-        """Waits for work; None when it is time to end."""
-        with self._wake:
-            while not self._stopping:
-                batch = self._planner.take(self._clock())
-                if batch is not None:
-                    return batch
-                self._wake.wait()
-        return None
-
-    def _run(self, mailbox: Mailbox, loaded: _Loaded, batch: Batch[_Ticket]) -> None:
-        from models.inference.engine import run_batch
-
-        wanted = Batch(batch.task, tuple(m for m in batch.members if not m.ticket[0].abandoned))
-        if wanted.members:
-            started_s = self._clock()
-            ran = run_batch(loaded.task, [member.unit for member in wanted.members], loaded.known_good)
-            mailbox.post(self._ran, batch.task, _report(wanted, started_s, self._clock()))
-            if ran.out_of_memory:
-                loaded.budget.out_of_memory()
-            else:
-                loaded.budget.clean()
-            for member, output in zip(wanted.members, ran.outputs, strict=True):
-                request, place = member.ticket
-                request.outputs[place] = output
-        whole = []
-        for member in batch.members:
-            request, _ = member.ticket
-            request.missing -= 1
-            if not request.missing:
-                whole.append(request)
-        assert self._pool is not None
-        try:
-            self._pool.submit(_finish_all, mailbox, loaded.task, whole)
-        except RuntimeError:
-            if not self._stopping:  # else the pool is shut, and all futures are ended
-                raise
+        reports = Reports(
+            ready=lambda tasks: mailbox.post(self._started, ready, tasks),
+            ran=lambda batch: mailbox.post(self._ran, batch),
+            whole=whole,
+            ended=lambda error: mailbox.post(self._device_ended, ready, error),
+        )
+        return Device(self._clock, reports, self._compute_threads)
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    units: int
-    longest: int
-    total_length: int
-    forward_s: float
-    queue_s: float
-
-
-def _report(batch: Batch[Any], started_s: float, ended_s: float) -> _Report:
-    oldest_s = min(member.arrived_s for member in batch.members)
-    return _Report(
-        len(batch.members), batch.longest, batch.total_length, ended_s - started_s, started_s - oldest_s
-    )
+def _load_task(find_class: Callable[[str], type[Task]], name: str, options: LoadOptions) -> Task:
+    return find_class(name).load(options)
 
 
 def _growth(prepared: Prepared, payload_bytes: int) -> tuple[int, int]:
@@ -414,7 +320,7 @@ def _run_in_pool(mailbox: Mailbox, future: "asyncio.Future[Any]", work: Callable
         mailbox.post(_settle, future, result, None)
 
 
-def _finish_all(mailbox: Mailbox, task: Task, requests: list[_Request]) -> None:
+def _finish_all(mailbox: Mailbox, task: Task, requests: list[Request]) -> None:
     """One job a batch: most finishes take microseconds, a job each would take more."""
     for request in requests:
         work = partial(finish, task, request.prepared, request.outputs)

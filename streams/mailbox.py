@@ -1,4 +1,4 @@
-"""Calls from other threads to an event loop, gathered: to wake it costs a system call, and a batch has many."""
+"""Calls from other threads to an event loop, gathered: a wake-up is a system call, and a batch has many."""
 
 import asyncio
 import threading
