@@ -109,7 +109,7 @@ def test_suppressed_tokens_and_limits_hold(net: Whisper) -> None:
     random = torch.Generator().manual_seed(8)
     with torch.inference_mode():
         states, mask = net.encode(torch.randn(6, SHAPE.mels, 80, generator=random), torch.tensor([80] * 6))
-        for never in ((41, 42), tuple(range(10, 40)) + (41, 42)):
+        for never in ((41, 42), (*range(10, 40), 41, 42)):
             rules = Rules(40, 45, never, (1, 2, 3))
             for row in decode_greedy(net, states, mask, torch.tensor([[1, 2]] * 6), [4] * 6, rules):
                 assert len(row.tokens) <= 4
