@@ -174,9 +174,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         init_std=0.5,
     )
     WhisperForConditionalGeneration(config).save_pretrained(folder)
-    (folder / "generation_config.json").write_text(
-        json.dumps({"is_multilingual": True, "suppress_tokens": [3]})
-    )
+    said = {"is_multilingual": True, "suppress_tokens": [3], "begin_suppress_tokens": [4]}
+    (folder / "generation_config.json").write_text(json.dumps(said))
     return folder
 
 
