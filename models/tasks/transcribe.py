@@ -40,7 +40,7 @@ _MAX_UNITS = 32
 
 # Whisper's own rules: silence is where no speech is likely and the words are unlikely; loops pack well.
 # Its -1 for silence let "you" through on bursts of noise and beeps (no speech 0.83 to 0.93, words -0.66 to
-# -0.96), while strings of spoken digits stay below 0.65: words must be likelier than -0.5 to stand against it.
+# -0.96), while strings of spoken digits stay below 0.65: words must beat -0.5 to stand against it.
 _NO_SPEECH = 0.6
 _LEAST_LOGPROB_SILENCE = -0.5
 _LEAST_LOGPROB = -1.0
