@@ -139,9 +139,9 @@ def test_same_padding_puts_the_odd_pixel_right_and_below() -> None:
     conv = SameConv(1, 1, 3, stride=2)
     torch.nn.init.ones_(conv.weight)
     pixels = torch.zeros(1, 1, 4, 4)
-    pixels[..., 0, 0] = 1.0
+    pixels[..., 2, 2] = 1.0
     # The window of the first output covers pixels 0..2, of the second 2..4 (4 is padding).
-    assert conv(pixels).tolist() == [[[[1.0, 0.0], [0.0, 0.0]]]]
+    assert conv(pixels).tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
 
 
 def test_an_unknown_dtype_is_refused() -> None:
