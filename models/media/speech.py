@@ -1,7 +1,8 @@
 """Where a recording may hold speech, and where a long one can be cut. Energy only; NumPy only.
 
-A gate, not a recogniser: speech is never steady, so what stays within a few decibels of its own floor (silence,
-hiss, hum) holds none. What passes may still be music or machines; the transcriber's own doubts decide then.
+A gate, not a recogniser: speech is never steady, so what stays within a few decibels of its own floor
+(silence, hiss, hum) holds none. What passes may still be music or machines; the transcriber's own doubts
+decide then.
 """
 
 from dataclasses import dataclass
