@@ -5,6 +5,7 @@ library at its top: `headrace --help` imports them all and must stay fast.
 """
 
 COMMANDS: dict[str, str] = {
+    "demo": "streams.cli.demo",
     "worker": "streams.cli.worker",
     "topics": "streams.cli.topics",
     "send": "streams.cli.send",
