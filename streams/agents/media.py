@@ -87,7 +87,9 @@ class MediaAgent(Agent[MediaWork]):
         if not batch.lost:
             self.submit(batch, MediaWork(labels, rejected))
 
-    async def _label_record(self, batch: PartitionBatch, event: Media, record: Record) -> list[Label] | Rejected:
+    async def _label_record(
+        self, batch: PartitionBatch, event: Media, record: Record
+    ) -> list[Label] | Rejected:
         """Labels in the order of tasks, or why there are none."""
         async with self._slots:
             started_s = self.services.clock.monotonic_s()

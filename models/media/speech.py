@@ -1,0 +1,113 @@
+"""Where a recording may hold speech, and where a long one can be cut. Energy only; NumPy only.
+
+A gate, not a recogniser: speech is never steady, so what stays within `_STEADY_DB` of its own floor (silence,
+hiss, hum) holds none. What passes may still be music or machines; the transcriber's own doubts decide then.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.media.audio import RATE_HZ
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+_HOP = RATE_HZ // 100  # 10 ms
+_FLOOR_DBFS = -65.0  # below this nothing is understood, and quantisation noise of 8-bit telephony begins
+_STEADY_DB = 6.0  # 10 ms blocks of white noise spread over 2 dB, of hum over 3; speech over 20 and more
+_ABOVE_NOISE_DB = 6.0
+_BELOW_PEAK_DB = 40.0
+_LEAST_SPEECH_HOPS = 8  # 80 ms: shorter than any spoken word, longer than a click
+_MERGE_GAP_HOPS = 40
+_LEAD_HOPS, _TAIL_HOPS = 20, 30  # what begins and ends softly must not be cut
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of samples [start, end) to transcribe at once."""
+
+    start: int
+    end: int
+
+
+def voiced_hops(samples: F32) -> NDArray[np.bool_]:
+    """Which 10 ms blocks (n,) may be speech, by their level. All False for silence and steady noise."""
+    level_db = _levels_db(samples)
+    if level_db.size == 0:
+        return np.zeros(0, np.bool_)
+    noise_db, peak_db = np.percentile(level_db, (10, 98))
+    if peak_db < _FLOOR_DBFS or peak_db - noise_db < _STEADY_DB:
+        return np.zeros(level_db.size, np.bool_)
+    threshold_db = max(noise_db + _ABOVE_NOISE_DB, peak_db - _BELOW_PEAK_DB, _FLOOR_DBFS)
+    return np.asarray(level_db > threshold_db)
+
+
+def speech_windows(samples: F32, longest_s: float = 28.0, gap_s: float = 3.0) -> list[Window]:
+    """Stretches of possible speech, in order, none longer than `longest_s`, none overlapping.
+
+    Neighbours are packed together while they fit and the silence between them is below `gap_s`: a transcriber
+    needs context. A stretch with no pause is cut at its quietest point in the second half.
+    """
+    voiced = voiced_hops(samples)
+    level_db = _levels_db(samples)
+    longest = int(longest_s * 100)
+    pieces = [cut for run in _runs(voiced) for cut in _cut(run, level_db, longest)]
+    packed: list[tuple[int, int]] = []
+    for start, end in pieces:
+        if packed and end - packed[-1][0] <= longest and start - packed[-1][1] <= gap_s * 100:
+            packed[-1] = (packed[-1][0], end)
+        else:
+            packed.append((start, end))
+    return [Window(start * _HOP, min(end * _HOP, samples.size)) for start, end in packed]
+
+
+def _levels_db(samples: F32) -> F64:
+    """Level of each 10 ms block in dBFS, smoothed over 30 ms, after a pre-emphasis that takes hum down."""
+    hops = samples.size // _HOP
+    if hops == 0:
+        return np.zeros(0)
+    power = np.empty(hops)
+    block_hops = 6000  # a minute at a time: no second copy of a long recording
+    for at in range(0, hops, block_hops):
+        block = samples[at * _HOP : min(hops, at + block_hops) * _HOP]
+        sharp = (
+            np.diff(block, prepend=block[:1])
+            if at == 0
+            else np.diff(samples[at * _HOP - 1 : at * _HOP + block.size])
+        )
+        power[at : at + block_hops] = np.square(sharp.reshape(-1, _HOP)).mean(axis=1)
+    if hops >= 3:
+        power = np.convolve(np.pad(power, 1, mode="edge"), np.full(3, 1 / 3), "valid")
+    return np.asarray(10 * np.log10(power + 1e-14))
+
+
+def _runs(voiced: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Runs of voiced blocks, close ones merged, clicks dropped, widened by lead and tail, in order."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], voiced, [False]))))
+    merged: list[tuple[int, int, int]] = []  # start, end, voiced blocks
+    for start, end in edges.reshape(-1, 2).tolist():
+        if merged and start - merged[-1][1] < _MERGE_GAP_HOPS:
+            merged[-1] = (merged[-1][0], end, merged[-1][2] + end - start)
+        else:
+            merged.append((start, end, end - start))
+    runs: list[tuple[int, int]] = []
+    for start, end, blocks in merged:
+        if blocks < _LEAST_SPEECH_HOPS:
+            continue
+        before = runs[-1][1] if runs else 0
+        runs.append((max(before, start - _LEAD_HOPS), min(voiced.size, end + _TAIL_HOPS)))
+    return runs
+
+
+def _cut(run: tuple[int, int], level_db: F64, longest: int) -> list[tuple[int, int]]:
+    """The run in parts of at most `longest` blocks, cut where it is quietest."""
+    start, end = run
+    parts = []
+    while end - start > longest:
+        at = start + longest // 2
+        at += int(np.argmin(level_db[at : start + longest]))
+        parts.append((start, at))
+        start = at
+    return [*parts, (start, end)]

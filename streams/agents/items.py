@@ -1,0 +1,105 @@
+"""Items: fold transitions into each item's row (what came before it, how popular it is) and publish the rows.
+
+At most one group commit a second, so at most one row an item a second. The item table is its own changelog: a row
+holds the fence (last applied offset of the transitions partition), so a restart reads the rows back and a transition
+read twice changes nothing.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.taste.items import ItemIndex
+from models.taste.neighbours import ItemColumns
+from streams.agents.base import Agent, Services
+from streams.effects import Effects, Emit
+from streams.state.changelog import ChangelogReader
+from streams.topics import ITEM_TABLE, TRANSITIONS
+from streams.transitions import Transition, decode_transitions
+from streams.transport.commit import Submission
+from streams.transport.reader import Profile
+
+if TYPE_CHECKING:
+    from faust.streams import Stream
+
+    from streams.transport.batch import PartitionBatch
+
+
+class ItemsAgent(Agent[list[Transition]]):
+    """Topic `transitions` to `item-table`."""
+
+    name = "items"
+    topic = TRANSITIONS
+    period_s = 1.0
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        taste = services.settings.taste
+        self._items = ItemIndex(dim=taste.dim, max_items=taste.max_items)
+        self._partitions: dict[int, ItemColumns] = {}
+        self._changelog = ChangelogReader(services.settings.kafka, ITEM_TABLE)
+
+    def profile(self) -> Profile:
+        reader = self.services.settings.reader
+        # one group a second: larger, rarer fetches
+        return Profile(
+            max_records=reader.max_poll_records,
+            fetch_wait_ms=250,
+            fetch_min_bytes=reader.fetch_min_bytes,
+            batches_in_flight=reader.batches_in_flight,
+        )
+
+    async def run(self, stream: "Stream[PartitionBatch]") -> None:
+        async for event in stream.noack().events():
+            batch: PartitionBatch = event.value
+            if not batch.lost:
+                self.submit(batch, decode_transitions([record.value for record in batch.records]))
+
+    def decide(self, group: Sequence[Submission[list[Transition]]]) -> Effects:
+        effects = Effects()
+        touched: dict[int, list[np.ndarray]] = {}
+        for submission in group:
+            partition = submission.batch.partition
+            offsets = np.array([r.offset for r in submission.batch.records if r.value is not None], np.int64)
+            rows = self._fold(self._partitions[partition], submission.work, offsets)
+            touched.setdefault(partition, []).append(rows)
+        for partition, parts in touched.items():
+            columns = self._partitions[partition]
+            rows = np.unique(np.concatenate(parts))
+            if len(rows):
+                names = columns.names_of(rows)
+                effects.changelog.append(
+                    Emit(
+                        ITEM_TABLE,
+                        partition,
+                        keys=[name.encode() for name in names],
+                        values=columns.encode(rows),
+                    )
+                )
+                self.metrics.published(ITEM_TABLE, len(names))
+        return effects
+
+    def _fold(self, columns: ItemColumns, transitions: Sequence[Transition], offsets: np.ndarray) -> np.ndarray:
+        return columns.fold(
+            targets=self._items.lookup([t.item for t in transitions]),
+            previous=[self._items.lookup(t.previous) for t in transitions],
+            weights=np.array([t.weight for t in transitions], np.float32),
+            at_ms=np.array([t.at_ms for t in transitions], np.int64),
+            offsets=offsets,
+        )
+
+    async def recover(self, partition: int) -> None:
+        columns = ItemColumns(self._items)
+
+        def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+            columns.load([key.decode() for key in keys], values)
+
+        self.metrics.recovered_rows(await self._changelog.replay(partition, apply))
+        self._partitions[partition] = columns
+
+    def drop(self, partition: int) -> None:
+        self._partitions.pop(partition, None)
+
+    async def stop(self) -> None:
+        await self._changelog.stop()

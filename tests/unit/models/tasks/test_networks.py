@@ -1,0 +1,149 @@
+"""Own networks against transformers' Whisper, at a tiny size with random weights: no package, no download."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.networks.greedy import Rules, decode_greedy
+from models.networks.lite0 import Lite0
+from models.networks.precision import torch_dtype
+from models.networks.whisper import Whisper, WhisperShape, expected_shapes, from_hugging_face
+
+SHAPE = WhisperShape(
+    width=32,
+    mels=8,
+    vocabulary=50,
+    encoder_layers=2,
+    decoder_layers=3,
+    encoder_heads=4,
+    decoder_heads=2,
+    encoder_inner=64,
+    decoder_inner=48,
+    positions=40,
+    longest_text=20,
+)
+RULES = Rules(end=40, no_speech=45, never=(41, 42, 43, 44, 45), never_first=(3,))
+
+
+def random_tensors() -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randn(shape, generator=random) * (0.4 if len(shape) > 1 else 0.1)
+        + (1.0 if "norm.weight" in name else 0.0)
+        for name, shape in expected_shapes(SHAPE).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def net() -> Whisper:
+    network = Whisper(SHAPE)
+    network.load_state_dict(from_hugging_face(random_tensors(), SHAPE), strict=True)
+    return network.eval().requires_grad_(False)
+
+
+def test_the_names_and_the_numbers_are_those_of_transformers(net: Whisper) -> None:
+    from transformers.models.whisper.configuration_whisper import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
+
+    oracle = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=SHAPE.vocabulary,
+            num_mel_bins=SHAPE.mels,
+            d_model=SHAPE.width,
+            encoder_layers=SHAPE.encoder_layers,
+            decoder_layers=SHAPE.decoder_layers,
+            encoder_attention_heads=SHAPE.encoder_heads,
+            decoder_attention_heads=SHAPE.decoder_heads,
+            encoder_ffn_dim=SHAPE.encoder_inner,
+            decoder_ffn_dim=SHAPE.decoder_inner,
+            max_source_positions=SHAPE.positions,
+            max_target_positions=SHAPE.longest_text,
+            pad_token_id=0,
+            bos_token_id=0,
+            eos_token_id=40,
+            decoder_start_token_id=0,
+        )
+    ).eval()
+    tensors = random_tensors()
+    missing, unexpected = oracle.load_state_dict(tensors, strict=False)
+    assert missing == ["proj_out.weight"] and not unexpected
+    oracle.tie_weights()
+    mel = torch.randn(2, SHAPE.mels, 80)
+    tokens = torch.tensor([[1, 2, 5, 9], [1, 2, 7, 8]])
+    with torch.inference_mode():
+        expected = oracle(input_features=mel, decoder_input_ids=tokens).logits
+        states, mask = net.encode(mel, torch.tensor([80, 80]))
+        assert mask is None
+        cache = net.start(states, mask, 4)
+        steps = [
+            net.step(tokens[:, :2], cache),
+            net.step(tokens[:, 2:3], cache),
+            net.step(tokens[:, 3:], cache),
+        ]
+    assert torch.allclose(torch.cat(steps, 1), expected, atol=1e-4)
+
+
+def test_padding_and_neighbours_change_nothing(net: Whisper) -> None:
+    random = torch.Generator().manual_seed(7)
+    rows = [torch.randn(SHAPE.mels, frames, generator=random) for frames in (24, 40, 80, 56, 30)]
+    prompts, limits = torch.tensor([[1, 2]]), [12, 3, 15, 7, 9]
+    alone = []
+    with torch.inference_mode():
+        for row, limit in zip(rows, limits, strict=True):
+            states, mask = net.encode(row[None], torch.tensor([row.shape[1]]))
+            alone += decode_greedy(net, states, mask, prompts, [limit], RULES)
+        batch = torch.full((5, SHAPE.mels, 80), 99.0)  # rubbish where nothing may look
+        for n, row in enumerate(rows):
+            batch[n, :, : row.shape[1]] = row
+        states, mask = net.encode(batch, torch.tensor([row.shape[1] for row in rows]))
+        together = decode_greedy(net, states, mask, prompts.expand(5, 2), limits, RULES)
+    assert [row.tokens for row in together] == [row.tokens for row in alone]
+    for ours, other in zip(together, alone, strict=True):
+        assert ours.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
+        assert ours.no_speech == pytest.approx(other.no_speech, abs=1e-5)
+        assert ours.cut == other.cut
+    assert len({row.tokens for row in together}) > 1, "rows that all agree prove nothing"
+
+
+def test_suppressed_tokens_and_limits_hold(net: Whisper) -> None:
+    random = torch.Generator().manual_seed(8)
+    with torch.inference_mode():
+        states, mask = net.encode(torch.randn(6, SHAPE.mels, 80, generator=random), torch.tensor([80] * 6))
+        for never in ((41, 42), tuple(range(10, 40)) + (41, 42)):
+            rules = Rules(40, 45, never, (1, 2, 3))
+            for row in decode_greedy(net, states, mask, torch.tensor([[1, 2]] * 6), [4] * 6, rules):
+                assert len(row.tokens) <= 4
+                assert not set(row.tokens) & set(never)
+                assert row.tokens[:1] not in ((1,), (2,), (3,))
+                assert row.avg_logprob <= 0 and np.isfinite(row.avg_logprob)
+
+
+def test_folding_batch_norm_keeps_the_function() -> None:
+    torch.manual_seed(0)
+    network = Lite0().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2.0)
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        before = network(pixels)
+        after = network.fold()(pixels)
+    assert before.shape == (2, 1000)
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_same_padding_puts_the_odd_pixel_right_and_below() -> None:
+    from models.networks.lite0 import SameConv
+
+    conv = SameConv(1, 1, 3, stride=2)
+    torch.nn.init.ones_(conv.weight)
+    pixels = torch.zeros(1, 1, 4, 4)
+    pixels[..., 0, 0] = 1.0
+    # The window of the first output covers pixels 0..2, of the second 2..4 (4 is padding).
+    assert conv(pixels).tolist() == [[[[1.0, 0.0], [0.0, 0.0]]]]
+
+
+def test_an_unknown_dtype_is_refused() -> None:
+    with pytest.raises(ValueError, match="float12"):
+        torch_dtype("float12")
