@@ -11,6 +11,8 @@ COMMANDS: dict[str, str] = {
     "send": "streams.cli.send",
     "tail": "streams.cli.tail",
     "feed": "streams.cli.feed",
+    "label": "streams.cli.label",
+    "train": "streams.cli.train",
     "config": "streams.cli.config",
 }
 """Command name -> module, in the order of `headrace --help`."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.events import Item, Label, Recommendation
-from streams.topics import LABELS, RECOMMENDATIONS
+from streams.topics import INPUTS, LABELS, RECOMMENDATIONS
 
 LABELS_SHOWN = 6
 LIST_SHOWN = 3
@@ -44,7 +44,7 @@ class Board:
         self._lists: dict[str, Recommendation] = {}
         self._labels: deque[Label] = deque(maxlen=LABELS_SHOWN)
         self._rates: dict[str, _Rate] = {}
-        self.sent: Mapping[str, int] = {}
+        self.sent: Mapping[str, int] = dict.fromkeys(INPUTS, 0)
         self.received = {RECOMMENDATIONS: 0, LABELS: 0}
         self.lag: dict[str, int] = {}
         self.dead_letters = 0
@@ -186,7 +186,7 @@ def live_view(shot: dict[str, Any], where: str) -> RenderableType:
 
 def plain_lines(shot: dict[str, Any]) -> list[str]:
     """The same for a log file: a line for the flow, one a reader with a list, one for the newest label."""
-    flow = ", ".join(f"{topic} {flow['per_s']:.0f}/s" for topic, flow in shot["flows"].items())
+    flow = ", ".join(f"{topic} {flow['per_s']:g}/s" for topic, flow in shot["flows"].items())
     lag = ", ".join(f"{agent} {records}" for agent, records in sorted(shot["lag"].items())) or "unknown"
     lines = [f"{shot['uptime_s']:.0f} s: {flow}; lag: {lag}; dead letters: {shot['dead_letters']}"]
     for reader in shot["readers"]:

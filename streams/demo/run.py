@@ -260,7 +260,7 @@ class _Show:
                 asset.at = now_ms
                 due.append(outgoing(asset, source="headrace/demo"))
                 assets += 1
-            self._board.sent = dict((await self._player.send(due)).sent)
+            self._board.sent = {**dict.fromkeys(INPUTS, 0), **(await self._player.send(due)).sent}
             await asyncio.sleep(TICK_S)
 
     async def _outputs(self) -> None:
