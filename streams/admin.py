@@ -20,7 +20,7 @@ from streams.settings import Kafka, Settings
 from streams.topics import TOPOLOGY, Topic, prefixed
 from streams.transport.client import client_options
 
-NO_ERROR, TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC = 0, 36, 3
+NO_ERROR, TOPIC_ALREADY_EXISTS = 0, 36
 VISIBLE_WITHIN_S = 10.0
 
 Kind = Literal["missing", "partitions", "config"]
@@ -61,12 +61,13 @@ async def apply(settings: Settings) -> tuple[list[Difference], list[Difference]]
     """Create what is missing; returns (created, still different). Fine to run again, and by two at once."""
     async with admin_client(settings.kafka) as client:
         found = await _differences(client, settings)
-        created = [one for one in found if one.kind == "missing"]
-        if created:
-            missing = {one.topic for one in created}
-            await _create(client, settings, [t for t in TOPOLOGY if _name(settings, t) in missing])
-            await _until_visible(client, missing)
-        return created, [one for one in found if one.kind != "missing"]
+        missing = {one.topic for one in found if one.kind == "missing"}
+        if not missing:
+            return [], found
+        made = await _create(client, settings, [t for t in TOPOLOGY if _name(settings, t) in missing])
+        await _until_visible(client, missing)
+        # Again: somebody else may have made one of them a moment ago, and not as declared.
+        return [one for one in found if one.topic in made], await _differences(client, settings)
 
 
 async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
@@ -150,7 +151,8 @@ async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[st
     return configs
 
 
-async def _create(client: AIOKafkaAdminClient, settings: Settings, topics: Sequence[Topic]) -> None:
+async def _create(client: AIOKafkaAdminClient, settings: Settings, topics: Sequence[Topic]) -> set[str]:
+    """The names that this call created; those that had come to be meanwhile are not among them."""
     wanted = [
         NewTopic(
             _name(settings, topic),
@@ -161,13 +163,15 @@ async def _create(client: AIOKafkaAdminClient, settings: Settings, topics: Seque
         for topic in topics
     ]
     response = await client.create_topics(wanted, timeout_ms=int(settings.kafka.request_timeout_s * 1000))
+    results = [(*row, None)[:3] for row in response.topic_errors]
     refused = [
         f"{name}: {message or f'error {code}'}"
-        for name, code, message in ((*row, None)[:3] for row in response.topic_errors)
+        for name, code, message in results
         if code not in (NO_ERROR, TOPIC_ALREADY_EXISTS)
     ]
     if refused:
         raise EnvironmentProblem("the broker refused to create topics:\n  " + "\n  ".join(refused))
+    return {name for name, code, _ in results if code == NO_ERROR}
 
 
 async def _until_visible(client: AIOKafkaAdminClient, names: set[str]) -> None:

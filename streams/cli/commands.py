@@ -5,11 +5,14 @@ library at its top: `headrace --help` imports them all and must stay fast.
 """
 
 COMMANDS: dict[str, str] = {
+    "demo": "streams.cli.demo",
     "worker": "streams.cli.worker",
     "topics": "streams.cli.topics",
     "send": "streams.cli.send",
     "tail": "streams.cli.tail",
     "feed": "streams.cli.feed",
+    "label": "streams.cli.label",
+    "train": "streams.cli.train",
     "config": "streams.cli.config",
 }
 """Command name -> module, in the order of `headrace --help`."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from models.errors import ModelError, WeightsMismatch
 from streams.cli.commands import COMMANDS
 from streams.cli.context import Given
 from streams.errors import EnvironmentProblem, HeadraceError, UserMistake
@@ -85,7 +86,9 @@ def run(arguments: Sequence[str]) -> int:
         return _say(mistake, MISTAKE)
     except EnvironmentProblem as problem:
         return _say(problem, ENVIRONMENT)
-    except HeadraceError as error:
+    except WeightsMismatch as problem:
+        return _say(problem, ENVIRONMENT)
+    except (HeadraceError, ModelError) as error:
         return _say(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -112,6 +115,6 @@ def globals_first(arguments: Sequence[str]) -> list[str]:
     return front + rest
 
 
-def _say(error: HeadraceError, code: int) -> int:
+def _say(error: Exception, code: int) -> int:
     typer.echo(f"headrace: {error}", err=True)
     return code

@@ -1,15 +1,15 @@
 """Files of recordings, pictures and texts as `Media` events: inline while small, else a claim check.
 
-A file's family is told by its name's media type. Files have no recorded time: they are played one a second at
+What a file is, its first bytes tell, never its name. Files have no recorded time: they are played one a second at
 speed 1, and `at` is the present.
 """
 
 import hashlib
-import mimetypes
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from models.media.sniff import HEAD_BYTES, sniff
 from streams.clock import Clock
 from streams.errors import EnvironmentProblem
 from streams.events import ClaimCheck, Media
@@ -20,6 +20,8 @@ INLINE_BYTES = 512 << 10
 """In base64 683 KiB: below the 1 MiB that brokers take by default."""
 _NAMESPACE = uuid.UUID("5d1e9a0c-1d0b-5a53-8f53-0d2a6f3f4f10")
 _READ_BYTES = 1 << 20
+_MEDIA_TYPES = {"utf-8": "text/plain", "mp3": "audio/mpeg", "matroska": "audio/x-matroska"}
+"""Containers whose media type is not their family and name."""
 
 
 def media_files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -48,11 +50,11 @@ def read_media(
 ) -> Iterator[Outgoing]:
     """A record a file; `bad` numbers the files from 1 and takes what is no media."""
     for number, (path, asset) in enumerate(media_files(paths), 1):
-        media_type = media_type_of(path)
-        if media_type is None:
-            bad.add(number, f"{path}: neither a recording, a picture nor a text, by its name")
-            continue
         try:
+            media_type = media_type_of(path)
+            if media_type is None:
+                bad.add(number, f"{path}: neither a recording, a picture nor a text, by its content")
+                continue
             event = media_event(path, asset, media_type, clock.wall_ms(), inline_bytes)
         except (OSError, UnicodeDecodeError) as error:
             bad.add(number, f"{path}: {error}")
@@ -79,11 +81,12 @@ def media_event(
 
 
 def media_type_of(path: Path) -> str | None:
-    """`image/jpeg` and the like, None for what no agent reads."""
-    found, encoding = mimetypes.guess_type(path.name)
-    if found is None or encoding is not None:
+    """`image/jpeg` and the like, told by the file's beginning; None for nothing known. Raises OSError."""
+    with path.open("rb") as file:
+        found = sniff(file.read(HEAD_BYTES))
+    if found is None:
         return None
-    return found if found.partition("/")[0] in ("audio", "video", "image", "text") else None
+    return _MEDIA_TYPES.get(found.container, f"{found.family}/{found.container}")
 
 
 def _measured(path: Path) -> tuple[int, str]:

@@ -100,6 +100,17 @@ class Player:
         self._played.seconds = self._clock.monotonic_s() - self._started_s
         return self._played
 
+    async def send(self, records: Iterable[Outgoing]) -> Played:
+        """Send these now and go on without waiting for the broker, unless too much is unconfirmed.
+
+        Returns the same growing account each time. Raises Retry when the broker stops taking records.
+        """
+        for record in records:
+            self._take(record)
+        await self._send()
+        await self._settle(IN_FLIGHT)
+        return self._played
+
     def _take(self, record: Outgoing) -> None:
         chunk = self._waiting[record.topic, partition_of(record.key, self._partitions[record.topic])]
         chunk.keys.append(record.key)
