@@ -3,13 +3,16 @@
 A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on how they
 were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are strictly sequential a
 user: users with few events in a batch go in rounds (everyone's first event, then the second, ...), busy ones
-through `np.add.accumulate` over their own run, which adds left to right. Never pairwise.
+through `np.add.reduce` over the slow axis of their own run. NumPy adds pairwise only along the fast axis; over the slow
+one it adds row after row, 20 times as fast as `accumulate` (a test compares it with a plain loop).
 
 Layout of a bank row: D sums of w * code, then the net sum of w, then the gross sum of |w|; one row a half-life.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,7 @@ Bools = NDArray[np.bool_]
 
 HALF_LIVES_S = (60.0, 3600.0, 86400.0, 30 * 86400.0)
 _CHUNK = 4096  # events folded at once: bounds the working memory (about 5 MB), and the cut changes no bit
+_BLOCK = 128  # users whose sums (135 KB) stay in cache while their rounds go on
 _HOT_COST = 3.0  # cost of a hot user's own pass, in rounds
 
 
@@ -71,7 +75,7 @@ class UserRows:
         self.refs: I64 = np.full((size, h), -1, np.int64)
         self.bank: F32 = np.zeros((size, h, self.items.dim + 2), np.float32)
         self.pushed: I64 = np.zeros(size, np.int64)
-        self.ring_items: I32 = np.full((size, r), -1, np.int32)
+        self.ring_items: I32 = np.zeros((size, r), np.int32)
         self.ring_kinds: I8 = np.zeros((size, r), np.int8)
         self.ring_at_ms: I64 = np.zeros((size, r), np.int64)
 
@@ -87,10 +91,13 @@ class UserRows:
         try:
             return np.fromiter(map(self.index.__getitem__, users), np.int32, len(users))
         except KeyError:
-            index, add = self.index, self._add
-            return np.fromiter(
-                (index[user] if user in index else add(user) for user in users), np.int32, len(users)
-            )
+            found = np.fromiter(map(self.index.get, users, repeat(-1)), np.int32, len(users))
+            missing = np.flatnonzero(found < 0).tolist()
+            self._reserve(len(self.names) + len(missing))
+            for i in missing:
+                row = self.index.get(users[i])
+                found[i] = self._add(users[i]) if row is None else row
+            return found
 
     def forget(self, user: str) -> bool:
         """Erase one user; whether there was one. The row is reused."""
@@ -98,14 +105,14 @@ class UserRows:
         if row is None:
             return False
         self.names[row] = None
-        for column, empty in self._columns():
-            column[row] = empty
+        for name, empty in _COLUMNS.items():
+            self.__dict__[name][row] = empty
         self._free.append(row)
         return True
 
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names and their index."""
-        return sum(column.nbytes for column, _ in self._columns()) + 190 * len(self.index)
+        return sum(self.__dict__[name].nbytes for name in _COLUMNS) + 190 * len(self.index)
 
     def fold(
         self,
@@ -248,21 +255,24 @@ class UserRows:
 
     def _rounds(self, run: "_Run", hot: I64, items: I32, weights: F32, own: F32, advance: I64) -> None:
         """Step k takes the k-th event of every user that has one: sum * keep + own * code."""
-        order, sizes, users = run.rounds(hot)
+        order, users, blocks = run.rounds(hot)
         if not len(order):
             return
         rows = run.rows[users]
-        sums = self.bank[rows]
         codes = self._codes(items[order], weights[order])[:, None, :]
         own, keep = own[order][:, :, None], decay.scale_of(advance[order])[:, :, None]
+        added = np.empty((_BLOCK, len(self.half_lives_ms), self.items.dim + 2), np.float32)
         start = 0
-        for size in sizes.tolist():
-            stop = start + size
-            part = sums[:size]
-            part *= keep[start:stop]
-            part += own[start:stop] * codes[start:stop]
-            start = stop
-        self.bank[rows] = sums
+        for block, sizes in enumerate(blocks):
+            mine = rows[block * _BLOCK : (block + 1) * _BLOCK]
+            sums = self.bank[mine]
+            for size in sizes:
+                stop = start + size
+                part = sums[:size]
+                part *= keep[start:stop]
+                part += np.multiply(own[start:stop], codes[start:stop], out=added[:size])
+                start = stop
+            self.bank[mine] = sums
 
     def _sequence(
         self, run: "_Run", user: int, items: I32, weights: F32, own: F32, advance: I64, refs: I64
@@ -281,7 +291,7 @@ class UserRows:
             steps = np.empty((end - first + 1, *sums.shape), np.float32)
             steps[0] = sums * (keep[first] * to_end[0])[:, None]
             np.multiply((own[first:end] * to_end)[:, :, None], codes[first:end, None, :], out=steps[1:])
-            sums = np.add.accumulate(steps, axis=0)[-1]
+            sums = np.add.reduce(steps, axis=0)  # the slow axis: row after row, see the module's docstring
             first = end
         self.bank[run.rows[user]] = sums
 
@@ -319,46 +329,48 @@ class UserRows:
     def _add(self, user: str) -> int:
         row = self._free.pop() if self._free else len(self.names)
         if row == len(self.names):
-            if row == len(self.fence):
-                self._grow(2 * row if row < 4096 else row + row // 4)
             self.names.append(user)
         else:
             self.names[row] = user
         self.index[user] = row
         return row
 
-    def _columns(self) -> list[tuple[NDArray[np.generic], int]]:
-        """Every column and the value of an empty row."""
-        return [
-            (self.fence, -1),
-            (self.newest_at_ms, 0),
-            (self.refs, -1),
-            (self.bank, 0),
-            (self.pushed, 0),
-            (self.ring_items, -1),
-            (self.ring_kinds, 0),
-            (self.ring_at_ms, 0),
-        ]
-
-    def _grow(self, size: int) -> None:
-        """By a quarter once large: doubling would break the promise of 3 KB a user."""
-        for name in (
-            "fence",
-            "newest_at_ms",
-            "refs",
-            "bank",
-            "pushed",
-            "ring_items",
-            "ring_kinds",
-            "ring_at_ms",
-        ):
-            old = getattr(self, name)
-            new = np.full((size, *old.shape[1:]), -1 if name in _MINUS_ONE else 0, old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+    def _reserve(self, rows: int) -> None:
+        """Room for this many rows. By a quarter once large: doubling would break the promise of 3 KB a user."""
+        size = len(self.fence)
+        if rows <= size:
+            return
+        grown = max(rows, 2 * size if size < 1024 else size + size // 4)
+        for name, empty in _COLUMNS.items():
+            column = _resized(self.__dict__.pop(name), grown)
+            if empty:
+                column[size:] = empty
+            self.__dict__[name] = column
 
 
-_MINUS_ONE = ("fence", "refs", "ring_items")
+# Every column and the value of an empty row.
+_COLUMNS = {
+    "fence": -1,
+    "newest_at_ms": 0,
+    "refs": -1,
+    "bank": 0,
+    "pushed": 0,
+    "ring_items": 0,
+    "ring_kinds": 0,
+    "ring_at_ms": 0,
+}
+
+
+def _resized(column: NDArray[Any], rows: int) -> NDArray[Any]:
+    """The column with zero rows added: in place where the system can move pages, else a copy."""
+    shape = (rows, *column.shape[1:])
+    try:
+        column.resize(shape)  # refuses while someone else holds the array or a view of it
+    except ValueError:
+        new = np.zeros(shape, column.dtype)
+        new[: len(column)] = column
+        return new
+    return column
 
 
 def _latest(touched: list[I32], lasts: list[I64]) -> tuple[I32, I64]:
@@ -397,18 +409,25 @@ class _Run:
             rounds[64] = self.counts[order[64]]
         return order[: int(np.argmin(rounds + _HOT_COST * np.arange(len(rounds))))]
 
-    def rounds(self, hot: I64) -> tuple[I64, I64, I64]:
-        """Events of the users not hot by round, the rounds' sizes, and the users, busiest first."""
+    def rounds(self, hot: I64) -> tuple[I64, I64, list[list[int]]]:
+        """Events of the users not hot, in the order of their steps; the users, busiest first; sizes of steps.
+
+        Users go in blocks of _BLOCK, whose sums stay in the processor's cache through all their rounds.
+        """
         counts = self.counts.copy()
         counts[hot] = 0
         users = np.argsort(-counts, kind="stable")[: len(counts) - len(hot)]
-        place = np.empty(len(counts), np.int64)
+        place = np.full(len(counts), -1)
         place[users] = np.arange(len(users))
-        place[hot] = -1
         mine = place[self.rank]
-        events = np.flatnonzero(mine >= 0) if len(hot) else np.arange(len(mine))
+        events = np.flatnonzero(mine >= 0)
         if not len(events):
-            return events, events, users
+            return events, users, []
+        mine = mine[events]
         nth = events - self.starts[self.rank[events]]
-        order = np.argsort(nth * len(counts) + mine[events])
-        return events[order], np.bincount(nth), users
+        most = int(counts[users[0]])
+        step = (mine // _BLOCK) * most + nth
+        order = np.argsort(step * _BLOCK + mine % _BLOCK)
+        sizes = np.bincount(step, minlength=most * (-(-len(users) // _BLOCK)))
+        blocks = [row[: int(np.count_nonzero(row))].tolist() for row in sizes.reshape(-1, most)]
+        return events[order], users, blocks
