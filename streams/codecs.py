@@ -39,7 +39,7 @@ class ClickColumns:
     users: list[str]
     items: list[str]
     kinds: NDArray[np.int8]  # (n,) codes of streams.events.KINDS
-    dwell_s: NDArray[np.float32]  # (n,) nan where not given
+    dwell_s: NDArray[np.float64]  # (n,) nan where not given
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
     rejected: list[Rejected] = field(default_factory=list)
@@ -170,7 +170,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         users=[e.user for e in events],
         items=[e.item for e in events],
         kinds=np.array([codes[e.kind] for e in events], np.int8),
-        dwell_s=np.array([np.nan if e.dwell_s is None else e.dwell_s for e in events], np.float32),
+        dwell_s=np.array([np.nan if e.dwell_s is None else e.dwell_s for e in events], np.float64),
         at_ms=at_ms,
         offsets=np.array([r.offset for r in good], np.int64),
         rejected=rejected,

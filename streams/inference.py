@@ -34,7 +34,7 @@ R = TypeVar("R")
 _IDLE_THREAD_ENDS_S = 0.5
 
 
-class InferenceFailed(Exception):  # noqa: N818  named as the errors of `models`
+class InferenceFailed(Exception):
     """The device thread is gone; this process will label nothing more. Stop the worker."""
 
 

@@ -166,7 +166,6 @@ class Taste(Section):
     ring: int = Field(64, ge=1, le=64, description="last events kept a reader")
     list_size: int = Field(20, ge=1, le=200, description="items of one recommendation")
     max_items: Count = Field(1_000_000, description="items a worker knows; beyond, new ones count as unknown")
-    max_users: Count = Field(5_000_000, description="readers a partition holds")
     output: Literal["lists", "touched"] = Field(
         "lists", description="`touched`: a small record a reader, no list"
     )

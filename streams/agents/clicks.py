@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import numpy as np
 from faust.streams import Stream
+from numpy.typing import NDArray
 
 from models.taste.actions import weights_of
 from models.taste.items import ItemIndex
-from models.taste.rank import Lists, RankSettings, rank
+from models.taste.rank import LAYERS, Lists, RankSettings, rank
 from models.taste.table import ItemTable
 from models.taste.users import Folded, UserRows
 from streams.agents.base import Agent, Services
@@ -26,7 +27,7 @@ from streams.events import RECOMMENDATION, SOURCE, Because, Reason, Recommendati
 from streams.state.changelog import ChangelogReader, TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
-from streams.transitions import TransitionWriter
+from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
 from streams.transport.reader import Profile
@@ -52,7 +53,15 @@ class _Moved:
 
     rows: UserRows
     columns: ClickColumns
+    items: NDArray[np.int32]
+    weights: NDArray[np.float32]
     folded: Folded
+
+    @property
+    def users(self) -> list[str]:
+        """Who moved, in the order of `folded.rows`."""
+        names = self.rows.names
+        return [names[row] or "" for row in self.folded.rows.tolist()]
 
 
 class ClicksAgent(Agent[ClickColumns]):
@@ -69,11 +78,13 @@ class ClicksAgent(Agent[ClickColumns]):
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
         self._state = UserState(self._taste, self._items)
         self._table = ItemTable(self._items)
-        self._rank = RankSettings(k=self._taste.list_size)
+        self._rank = RankSettings()
         self._changelog = ChangelogReader(settings.kafka, TASTE_CHANGELOG)
         self._follower = TableFollower(settings.kafka, ITEM_TABLE, self._partitions, self._apply_table)
         self._following: asyncio.Task[None] | None = None
-        self._transitions = TransitionWriter(self._items, self._partitions) if self._taste.transitions else None
+        self._transitions = (
+            TransitionWriter(self._items, self._partitions) if self._taste.transitions else None
+        )
         self._future_ms = int(self._taste.future_s * 1000)
 
     # -- life
@@ -127,14 +138,13 @@ class ClicksAgent(Agent[ClickColumns]):
             self._publish_touched(effects, moved)
         if self._transitions is not None:
             for m in moved:
-                effects.outputs += self._transitions.emits(m.columns, m.folded)
+                effects.outputs += self._transitions.emits(m.columns, m.items, m.weights, m.folded)
         for m in moved:
-            users = m.rows.users_of(m.folded.rows)
             effects.changelog.append(
                 Emit(
                     TASTE_CHANGELOG,
                     m.columns.partition,
-                    keys=[user.encode() for user in users],
+                    keys=[user.encode() for user in m.users],
                     values=m.rows.encode(m.folded.rows),
                 )
             )
@@ -145,24 +155,26 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _fold(self, columns: ClickColumns) -> _Moved:
         rows = self._state.rows(columns.partition)
+        items = self._items.lookup(columns.items)
+        weights = weights_of(columns.kinds, columns.dwell_s)
         folded = rows.fold(
             columns.users,
-            self._items.lookup(columns.items),
+            items,
             columns.kinds,
-            weights_of(columns.kinds, columns.dwell_s),
+            weights,
             columns.at_ms,
             columns.offsets,
-            previous=self._transitions.window if self._transitions is not None else 0,
+            window=WINDOW if self._transitions is not None else 0,
         )
         repeated = len(columns) - int(np.count_nonzero(folded.applied))
         if repeated:
             self.metrics.repeated(repeated)
-        return _Moved(rows, columns, folded)
+        return _Moved(rows, columns, items, weights, folded)
 
     def _publish_touched(self, effects: Effects, moved: Sequence[_Moved]) -> None:
         for m in moved:
             columns, partition = m.columns, m.columns.partition
-            users = m.rows.users_of(m.folded.rows)
+            users = m.users
             values = [
                 _encode(Touched(f"{partition}-{offset}", user, at, Because(CLICKS, partition, offset)))
                 for user, offset, at in zip(
@@ -179,13 +191,13 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _publish_lists(self, effects: Effects, moved: Sequence[_Moved]) -> None:
         for m in moved:
-            rows, users = m.folded.rows, m.rows.users_of(m.folded.rows)
+            rows, users = m.folded.rows, m.users
             values: list[bytes] = []
             for start in range(0, len(rows), RANK_TOGETHER):
                 part = slice(start, start + RANK_TOGETHER)
                 last = m.folded.last[part]
-                view = m.rows.view(rows[part])
-                lists = rank(self._table, view, m.columns.at_ms[last], self._rank)
+                now_ms = int(m.columns.at_ms[last].max())
+                lists = rank(self._table, m.rows, rows[part], now_ms, self._taste.list_size, self._rank)
                 values += self._encoded(lists, users[part], m.columns, last.tolist())
             effects.outputs.append(
                 Emit(
@@ -202,30 +214,21 @@ class ClicksAgent(Agent[ClickColumns]):
     def _encoded(
         self, lists: Lists, users: Sequence[str], columns: ClickColumns, last: Sequence[int]
     ) -> list[bytes]:
-        partition, names = columns.partition, self._items.names
-        encoded = []
-        for i, (user, event) in enumerate(zip(users, last, strict=True)):
-            offset = int(columns.offsets[event])
-            encoded.append(
-                _encode(
-                    Recommendation(
-                        id=f"{CLICKS}-{partition}-{offset}",
-                        user=user,
-                        at=int(columns.at_ms[event]),
-                        model=MODEL,
-                        items=[
-                            Recommended(
-                                names[item],
-                                score,
-                                [Reason(r.type, r.share, None if r.item < 0 else names[r.item]) for r in reasons],
-                            )
-                            for item, score, reasons in lists.of(i)
-                        ],
-                        because=Because(CLICKS, partition, offset),
-                    )
+        partition, offsets, at_ms = columns.partition, columns.offsets[last], columns.at_ms[last]
+        ranked = _named(lists, self._items.names)
+        return [
+            _encode(
+                Recommendation(
+                    id=f"{CLICKS}-{partition}-{offset}",
+                    user=user,
+                    at=at,
+                    model=MODEL,
+                    items=items,
+                    because=Because(CLICKS, partition, offset),
                 )
             )
-        return encoded
+            for user, offset, at, items in zip(users, offsets.tolist(), at_ms.tolist(), ranked, strict=True)
+        ]
 
     def _measure(self) -> None:
         self.services.metrics.users.set(self._state.users)
@@ -240,6 +243,36 @@ _HEADERS = [
     ("ce_specversion", b"1.0"),
     ("content-type", b"application/json"),
 ]
+
+
+def _named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
+    """Lists with names and reasons. The shares of an item add up to 1, to rounding: the strongest past item,
+    the rest of the history, the taste vectors, popularity."""
+    scores = np.maximum(lists.scores, np.finfo(np.float32).tiny)
+    shares = lists.layers / scores[:, :, None]
+    place = np.maximum(lists.because, 0)
+    because = np.where(lists.because >= 0, np.take_along_axis(lists.past, place, 1), -1)
+    rest = shares[..., LAYERS.index("counts")] - lists.because_share
+    parts = np.stack([lists.because_share, rest, shares[..., 1], shares[..., 2]], axis=2)
+    columns = (lists.items, lists.scores, because, np.round(parts, 4))
+    return [
+        [
+            Recommended(names[item] or "", round(score, 6), _reasons(past, share, names))
+            for item, score, past, share in zip(*row, strict=True)
+            if item >= 0
+        ]
+        for row in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _reasons(past: int, shares: Sequence[float], names: Sequence[str | None]) -> list[Reason]:
+    reasons = [Reason("after", shares[0], names[past])] if past >= 0 else []
+    reasons += [
+        Reason(kind, share)
+        for kind, share in zip(("history", "taste", "popularity"), shares[1:], strict=True)
+        if abs(share) >= 0.0005
+    ]
+    return reasons
 
 
 def _by_partition(group: Sequence[Submission[ClickColumns]]) -> list[ClickColumns]:

@@ -6,27 +6,25 @@ read twice changes nothing.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from faust.streams import Stream
+from numpy.typing import NDArray
 
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
+from models.taste.transitions import Transitions, decode
 from streams.agents.base import Agent, Services
 from streams.effects import Effects, Emit
 from streams.state.changelog import ChangelogReader
 from streams.topics import ITEM_TABLE, TRANSITIONS
-from streams.transitions import Transition, decode_transitions
+from streams.transitions import WINDOW
+from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
 from streams.transport.reader import Profile
 
-if TYPE_CHECKING:
-    from faust.streams import Stream
 
-    from streams.transport.batch import PartitionBatch
-
-
-class ItemsAgent(Agent[list[Transition]]):
+class ItemsAgent(Agent[Transitions]):
     """Topic `transitions` to `item-table`."""
 
     name = "items"
@@ -54,21 +52,24 @@ class ItemsAgent(Agent[list[Transition]]):
         async for event in stream.noack().events():
             batch: PartitionBatch = event.value
             if not batch.lost:
-                self.submit(batch, decode_transitions([record.value for record in batch.records]))
+                records = batch.records
+                names = [(record.key or b"").decode() for record in records]
+                values = [record.value or b"" for record in records]
+                self.submit(batch, decode(names, values, self._items, WINDOW))
 
-    def decide(self, group: Sequence[Submission[list[Transition]]]) -> Effects:
+    def decide(self, group: Sequence[Submission[Transitions]]) -> Effects:
         effects = Effects()
-        touched: dict[int, list[np.ndarray]] = {}
+        touched: dict[int, list[NDArray[np.int64]]] = {}
         for submission in group:
             partition = submission.batch.partition
-            offsets = np.array([r.offset for r in submission.batch.records if r.value is not None], np.int64)
-            rows = self._fold(self._partitions[partition], submission.work, offsets)
+            offsets = np.array([record.offset for record in submission.batch.records], np.int64)
+            rows = self._partitions[partition].fold(submission.work, offsets)
             touched.setdefault(partition, []).append(rows)
         for partition, parts in touched.items():
             columns = self._partitions[partition]
             rows = np.unique(np.concatenate(parts))
             if len(rows):
-                names = columns.names_of(rows)
+                names = columns.names(rows)
                 effects.changelog.append(
                     Emit(
                         ITEM_TABLE,
@@ -80,20 +81,11 @@ class ItemsAgent(Agent[list[Transition]]):
                 self.metrics.published(ITEM_TABLE, len(names))
         return effects
 
-    def _fold(self, columns: ItemColumns, transitions: Sequence[Transition], offsets: np.ndarray) -> np.ndarray:
-        return columns.fold(
-            targets=self._items.lookup([t.item for t in transitions]),
-            previous=[self._items.lookup(t.previous) for t in transitions],
-            weights=np.array([t.weight for t in transitions], np.float32),
-            at_ms=np.array([t.at_ms for t in transitions], np.int64),
-            offsets=offsets,
-        )
-
     async def recover(self, partition: int) -> None:
-        columns = ItemColumns(self._items)
+        columns = ItemColumns(self._items, sources=self.services.settings.topics.partitions)
 
         def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-            columns.load([key.decode() for key in keys], values)
+            columns.load([value for value in values if value])
 
         self.metrics.recovered_rows(await self._changelog.replay(partition, apply))
         self._partitions[partition] = columns

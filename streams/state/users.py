@@ -7,7 +7,6 @@ import logging
 
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
-
 from streams.settings import Taste
 from streams.state.changelog import ChangelogReader
 
@@ -40,9 +39,8 @@ class UserState:
         """
         rows = UserRows(
             self._items,
-            half_lives_ms=[int(s * 1000) for s in self._taste.half_lives_s],
+            half_lives_s=self._taste.half_lives_s,
             ring=self._taste.ring,
-            max_users=self._taste.max_users,
         )
 
         def apply(keys: list[bytes], values: list[bytes | None]) -> None:

@@ -26,9 +26,9 @@ from streams.settings import Kafka
 from streams.settings import Reader as ReaderSettings
 from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch, event_of, size_bytes
+from streams.transport.client import client_options, close
 from streams.transport.commit import GroupCommit
 from streams.transport.ledger import Ledger
-from streams.transport.client import client_options, close
 
 log = logging.getLogger(__name__)
 

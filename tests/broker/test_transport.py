@@ -36,7 +36,10 @@ def _counts(*workers: Worker) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("lane", [pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.mark.parametrize(
+    "lane",
+    [pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)],
+)
 class TestTransport:
     def _bootstrap(self, lane: str, request: pytest.FixtureRequest) -> str:
         return str(request.getfixturevalue(f"{lane}_broker").bootstrap)
@@ -92,7 +95,9 @@ class TestTransport:
                 feeding = asyncio.create_task(_feed(bootstrap, f"{topic_prefix}clicks", records))
                 async with running(settings) as second:
                     both = [first, second]
-                    await until(lambda: all(w._lines[0].reader.owned for w in both), 20, "both own partitions")
+                    await until(
+                        lambda: all(w._lines[0].reader.owned for w in both), 20, "both own partitions"
+                    )
                     owned = sorted(p for w in both for p in w._lines[0].reader.owned)
                     assert owned == [0, 1, 2, 3]
                     await asyncio.sleep(0.5)

@@ -14,7 +14,9 @@ from streams.settings import Settings, load
 from streams.transport.client import close
 
 
-def settings_for(bootstrap: str, prefix: str, agents: tuple[str, ...], **sections: dict[str, Any]) -> Settings:
+def settings_for(
+    bootstrap: str, prefix: str, agents: tuple[str, ...], **sections: dict[str, Any]
+) -> Settings:
     """Small, quick settings under a prefix of their own. Sections given win."""
     base: dict[str, dict[str, Any]] = {
         "kafka": {
