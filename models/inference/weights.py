@@ -99,6 +99,7 @@ def write_weights(
     """Write weights and manifest into an existing folder, over what is there, and force them to disk."""
     path = folder / WEIGHTS_FILE
     save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+    path.chmod(0o644)  # save_file makes it private
     dtypes = {str(value.dtype).removeprefix("torch.") for value in tensors.values()}
     manifest = Manifest(
         name=name,
