@@ -23,7 +23,6 @@ from models.inference.weights import (
     inside,
     load_checked,
     user_model_info,
-    user_weight_files,
 )
 from models.media.image import Picture, decode_image
 from models.networks.lite0 import SIDE_PX, Lite0
@@ -171,22 +170,17 @@ class CheckpointTagger:
         # Costly to import, and only a user's own checkpoint needs it.
         from transformers import AutoModelForImageClassification
 
+        from models.inference.pretrained import load_network
+
         assert options.folder is not None
         folder = options.folder
-        user_weight_files(folder)
-        local = {"local_files_only": True, "trust_remote_code": False}
         self._dtype, self._device = torch_dtype(options.dtype), torch.device(options.device)
+        network: Any = load_network(AutoModelForImageClassification, folder)
         try:
-            network, loading = AutoModelForImageClassification.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, dtype=self._dtype, **local
-            )
             self._processor = _pil_processor(folder).from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise WeightsMismatch(f"{folder} is no image classifier that can be loaded ({error})") from error
-        if loading["missing_keys"] or loading["mismatched_keys"]:
-            # transformers would fill them with random numbers and only log it.
-            raise WeightsMismatch(f"{folder} lacks weights of its own classifier; save the whole model there")
-        self._network = network.to(self._device).eval()
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise WeightsMismatch(f"{folder}/preprocessor_config.json cannot be used ({error})") from error
+        self._network = network.to(self._device, self._dtype)
         self.max_units = _max_units(self._device)
         labels: Mapping[int, str] = network.config.id2label
         self.classes = [labels[n] for n in range(len(labels))]
