@@ -78,7 +78,7 @@ class Device:
         return len(self._planner)
 
     def start(self, tasks: Mapping[str, Callable[[], Task]]) -> None:
-        """Begin to load, each by its function, and warm up; returns at once. `ready` or `ended` tells the rest."""
+        """Begin to load, each by its function, and warm up; returns at once. `ready` or `ended` follows."""
         # A daemon: a forward that hangs must not keep the worker from ending.
         threading.Thread(target=self._main, args=(dict(tasks),), name="inference-device", daemon=True).start()
 
