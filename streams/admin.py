@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from streams.errors import EnvironmentProblem
 from streams.settings import Kafka, Settings
 from streams.topics import TOPOLOGY, Topic, prefixed
-from streams.transport.producer import client_options
+from streams.transport.client import client_options
 
 NO_ERROR, TOPIC_ALREADY_EXISTS = 0, 36
 VISIBLE_WITHIN_S = 10.0

@@ -33,7 +33,7 @@ from streams.inference import InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
 from streams.registry import agent_class
-from streams.settings import Settings
+from streams.settings import Settings, TaskSettings
 from streams.transport.commit import GroupCommit
 from streams.transport.producer import BatchProducer
 from streams.transport.reader import BatchReader
@@ -81,7 +81,11 @@ class Worker:
         self.port = ObservePort(self.metrics, healthy=self._healthy, ready=self._ready)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._producer = BatchProducer(settings.kafka)
-        self._inference = InferenceService(clock=clock.monotonic_s, observer=InferenceMetrics(self.metrics))
+        self._inference = InferenceService(
+            clock=clock.monotonic_s,
+            observer=InferenceMetrics(self.metrics),
+            compute_threads=settings.media.threads,
+        )
         self._scratch = tempfile.mkdtemp(prefix="headrace-")
         self._app = HeadraceApp(
             "headrace",
@@ -96,6 +100,7 @@ class Worker:
         services = Services(settings, clock, self.metrics, self._inference, f"headrace/{self.version}")
         self._lines = [self._line(agent_class(name)(services)) for name in settings.worker.agents]
         self._starting: list[asyncio.Task[None]] = []
+        self._warm: asyncio.Task[None] | None = None
 
     def _line(self, agent: Agent[Any]) -> Line:
         settings = self.settings
@@ -163,6 +168,10 @@ class Worker:
         await self._connect_producer()
         await self._check_topics()
         await self._app.start()
+        self._app.flow_control.resume()  # suspended at first; streams drop what comes while it is
+        if self._inference_tasks():
+            self._warm = asyncio.create_task(self._inference.start(self._load_options()))
+            self._starting.append(asyncio.create_task(self._guarded(self._watch_inference())))
         for line in self._lines:
             line.grouping = asyncio.create_task(self._guarded(line.commit.run()))
             self._starting.append(asyncio.create_task(self._guarded(self._join(line))))
@@ -200,7 +209,8 @@ class Worker:
     async def _join(self, line: Line) -> None:
         """Warm what the agent needs, then join its consumer group: nobody waits for a cold model."""
         if line.agent.tasks:
-            await self._inference.start(line.agent.tasks, self._load_options())
+            assert self._warm is not None
+            await asyncio.shield(self._warm)
         await line.agent.start()
         await self._app.add_runtime_dependency(line.reader)
         line.joined = True
@@ -209,16 +219,19 @@ class Worker:
     def _load_options(self) -> dict[str, LoadOptions]:
         media = self.settings.media
         options = {}
-        for line in self._lines:
-            for task in line.agent.tasks:
-                chosen = media.tasks.get(task)
-                options[task] = LoadOptions(
-                    cache=media.cache,
-                    folder=chosen.folder if chosen else None,
-                    device=media.device,
-                    options=dict(chosen.options) if chosen else {},
-                )
+        for task in self._inference_tasks():
+            chosen = media.tasks.get(task, TaskSettings())
+            options[task] = LoadOptions(
+                cache=media.cache, folder=chosen.folder, device=media.device, options=dict(chosen.options)
+            )
         return options
+
+    def _inference_tasks(self) -> list[str]:
+        return sorted({task for line in self._lines for task in line.agent.tasks})
+
+    async def _watch_inference(self) -> None:
+        await self._inference.failed.wait()
+        raise Fatal("the inference device stopped working; restart the worker")
 
     async def _guarded(self, work: Any) -> None:
         try:
@@ -269,13 +282,13 @@ async def run_worker(
         stopped = asyncio.create_task(stop.wait())
         starting = asyncio.create_task(worker.start())
         try:
-            await asyncio.wait({starting, stopped, worker.failed}, return_when=asyncio.FIRST_COMPLETED)
+            await _first(starting, stopped, worker.failed)
             if starting.done():
                 starting.result()
             while not stopped.done() and not worker.failed.done():
                 if ready is not None and worker.ready:
                     ready.set()
-                await asyncio.wait({stopped, worker.failed}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+                await _first(stopped, worker.failed, timeout_s=0.1)
         finally:
             deadline.start()
             starting.cancel()
@@ -286,6 +299,10 @@ async def run_worker(
         known = isinstance(error, (EnvironmentProblem, UserMistake, Fatal, ModelError))
         raise error if known else Fatal(f"the worker failed: {error!r}") from error
     return 0
+
+
+async def _first(*futures: "asyncio.Future[Any]", timeout_s: float | None = None) -> None:
+    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ class Emit:
     partition: int
     keys: Sequence[bytes | None]
     values: Sequence[bytes | memoryview | None]
-    headers: Sequence[Sequence[Header]] | None = None
+    headers: Sequence[list[Header]] | None = None
 
 
 @dataclass(slots=True)

@@ -9,13 +9,12 @@
   own callers alone, whose agents then stop pulling. Nothing is shed.
 - Every future ends. A cancelled caller leaves its batch mates alone. If the device thread dies, all who wait
   and all who come get InferenceFailed, and `failed` is set, so that the worker can stop.
-- All results of a batch come back to the loop in one call.
+- What other threads have for the loop gathers in a mailbox and wakes it once, however much it is.
 
 torch is imported by the device thread; importing this module costs nothing.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,11 +22,12 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from models.errors import BadInput, ModelError
-from models.inference.batching import Batch, Budget, Planner
 from models.inference.steps import finish, kind_and_place, prepare
 from models.registry import task_class
-from models.types import LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
+from models.types import LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task
 from streams.admission import Admission
+from streams.device import BatchReport, Device, Reports, Request
+from streams.mailbox import Mailbox
 
 R = TypeVar("R")
 
@@ -45,10 +45,8 @@ class InferenceClosed(InferenceFailed):
 class Observer(Protocol):
     """What a metrics layer hears, on the event loop, once a batch or failed payload."""
 
-    def batch_done(
-        self, task: str, units: int, longest: int, total_length: int, forward_s: float, queue_s: float
-    ) -> None:
-        """A batch ran. Padding is 1 - total_length / (longest x units); `queue_s`: its oldest unit's wait."""
+    def batch_done(self, batch: BatchReport) -> None:
+        """A batch ran. Padding is 1 - total_length / (longest x units)."""
 
     def failed(self, task: str, reason: str) -> None:
         """A payload got an error: a BadInput's reason, or `out_of_memory`."""
@@ -81,24 +79,9 @@ class InferenceLimits:
     prepare_threads: int = 2  # one or two batches ahead of the device is enough
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    """A payload's units on their way through the device."""
-
-    done: "asyncio.Future[None]"  # set on the loop once neither planner nor device has a unit of it
-    missing: int  # touched by the device thread alone
-    outputs: list[Any]
-    abandoned: bool = False  # set on the loop: its caller is gone, do not run it
-
-
-_Ticket = tuple[_Request, int]  # and which of its units
-
-
 @dataclass(slots=True)
-class _Loaded:
+class _Served:
     task: Task
-    budget: Budget
-    known_good: Unit | None
     admission: Admission
     totals: Totals = field(default_factory=Totals)
 
@@ -122,21 +105,18 @@ class InferenceService:
         self._limits = limits or InferenceLimits()
         self._compute_threads = compute_threads
         self._find_class = find_class
-        self._tasks: dict[str, _Loaded] = {}
-        self._pending: set[asyncio.Future[Any]] = (
-            set()
-        )  # all that a submit may be waiting for after admission
+        self._tasks: dict[str, _Served] = {}
+        # What a submit may wait for once it is let in, so that all can be ended.
+        self._pending: set[asyncio.Future[Any]] = set()
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._refusal: InferenceFailed | None = None  # for new submits
         self._failure: InferenceFailed | None = None  # for those in flight too
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(self._limits.prepare_threads, "inference-prepare")
+        self._mailbox: Mailbox | None = None
+        self._device: Device | None = None
         self._thread_ended = asyncio.Event()
-        # Shared with the device thread, under `_wake`:
-        self._wake = threading.Condition()
-        self._planner: Planner[_Ticket] = Planner()
-        self._stopping = False
 
     # On the loop, for callers.
 
@@ -147,14 +127,12 @@ class InferenceService:
         """
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
-        self._pool = ThreadPoolExecutor(self._limits.prepare_threads, "inference-prepare")
-        thread = threading.Thread(
-            target=self._device_main,
-            args=(loop, ready, dict(tasks)),
-            name="inference-device",
-            daemon=True,  # a forward that hangs must not keep the worker from ending
+        self._mailbox = Mailbox(loop)
+        self._device = self._make_device(self._mailbox, ready)
+        # Finding a class imports torch and more, seconds of work: for the device thread too.
+        self._device.start(
+            {name: partial(_load_task, self._find_class, name, options) for name, options in tasks.items()}
         )
-        thread.start()
         try:
             await asyncio.shield(ready)
         except BaseException:
@@ -173,16 +151,17 @@ class InferenceService:
         submitted_s = self._clock()
         await loaded.admission.enter(len(payload.data))
         held_units, held_bytes = 1, len(payload.data)
-        request: _Request | None = None
+        request: Request | None = None
         self._entered()
         try:
             prepared = await self._in_pool(partial(prepare, loaded.task, payload))
             more_units, more_bytes = _growth(prepared, held_bytes)
             loaded.admission.resize(more_units, more_bytes)
             held_units, held_bytes = held_units + more_units, held_bytes + more_bytes
+            if not prepared.units:  # silence, say: nothing to run
+                return await self._in_pool(partial(finish, loaded.task, prepared, []))
             request = self._enqueue(task, prepared, submitted_s, priority)
-            await asyncio.shield(request.done)
-            return await self._in_pool(partial(finish, loaded.task, prepared, request.outputs))
+            return await asyncio.shield(request.done)
         except ModelError as error:
             loaded.totals.failed += 1
             if self._observer is not None:
@@ -208,11 +187,9 @@ class InferenceService:
             loaded.admission.fail(closed)
         await _wait(self._idle, timeout_s)
         self._end_pending(closed)
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._device is not None:
+            self._device.stop()
             await _wait(self._thread_ended, max(_IDLE_THREAD_ENDS_S, deadline_s - self._clock()))
 
     @property
@@ -233,22 +210,16 @@ class InferenceService:
 
     async def _in_pool(self, work: Callable[[], R]) -> R:
         future = self._future()
-        loop = asyncio.get_running_loop()
-        assert self._pool is not None  # a task is known only after `start`
-        self._pool.submit(_run_in_pool, loop, future, work)
+        assert self._mailbox is not None  # a task is known only after `start`
+        self._pool.submit(_run_in_pool, self._mailbox, future, work)
         result: R = await future
         return result
 
-    def _enqueue(self, task: str, prepared: Prepared, now_s: float, priority: int) -> _Request:
-        units = prepared.units
-        request = _Request(self._future(), len(units), [None] * len(units))
-        if not units:  # silence, say: nothing to run
-            request.done.set_result(None)
-            return request
-        with self._wake:
-            for place, unit in enumerate(units):
-                self._planner.put(task, unit, (request, place), now_s, priority)
-            self._wake.notify()
+    def _enqueue(self, task: str, prepared: Prepared, now_s: float, priority: int) -> Request:
+        units = len(prepared.units)
+        request = Request(self._future(), prepared, units, [None] * units)
+        assert self._device is not None
+        self._device.put(task, request, now_s, priority)
         return request
 
     def _future(self) -> "asyncio.Future[Any]":
@@ -278,17 +249,14 @@ class InferenceService:
         for future in list(self._pending):
             _settle(future, None, _again(failure))
 
-    def _started(self, ready: "asyncio.Future[None]", tasks: dict[str, _Loaded]) -> None:
-        self._tasks = tasks
+    def _started(self, ready: "asyncio.Future[None]", tasks: dict[str, Task]) -> None:
+        for name, task in tasks.items():
+            room = Admission(self._limits.units_in_flight, self._limits.bytes_in_flight)
+            self._tasks[name] = _Served(task, room)
         _settle(ready, None, None)
 
-    def _delivered(self, task: str, batch: "_Report | None", finished: list[_Request]) -> None:
-        """Of one batch: wake the callers whose units are all done; then count."""
-        for request in finished:
-            _settle(request.done, None, None)
-        if batch is None:
-            return
-        totals = self._tasks[task].totals
+    def _ran(self, batch: BatchReport) -> None:
+        totals = self._tasks[batch.task].totals
         totals.batches += 1
         totals.units += batch.units
         totals.real_length += batch.total_length
@@ -296,9 +264,7 @@ class InferenceService:
         totals.device_busy_s += batch.forward_s
         totals.queue_s += batch.queue_s
         if self._observer is not None:
-            self._observer.batch_done(
-                task, batch.units, batch.longest, batch.total_length, batch.forward_s, batch.queue_s
-            )
+            self._observer.batch_done(batch)
 
     def _device_ended(self, ready: "asyncio.Future[None]", error: BaseException | None) -> None:
         self._thread_ended.set()
@@ -313,89 +279,28 @@ class InferenceService:
         self._end_pending(failure)
         self.failed.set()
 
-    # On the device thread.
+    def _make_device(self, mailbox: Mailbox, ready: "asyncio.Future[None]") -> Device:
+        """Its reports go to the loop by the mailbox, whole requests to the pool to be finished."""
+        pool = self._pool
 
-    def _device_main(
-        self, loop: asyncio.AbstractEventLoop, ready: "asyncio.Future[None]", tasks: dict[str, LoadOptions]
-    ) -> None:
-        error: BaseException | None = None
-        try:
-            loaded = self._load(tasks)
-            _post(loop, self._started, ready, loaded)
-            while (batch := self._next_batch()) is not None:
-                self._run(loop, loaded[batch.task], batch)
-                del batch  # or its units would stay in memory until the next one
-        except BaseException as caught:  # this thread's end must end every future, whatever ended it
-            error = caught
-        _post(loop, self._device_ended, ready, error)
+        def whole(task: Task, requests: list[Request]) -> None:
+            try:
+                pool.submit(_finish_all, mailbox, task, requests)
+            except RuntimeError:
+                if self._failure is None:  # else the pool is shut, and all futures are ended
+                    raise
 
-    def _load(self, tasks: dict[str, LoadOptions]) -> dict[str, _Loaded]:
-        import torch
-
-        from models.inference.offline import warm_up
-
-        if self._compute_threads is not None:
-            torch.set_num_threads(self._compute_threads)  # holds for the calling thread: this one
-        limits = self._limits
-        loaded = {}
-        for name, options in tasks.items():
-            task = self._find_class(name).load(options)
-            known_good = warm_up(task)
-            admission = Admission(limits.units_in_flight, limits.bytes_in_flight)
-            loaded[name] = _Loaded(task, self._planner.add_task(name, task), known_good, admission)
-        return loaded
-
-    def _next_batch(self) -> Batch[_Ticket] | None:
-        """Waits for work; None when it is time to end."""
-        with self._wake:
-            while not self._stopping:
-                batch = self._planner.take(self._clock())
-                if batch is not None:
-                    return batch
-                self._wake.wait()
-        return None
-
-    def _run(self, loop: asyncio.AbstractEventLoop, loaded: _Loaded, batch: Batch[_Ticket]) -> None:
-        from models.inference.engine import run_batch
-
-        wanted = Batch(batch.task, tuple(m for m in batch.members if not m.ticket[0].abandoned))
-        outputs: list[Any] = []
-        report = None
-        if wanted.members:
-            started_s = self._clock()
-            ran = run_batch(loaded.task, [member.unit for member in wanted.members], loaded.known_good)
-            report = _report(wanted, started_s, self._clock())
-            outputs = ran.outputs
-            if ran.out_of_memory:
-                loaded.budget.out_of_memory()
-            else:
-                loaded.budget.clean()
-        finished = []
-        for member, output in zip(wanted.members, outputs, strict=True):
-            request, place = member.ticket
-            request.outputs[place] = output
-        for member in batch.members:
-            request, _ = member.ticket
-            request.missing -= 1
-            if not request.missing:
-                finished.append(request)
-        _post(loop, self._delivered, batch.task, report, finished)
+        reports = Reports(
+            ready=lambda tasks: mailbox.post(self._started, ready, tasks),
+            ran=lambda batch: mailbox.post(self._ran, batch),
+            whole=whole,
+            ended=lambda error: mailbox.post(self._device_ended, ready, error),
+        )
+        return Device(self._clock, reports, self._compute_threads)
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    units: int
-    longest: int
-    total_length: int
-    forward_s: float
-    queue_s: float
-
-
-def _report(batch: Batch[Any], started_s: float, ended_s: float) -> _Report:
-    oldest_s = min(member.arrived_s for member in batch.members)
-    return _Report(
-        len(batch.members), batch.longest, batch.total_length, ended_s - started_s, started_s - oldest_s
-    )
+def _load_task(find_class: Callable[[str], type[Task]], name: str, options: LoadOptions) -> Task:
+    return find_class(name).load(options)
 
 
 def _growth(prepared: Prepared, payload_bytes: int) -> tuple[int, int]:
@@ -404,17 +309,25 @@ def _growth(prepared: Prepared, payload_bytes: int) -> tuple[int, int]:
     return max(0, len(prepared.units) - 1), max(0, decoded_bytes - payload_bytes)
 
 
-def _run_in_pool(
-    loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", work: Callable[[], object]
-) -> None:
+def _run_in_pool(mailbox: Mailbox, future: "asyncio.Future[Any]", work: Callable[[], object]) -> None:
     if future.done():  # its caller went away while it waited for a thread
         return
     try:
         result = work()
     except BaseException as error:  # whatever it was, the one who waits must hear of it
-        _post(loop, _settle, future, None, error)
+        mailbox.post(_settle, future, None, error)
     else:
-        _post(loop, _settle, future, result, None)
+        mailbox.post(_settle, future, result, None)
+
+
+def _finish_all(mailbox: Mailbox, task: Task, requests: list[Request]) -> None:
+    """One job a batch: most finishes take microseconds, a job each would take more."""
+    for request in requests:
+        work = partial(finish, task, request.prepared, request.outputs)
+        if request.abandoned:
+            mailbox.post(request.done.cancel)
+        else:
+            _run_in_pool(mailbox, request.done, work)
 
 
 def _again(failure: InferenceFailed) -> InferenceFailed:
@@ -431,14 +344,6 @@ def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException 
         future.set_result(result)
     else:
         future.set_exception(error)
-
-
-def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
-    try:
-        loop.call_soon_threadsafe(call, *args)
-    except RuntimeError:
-        if not loop.is_closed():  # else nobody is left to hear it
-            raise
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> bool:

@@ -4,7 +4,6 @@ The embedded one comes as a CTranslate2 file in a package and is converted once 
 Knows files and hashes; nothing of sound or labels.
 """
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from models.errors import WeightsMismatch
+from models.inference.configuration import read_json
 from models.inference.ctranslate2 import read_arrays, whisper_tensors
 from models.inference.weights import (
     check_hash,
@@ -35,7 +35,6 @@ _TINY_REVISION = "1"
 _TINY_MODEL_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 _TINY_TOKENIZER_SHA256 = "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"
 _TINY_CONFIG_SHA256 = "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"
-_JSON_LIMIT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +77,12 @@ def _load_tiny(options: LoadOptions) -> LoadedWhisper:
     tensors, info = load_checked(folder, expected_shapes(shape))
     for name, sha256 in (("tokenizer.json", _TINY_TOKENIZER_SHA256), ("config.json", _TINY_CONFIG_SHA256)):
         check_hash(inside(package, name), sha256)
-    said = _json(package, "config.json")
+    said = read_json(inside(package, "config.json"))
     tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
     net = _network(tensors, shape, options)
     never, never_first = tuple(said["suppress_ids"]), tuple(said["suppress_ids_begin"])
     info = ModelInfo(info.name, info.revision, info.sha256, options.dtype)
-    return _assembled(net, tokenizer, info, never, never_first)
+    return _assembled(net, tokenizer, info, never, never_first, multilingual=False)
 
 
 def _convert_tiny(package: Path) -> dict[str, torch.Tensor]:
@@ -98,17 +97,20 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedWhisper:
     tensors.pop("proj_out.weight", None)  # tied to the token embeddings
     # Checkpoints saved from the bare model lack the prefix.
     tensors = {name if name.startswith("model.") else f"model.{name}": t for name, t in tensors.items()}
-    config = _json(folder, "config.json")
+    config = read_json(inside(folder, "config.json"))
     shape = _shape(folder, config)
     check_shapes(folder, tensors, expected_shapes(shape))
-    generation = config | (
-        _json(folder, "generation_config.json") if (folder / "generation_config.json").exists() else {}
-    )
+    generation = dict(config)
+    if (folder / "generation_config.json").exists():
+        generation |= read_json(inside(folder, "generation_config.json"))
     tokenizer = Tokenizer.from_file(str(inside(folder, "tokenizer.json")))
     never = tuple(generation.get("suppress_tokens") or ())
     never_first = tuple(generation.get("begin_suppress_tokens") or ())
     net = _network(tensors, shape, options)
-    return _assembled(net, tokenizer, user_model_info(folder, options.dtype), never, never_first)
+    # Checkpoints without the field are told apart by size: the English-only ones have one token less.
+    multilingual = bool(generation.get("is_multilingual", shape.vocabulary > WhisperShape().vocabulary))
+    info = user_model_info(folder, options.dtype)
+    return _assembled(net, tokenizer, info, never, never_first, multilingual)
 
 
 def _shape(folder: Path, config: dict[str, Any]) -> WhisperShape:
@@ -145,7 +147,12 @@ def _network(tensors: dict[str, torch.Tensor], shape: WhisperShape, options: Loa
 
 
 def _assembled(
-    net: Whisper, tokenizer: Tokenizer, info: ModelInfo, never: tuple[int, ...], never_first: tuple[int, ...]
+    net: Whisper,
+    tokenizer: Tokenizer,
+    info: ModelInfo,
+    never: tuple[int, ...],
+    never_first: tuple[int, ...],
+    multilingual: bool,
 ) -> LoadedWhisper:
     """Special tokens are found by their names: all Whispers share these, not the numbers."""
     start, end = _token(tokenizer, "<|startoftranscript|>"), _token(tokenizer, "<|endoftext|>")
@@ -156,16 +163,17 @@ def _assembled(
         for code, token in tokenizer.get_vocab(with_added_tokens=True).items()
         if code.startswith("<|") and code.endswith("|>") and code[2:-2].isalpha() and len(code) in (6, 7)
     }
-    # English-only models carry the language tokens as well; theirs differ by where the text tokens end.
-    multilingual = net.shape.vocabulary >= _MULTILINGUAL_VOCABULARY
+    banned = [*never, *never_first]
+    if not all(isinstance(token, int) and 0 <= token < net.shape.vocabulary for token in banned):
+        raise WeightsMismatch(
+            "the configuration suppresses tokens that the model has not; fix suppress_tokens"
+        )
     # Only text may be said: every special token but the end is suppressed.
+    # (English-only models carry the language tokens as well.)
     specials = set(range(end, net.shape.vocabulary)) - {end}
     rules = Rules(end, no_speech, tuple(sorted(specials | {t for t in never if t != end})), never_first)
     after = (_token(tokenizer, "<|transcribe|>"), no_times) if multilingual else (no_times,)
     return LoadedWhisper(net, tokenizer, info, rules, start, after, languages if multilingual else {})
-
-
-_MULTILINGUAL_VOCABULARY = 51_865
 
 
 def _token(tokenizer: Tokenizer, *names: str) -> int:
@@ -174,16 +182,3 @@ def _token(tokenizer: Tokenizer, *names: str) -> int:
         if token is not None:
             return int(token)
     raise WeightsMismatch(f"the tokenizer has no {names[0]}: it is not Whisper's")
-
-
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    path = inside(folder, name)
-    if path.stat().st_size > _JSON_LIMIT_BYTES:
-        raise WeightsMismatch(f"{path} is over {_JSON_LIMIT_BYTES >> 20} MB: it is not a configuration")
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise WeightsMismatch(f"{path} is not JSON ({error}); fetch the checkpoint anew") from error
-    if not isinstance(found, dict):
-        raise WeightsMismatch(f"{path} is not a JSON object; fetch the checkpoint anew")
-    return found

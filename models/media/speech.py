@@ -1,7 +1,8 @@
 """Where a recording may hold speech, and where a long one can be cut. Energy only; NumPy only.
 
-A gate, not a recogniser: speech is never steady, so what stays within `_STEADY_DB` of its own floor (silence,
-hiss, hum) holds none. What passes may still be music or machines; the transcriber's own doubts decide then.
+A gate, not a recogniser: speech is never steady, so what stays within a few decibels of its own floor
+(silence, hiss, hum) holds none. What passes may still be music or machines; the transcriber's own doubts
+decide then.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,7 @@ F64 = NDArray[np.float64]
 
 _HOP = RATE_HZ // 100  # 10 ms
 _FLOOR_DBFS = -65.0  # below this nothing is understood, and quantisation noise of 8-bit telephony begins
-_STEADY_DB = 6.0  # 10 ms blocks of white noise spread over 2 dB, of hum over 3; speech over 20 and more
-_ABOVE_NOISE_DB = 6.0
+_ABOVE_NOISE_DB = 6.0  # 10 ms blocks of white noise spread over 2 dB, of hum over 3; speech over 20 and more
 _BELOW_PEAK_DB = 40.0
 _LEAST_SPEECH_HOPS = 8  # 80 ms: shorter than any spoken word, longer than a click
 _MERGE_GAP_HOPS = 40
@@ -38,8 +38,6 @@ def voiced_hops(samples: F32) -> NDArray[np.bool_]:
     if level_db.size == 0:
         return np.zeros(0, np.bool_)
     noise_db, peak_db = np.percentile(level_db, (10, 98))
-    if peak_db < _FLOOR_DBFS or peak_db - noise_db < _STEADY_DB:
-        return np.zeros(level_db.size, np.bool_)
     threshold_db = max(noise_db + _ABOVE_NOISE_DB, peak_db - _BELOW_PEAK_DB, _FLOOR_DBFS)
     return np.asarray(level_db > threshold_db)
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 
 from models.errors import WeightsMismatch
 from models.inference.lora import adapter_shapes, merge
-from models.inference.pretrained import load_network, torch_dtype
+from models.inference.pretrained import dtype_name, load_network, torch_dtype
 from models.inference.tokens import collate, load_tokenizer, tokenize
 from models.inference.weights import load_checked, user_model_info
 from models.media.text import decode_text
@@ -120,20 +120,22 @@ def _embedded(options: LoadOptions) -> _Classifier:
     shapes |= {"head.weight": (len(CLASSES), WIDTH), "head.bias": (len(CLASSES),)}
     tensors, info = load_checked(WEIGHTS, shapes)
     merge(encoder, TARGETS, tensors, ALPHA)
-    encoder.to(options.device, torch_dtype(options.dtype))
+    dtype = torch_dtype(options.dtype, options.device)
+    encoder.to(options.device, dtype)
     weight, bias = (tensors[f"head.{part}"].float().to(options.device) for part in ("weight", "bias"))
 
     def score(ids: Tensor, mask: Tensor) -> Tensor:
         hidden = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return nn.functional.linear(masked_mean(hidden, mask), weight, bias).softmax(1)
 
-    model = ModelInfo(info.name, info.revision, info.sha256, options.dtype)
+    model = ModelInfo(info.name, info.revision, info.sha256, dtype_name(dtype))
     return _Classifier(score, load_minilm_tokenizer(MAX_TOKENS), PAD_ID, CLASSES, model)
 
 
 def _user(options: LoadOptions, folder: Path) -> _Classifier:
     network = load_network(AutoModelForSequenceClassification, folder)
-    network.to(options.device, torch_dtype(options.dtype))
+    dtype = torch_dtype(options.dtype, options.device)
+    network.to(options.device, dtype)
     config: Any = network.config
     # Classes that do not exclude each other were trained with one sigmoid each.
     several = config.problem_type == "multi_label_classification"
@@ -147,7 +149,7 @@ def _user(options: LoadOptions, folder: Path) -> _Classifier:
         tokenizer=load_tokenizer(folder, _user_max_tokens(folder, config)),
         pad_id=config.pad_token_id or 0,
         classes=_class_names(folder, config),
-        model=user_model_info(folder, options.dtype),
+        model=user_model_info(folder, dtype_name(dtype)),
     )
 
 

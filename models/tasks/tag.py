@@ -5,6 +5,7 @@ image classifier in Hugging Face layout (ViT, BEiT, ConvNeXt, ...). A picture is
 """
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import BadInput, WeightsMismatch
-from models.inference.weights import check_hash, converted, load_checked, user_model_info, user_weight_files
+from models.inference.configuration import read_json
+from models.inference.weights import (
+    check_hash,
+    converted,
+    inside,
+    load_checked,
+    user_model_info,
+    user_weight_files,
+)
 from models.media.image import Picture, decode_image
 from models.networks.lite0 import SIDE_PX, Lite0
 from models.networks.precision import torch_dtype
@@ -68,7 +77,7 @@ class Tag:
     def load(cls, options: LoadOptions) -> "Tag":
         """Option `top`: how many tags a picture gets, 1..100. Raises WeightsMismatch, ValueError."""
         top = options.options.get("top", _DEFAULT_TOP)
-        if not isinstance(top, int) or not 1 <= top <= 100:
+        if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= 100:
             raise ValueError(f"tag: top is {top!r}, expected a whole number from 1 to 100")
         tagger: Tagger = Lite0Tagger(options) if options.folder is None else CheckpointTagger(options)
         return cls(tagger, top)
@@ -160,7 +169,7 @@ class CheckpointTagger:
 
     def __init__(self, options: LoadOptions) -> None:
         # Costly to import, and only a user's own checkpoint needs it.
-        from transformers import AutoImageProcessor, AutoModelForImageClassification
+        from transformers import AutoModelForImageClassification
 
         assert options.folder is not None
         folder = options.folder
@@ -171,7 +180,7 @@ class CheckpointTagger:
             network, loading = AutoModelForImageClassification.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, dtype=self._dtype, **local
             )
-            self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)  # type: ignore[no-untyped-call]
+            self._processor = _pil_processor(folder).from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise WeightsMismatch(f"{folder} is no image classifier that can be loaded ({error})") from error
         if loading["missing_keys"] or loading["mismatched_keys"]:
@@ -194,6 +203,22 @@ class CheckpointTagger:
         """(B, 3, H, W) -> (B, classes)."""
         pixels = torch.from_numpy(batch).to(self._device, self._dtype)
         return self._network(pixel_values=pixels).logits  # type: ignore[no-any-return]
+
+
+def _pil_processor(folder: Path) -> Any:
+    """The Pillow class of the checkpoint's preprocessor.
+
+    Named outright: the Auto class takes torchvision's where that is installed and fails where it is not, and
+    the two resize differently. Raises WeightsMismatch for a preprocessor that has no such class.
+    """
+    import transformers
+
+    said = read_json(inside(folder, "preprocessor_config.json"))
+    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type"))
+    name = re.sub("(FeatureExtractor|ImageProcessor(Fast|Pil)?)$", "ImageProcessorPil", kind)
+    if not re.fullmatch("[A-Za-z0-9]+ImageProcessorPil", name) or not hasattr(transformers, name):
+        raise WeightsMismatch(f"{folder} needs the preprocessor {kind}, which has no Pillow form here")
+    return getattr(transformers, name)
 
 
 def _max_units(device: torch.device) -> int:

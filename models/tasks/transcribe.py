@@ -30,17 +30,17 @@ F32 = NDArray[np.float32]
 _LONGEST_S = 28.0
 # Silence after the last word; without it Whisper drops or repeats the end of short windows.
 _TAIL_S = 2.0
-# Lengths come in steps so that batches share shapes. At 4 and 6 s tiny.en never ends its answers; from 10 s on
-# its word errors on strings of spoken digits are those of 30 s (32 of 219 both), at a quarter of the work.
+# Lengths come in steps so that batches share shapes. Given 4 or 6 s tiny.en never ends its answers; from 10 s
+# on it errs on strings of spoken digits as it does at 30 s (32 of 219 words both), at a quarter of the work.
 _STEP_FRAMES = 500
 _LEAST_FRAMES = 1000
 _WINDOW_FRAMES = 3000
 _BATCH_WINDOWS = 8
 _MAX_UNITS = 32
 
-# Whisper's own rules: silence is where no speech is likely and the words are unlikely, loops pack well. Its -1.0
-# for silence let "you" through on bursts of noise and beeps (no speech 0.83..0.93, words -0.66..-0.96), while
-# spoken digits stayed below 0.6: so the words must be likelier than -0.5 to stand against it.
+# Whisper's own rules: silence is where no speech is likely and the words are unlikely; loops pack well.
+# Its -1 for silence let "you" through on bursts of noise and beeps (no speech 0.83 to 0.93, words -0.66 to
+# -0.96), while strings of spoken digits stay below 0.65: words must beat -0.5 to stand against it.
 _NO_SPEECH = 0.6
 _LEAST_LOGPROB_SILENCE = -0.5
 _LEAST_LOGPROB = -1.0
@@ -51,11 +51,16 @@ _TOKENS_PER_S, _TOKENS_SPARE = 12, 16
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One unit: log-mel (mels, frames), silence after `seconds`; the language code that the payload declares."""
+    """One unit: log-mel (mels, frames), silence after `seconds`; the language that the payload declares."""
 
     mel: F32
     seconds: float
     language: str | None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the unit holds while it waits."""
+        return self.mel.nbytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._table = ItemTable(self._items)
         self._rank = RankSettings(k=self._taste.list_size)
         self._changelog = ChangelogReader(settings.kafka, TASTE_CHANGELOG)
-        self._follower = TableFollower(settings.kafka, ITEM_TABLE, self._apply_table)
+        self._follower = TableFollower(settings.kafka, ITEM_TABLE, self._partitions, self._apply_table)
         self._following: asyncio.Task[None] | None = None
         self._transitions = TransitionWriter(self._items, self._partitions) if self._taste.transitions else None
         self._future_ms = int(self._taste.future_s * 1000)

@@ -20,6 +20,7 @@ from streams.codecs import MediaDecoder, Rejected, encode
 from streams.effects import Effects, Emit
 from streams.errors import REASONS, Reject
 from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, ModelName
+from streams.inference import InferenceClosed
 from streams.payloads import payload_of
 from streams.topics import AUDIO, LABELS, UPLOADS
 from streams.transport.batch import PartitionBatch, Record
@@ -117,6 +118,9 @@ class MediaAgent(Agent[MediaWork]):
                         for f in outcome.findings
                     ]
                 return labels
+            except InferenceClosed:  # stopping: whoever reads this batch next labels it
+                batch.entry.lost = True
+                return []
             except (Reject, BadInput) as error:
                 reason = error.reason if error.reason in REASONS else "failed"
                 return Rejected(record, reason, str(error))

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.settings import Settings
 from streams.topics import prefixed
-from streams.transport.producer import client_options
+from streams.transport.client import client_options
 
 FETCH_BYTES = 8 << 20
 POLL_MS = 200

@@ -26,8 +26,8 @@ class ObservePort:
         app.add_routes(
             [
                 web.get("/metrics", self._show_metrics),
-                web.get("/healthz", lambda _: self._show(self._healthy())),
-                web.get("/readyz", lambda _: self._show(self._ready())),
+                web.get("/healthz", self._show_health),
+                web.get("/readyz", self._show_ready),
             ]
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -53,7 +53,14 @@ class ObservePort:
             body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
 
-    async def _show(self, checks: dict[str, bool]) -> web.Response:
-        good = all(checks.values())
-        body: dict[str, object] = {"status": "ok" if good else "not ok", "checks": checks}
-        return web.json_response(body, status=200 if good else 503)
+    async def _show_health(self, _: web.Request) -> web.Response:
+        return _checked(self._healthy())
+
+    async def _show_ready(self, _: web.Request) -> web.Response:
+        return _checked(self._ready())
+
+
+def _checked(checks: dict[str, bool]) -> web.Response:
+    good = all(checks.values())
+    body: dict[str, object] = {"status": "ok" if good else "not ok", "checks": checks}
+    return web.json_response(body, status=200 if good else 503)

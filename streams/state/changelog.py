@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from streams.errors import Retry
 from streams.settings import Kafka
 from streams.topics import prefixed
-from streams.transport.producer import client_options
+from streams.transport.client import client_options, close
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,10 @@ POLL_MS = 500
 
 
 class ChangelogReader:
-    """Reads partitions of one topic from their start to the end they had when asked. One connection, kept."""
+    """Reads partitions of one topic from their start to their end. One connection, kept.
+
+    Nobody else may write to the partition meanwhile, or the end moves on: its owner reads it before it writes.
+    """
 
     def __init__(self, kafka: Kafka, topic: str) -> None:
         self._kafka = kafka
@@ -44,7 +47,9 @@ class ChangelogReader:
             rows, quiet = 0, 0
             while await consumer.position(tp) < end:
                 found = await consumer.getmany(tp, timeout_ms=POLL_MS)
-                records = [r for r in found.get(tp, ()) if r.offset < end]
+                records = found.get(tp)
+                # Tansu 0.6 answers ListOffsets with the last batch's first offset; a fetch tells the truth.
+                end = max(end, consumer.highwater(tp) or 0)
                 if not records:
                     quiet += 1
                     if quiet >= QUIET_POLLS:
@@ -62,7 +67,7 @@ class ChangelogReader:
             try:
                 await consumer.start()
             except BaseException:
-                await consumer.stop()
+                await close(consumer)
                 raise
             self._consumer = consumer
         return self._consumer
@@ -70,15 +75,16 @@ class ChangelogReader:
     async def stop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await close(consumer)
 
 
 class TableFollower:
     """Follows a whole compacted topic: `apply` sees every record from the first on, for as long as it runs."""
 
-    def __init__(self, kafka: Kafka, topic: str, apply: Apply) -> None:
+    def __init__(self, kafka: Kafka, topic: str, partitions: int, apply: Apply) -> None:
         self._kafka = kafka
         self._topic = prefixed(kafka.topic_prefix, topic)
+        self._partitions = partitions
         self._apply = apply
         self.caught_up = asyncio.Event()  # everything that was there at the start has been applied
 
@@ -96,13 +102,10 @@ class TableFollower:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
             finally:
-                await consumer.stop()
+                await close(consumer)
 
     async def _follow(self, consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
-        partitions = consumer.partitions_for_topic(self._topic)
-        if not partitions:
-            raise Retry("the topic does not exist; `headrace topics apply` creates it")
-        tps = [TopicPartition(self._topic, p) for p in sorted(partitions)]
+        tps = [TopicPartition(self._topic, p) for p in range(self._partitions)]
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
         starts = await consumer.beginning_offsets(tps)
@@ -113,6 +116,8 @@ class TableFollower:
             if not self.caught_up.is_set() and all(positions[tp] >= ends[tp] for tp in tps):
                 self.caught_up.set()
             found = await consumer.getmany(timeout_ms=POLL_MS)
+            if not self.caught_up.is_set():
+                ends = {tp: max(ends[tp], consumer.highwater(tp) or 0) for tp in tps}
             for tp, records in found.items():
                 self._apply([r.key or b"" for r in records], [r.value for r in records])
                 positions[tp] = records[-1].offset + 1

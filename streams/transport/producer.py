@@ -5,7 +5,6 @@ records/s, measured). Order within a topic partition is the order of `send` call
 """
 
 import asyncio
-import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable
 from typing import Any
@@ -17,34 +16,9 @@ from streams.effects import Emit
 from streams.errors import Retry
 from streams.settings import Kafka
 from streams.topics import prefixed
+from streams.transport.client import client_options, close
 
 MAX_BATCH_BYTES = 900_000  # below the brokers' default limit of 1 MiB a batch; a larger record goes alone
-
-
-def client_options(kafka: Kafka) -> dict[str, Any]:
-    """What every aiokafka client of this process is given."""
-    options: dict[str, Any] = {
-        "bootstrap_servers": kafka.bootstrap,
-        "client_id": kafka.client_id,
-        "security_protocol": kafka.security_protocol,
-        "request_timeout_ms": int(kafka.request_timeout_s * 1000),
-        "retry_backoff_ms": 100,
-    }
-    if kafka.security_protocol.startswith("SASL"):
-        secret = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
-        options |= {
-            "sasl_mechanism": kafka.sasl_mechanism,
-            "sasl_plain_username": kafka.sasl_username,
-            "sasl_plain_password": secret,
-        }
-    if kafka.security_protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=str(kafka.ssl_cafile) if kafka.ssl_cafile else None)
-        if kafka.ssl_certfile:
-            context.load_cert_chain(
-                str(kafka.ssl_certfile), str(kafka.ssl_keyfile) if kafka.ssl_keyfile else None
-            )
-        options["ssl_context"] = context
-    return options
 
 
 class BatchProducer:
@@ -64,7 +38,7 @@ class BatchProducer:
         try:
             await producer.start()
         except BaseException:
-            await producer.stop()
+            await close(producer)
             raise
         self._producer = producer
 
@@ -97,7 +71,7 @@ class BatchProducer:
         append = builder.append
         headers = emit.headers
         for i, (key, value) in enumerate(zip(emit.keys, emit.values, strict=True)):
-            extra = headers[i] if headers is not None else ()
+            extra = headers[i] if headers is not None else []
             if append(timestamp=timestamp_ms, key=key, value=value, headers=extra) is None:
                 yield builder
                 builder = self._producer.create_batch()
@@ -118,11 +92,7 @@ class BatchProducer:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        try:
-            await asyncio.wait_for(producer.stop(), timeout_s)
-        except asyncio.TimeoutError:
-            # The broker is gone: close the sockets, leave the queue to the changelog and the offsets.
-            await asyncio.wait_for(producer.client.close(), 1.0)
+        await close(producer, timeout_s)  # with the broker gone, the queue is left to whoever repeats it
 
 
 def _ignore_result(future: Awaitable[Any]) -> None:

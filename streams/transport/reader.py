@@ -28,7 +28,7 @@ from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch, event_of, size_bytes
 from streams.transport.commit import GroupCommit
 from streams.transport.ledger import Ledger
-from streams.transport.producer import client_options
+from streams.transport.client import client_options, close
 
 log = logging.getLogger(__name__)
 
@@ -168,19 +168,19 @@ class BatchReader(Service):
     async def _join(self) -> None:
         backoff_s, said = 0.2, False
         while not self.should_stop:
-            consumer = self._new_consumer()
+            consumer = self._consumer = self._new_consumer()  # before start: partitions may come within it
             try:
                 consumer.subscribe([prefixed(self._kafka.topic_prefix, self.topic)], listener=_Listener(self))
                 await consumer.start()
             except (KafkaError, OSError) as error:
-                await consumer.stop()
+                self._consumer = None
+                await close(consumer)
                 if not said:
                     log.warning("no broker at %s (%s); waiting for it", self._kafka.bootstrap, error)
                     said = True
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
                 continue
-            self._consumer = consumer
             break
         if self._consumer is None:
             return
@@ -462,10 +462,7 @@ class BatchReader(Service):
         self._stopping = True
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            try:
-                await asyncio.wait_for(consumer.stop(), 3.0)
-            except (asyncio.TimeoutError, KafkaError) as error:
-                log.warning("%s: left without saying goodbye: %r", self._group, error)
+            await close(consumer)
 
     def _tp(self, partition: int) -> TopicPartition:
         return TopicPartition(prefixed(self._kafka.topic_prefix, self.topic), partition)

@@ -103,6 +103,16 @@ def test_what_is_not_finite_is_an_error_and_no_label(nan: list[int]) -> None:
     assert summary(outputs)[2] == (4 if 2 not in nan else BadInput)
 
 
+def test_one_row_that_spoils_all_others_is_found() -> None:
+    class Mixing(Doubler):
+        def forward(self, units: Sequence[Unit]) -> list[Any]:
+            spoilt = any(unit.data == 5 for unit in units)
+            return [np.array([np.inf if spoilt else 1.0]) for _ in units]
+
+    outputs = run_batch(Mixing(), units(16)).outputs
+    assert [row for row, output in enumerate(outputs) if isinstance(output, BadInput)] == [5]
+
+
 def test_a_batch_too_large_for_memory_runs_in_parts() -> None:
     task = Doubler(rows=3)
     ran = run_batch(task, units(10))

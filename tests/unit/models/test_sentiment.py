@@ -118,6 +118,13 @@ def test_bf16_gives_the_same_labels_to_clear_sentences(tmp_path: Path) -> None:
     assert task.model.dtype == "bfloat16"
 
 
+def test_auto_is_told_as_the_dtype_that_it_became(tmp_path: Path) -> None:
+    task = Sentiment.load(LoadOptions(cache=tmp_path, dtype="auto"))
+    assert task.model.dtype in ("bfloat16", "float32")
+    with pytest.raises(ValueError, match="auto, float32"):
+        Sentiment.load(LoadOptions(cache=tmp_path, dtype="int3"))
+
+
 def test_the_shipped_weights_are_small_and_pinned() -> None:
     file = sentiment.WEIGHTS / "weights.safetensors"
     assert file.stat().st_size <= 1_000_000

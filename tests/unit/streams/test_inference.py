@@ -16,6 +16,7 @@ import pytest
 
 from models.errors import BadInput, DeviceLost, WeightsMismatch
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
+from streams.device import BatchReport
 from streams.inference import InferenceClosed, InferenceFailed, InferenceLimits, InferenceService
 
 R = TypeVar("R")
@@ -70,15 +71,13 @@ class Ears:
     """An observer that remembers."""
 
     def __init__(self) -> None:
-        self.batches: list[tuple[str, int, int, int]] = []
+        self.batches: list[BatchReport] = []
         self.failures: list[tuple[str, str]] = []
 
-    def batch_done(
-        self, task: str, units: int, longest: int, total_length: int, forward_s: float, queue_s: float
-    ) -> None:
-        assert forward_s >= 0
-        assert queue_s >= 0
-        self.batches.append((task, units, longest, total_length))
+    def batch_done(self, batch: BatchReport) -> None:
+        assert batch.forward_s >= 0
+        assert batch.queue_s >= 0
+        self.batches.append(batch)
 
     def failed(self, task: str, reason: str) -> None:
         self.failures.append((task, reason))
@@ -132,6 +131,12 @@ async def held(task: Shouter, made: InferenceService, words: str = "held") -> "a
     return submitted
 
 
+def waiting(made: InferenceService) -> int:
+    """Units in the planner."""
+    assert made._device is not None
+    return len(made._device)
+
+
 def said(outcome: Outcome) -> Any:
     return outcome.findings[0].value
 
@@ -153,11 +158,11 @@ def test_callers_get_their_own_answers_from_shared_batches() -> None:
         outcomes = await asyncio.gather(*(made.submit("shout", text(f"word number {n}")) for n in range(50)))
         assert [said(outcome) for outcome in outcomes] == [f"WORD NUMBER {n}" for n in range(50)]
         totals = made.totals["shout"]
-        assert totals.units == sum(units for _, units, _, _ in ears.batches) == 150
+        assert totals.units == sum(batch.units for batch in ears.batches) == 150
         assert totals.batches == len(ears.batches) < 150
         assert (
             totals.real_length
-            == sum(total for *_, total in ears.batches)
+            == sum(batch.total_length for batch in ears.batches)
             == sum(len(f"wordnumber{n}") for n in range(50))
         )
         assert 0 <= totals.padding < 1
@@ -194,6 +199,25 @@ def test_bad_payloads_fail_alone() -> None:
     run(main())
 
 
+def test_an_observer_that_fails_costs_no_answer() -> None:
+    class Broken(Ears):
+        def batch_done(self, *_: Any) -> None:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        heard: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: heard.append(context["exception"])
+        )
+        made = await started(service(shout=Shouter(), observer=Broken()))
+        outcomes = await asyncio.gather(*(made.submit("shout", text(f"w{n}")) for n in range(20)))
+        assert [said(outcome) for outcome in outcomes] == [f"W{n}" for n in range(20)]
+        assert {type(error) for error in heard} == {ZeroDivisionError}  # and is not swallowed
+        await made.stop(5)
+
+    run(main())
+
+
 def test_an_unknown_task_is_refused() -> None:
     async def main() -> None:
         made = await started(service(shout=Shouter()))
@@ -210,7 +234,7 @@ def test_a_cancelled_caller_leaves_its_batch_mates_alone() -> None:
         made = await started(service(shout=task))
         running = await held(task, made)
         queued = [asyncio.create_task(made.submit("shout", text(word))) for word in ("one", "two", "three")]
-        await until(lambda: len(made._planner) == 3)
+        await until(lambda: waiting(made) == 3)
         queued[1].cancel()
         running.cancel()
         await asyncio.gather(queued[1], running, return_exceptions=True)
@@ -233,7 +257,7 @@ def test_when_the_device_thread_dies_everyone_hears_of_it(death: BaseException) 
         made = await started(service(shout=task, limits=InferenceLimits(units_in_flight=3)))
         running = await held(task, made)
         queued = [asyncio.create_task(made.submit("shout", text(f"w{n}"))) for n in range(6)]
-        await until(lambda: len(made._planner) == 2)
+        await until(lambda: waiting(made) == 2)
         assert not made.failed.is_set()
         task.broken = death
         task.hold.set()
@@ -271,7 +295,7 @@ def test_a_full_task_holds_up_its_own_callers_alone_and_sheds_nothing() -> None:
         running = await held(task, made)
         queued = [asyncio.create_task(made.submit("shout", text(f"w{n}"))) for n in range(20)]
         free = asyncio.create_task(made.submit("other", text("free")))
-        await until(lambda: len(made._planner) == 4)  # three of the full task, one of the other
+        await until(lambda: waiting(made) == 4)  # three of the full task, one of the other
         assert made.saturated == {"shout"}
         task.hold.set()
         assert [said(outcome) for outcome in await asyncio.gather(running, free, *queued)] == [
@@ -313,7 +337,7 @@ def test_a_caller_cancelled_while_it_waits_for_room_makes_way() -> None:
         small = asyncio.create_task(made.submit("shout", text("y")))
         await until(lambda: len(made._tasks["shout"].admission._waiters) == 2)
         giant.cancel()
-        await until(lambda: len(made._planner) == 1)  # the small one fits beside the running one
+        await until(lambda: waiting(made) == 1)  # the small one fits beside the running one
         task.hold.set()
         await asyncio.gather(running, small)
         await made.stop(5)
@@ -344,11 +368,11 @@ def test_stopping_is_bounded_even_if_a_forward_hangs() -> None:
         task = Shouter()
         made = await started(service(shout=task, limits=InferenceLimits(units_in_flight=2)))
         running = await held(task, made)
-        waiting = [asyncio.create_task(made.submit("shout", text("w"))) for _ in range(3)]
+        queued = [asyncio.create_task(made.submit("shout", text("w"))) for _ in range(3)]
         before_s = time.monotonic()
         await made.stop(0.05)
         assert time.monotonic() - before_s < 5
-        results = await asyncio.gather(running, *waiting, return_exceptions=True)
+        results = await asyncio.gather(running, *queued, return_exceptions=True)
         assert [type(result) for result in results] == [InferenceClosed] * 4
         task.hold.set()
 
@@ -366,6 +390,30 @@ def test_a_task_that_cannot_load_fails_the_start() -> None:
         with pytest.raises(WeightsMismatch):
             await started(made)
         await until(lambda: not any(t.name == "inference-device" for t in threading.enumerate()))
+
+    run(main())
+
+
+def test_tasks_are_found_and_loaded_off_the_loop() -> None:
+    threads: list[str] = []
+
+    class Found(Shouter):
+        @classmethod
+        def load(cls, options: LoadOptions) -> "Shouter":
+            threads.append(threading.current_thread().name)
+            return cls()
+
+    def find(name: str) -> type[Task]:
+        threads.append(threading.current_thread().name)  # finding imports
+        return Found
+
+    async def main() -> None:
+        made = await started(InferenceService(clock=time.monotonic, find_class=find))
+        await made.stop(5)
+        assert threads == ["inference-device"] * 2
+        other = InferenceService(clock=time.monotonic)
+        with pytest.raises(KeyError):
+            await started(other, "no such task")
 
     run(main())
 
@@ -414,7 +462,7 @@ def test_under_cancellation_and_poison_every_caller_is_answered_and_all_room_giv
                 assert isinstance(result, asyncio.CancelledError) or n % 17 == 0
         await made.stop(5)
         admission = made._tasks["shout"].admission
-        assert (admission.units, admission.bytes, made._in_flight, len(made._planner)) == (0, 0, 0, 0)
+        assert (admission.units, admission.bytes, made._in_flight, waiting(made)) == (0, 0, 0, 0)
         assert not made._pending
 
     run(main())

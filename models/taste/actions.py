@@ -1,0 +1,65 @@
+"""What readers do with items: kinds, their codes on the wire of the state, and how much each says about taste.
+
+Default weights: notes of section "Action weights" in the README's sources; a starting point, not tuned. Version 1 treats
+`undo` as a click taken back (minus the weight of a click): it does not look up which action it undoes.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = (
+    "impression",
+    "skip",
+    "click",
+    "dwell",
+    "complete",
+    "like",
+    "save",
+    "share",
+    "follow",
+    "hide",
+    "report",
+    "undo",
+)
+CODES: dict[str, int] = {
+    kind: code for code, kind in enumerate(KINDS)
+}  # stored in rings: append, never reorder
+
+IMPRESSION = CODES["impression"]
+DWELL = CODES["dwell"]
+
+_WEIGHTS = np.array([-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, -1], np.float32)
+_POSITIVE = np.array([k in ("click", "dwell", "complete", "like", "save", "share", "follow") for k in KINDS])
+_HIDING = np.array([k in ("hide", "report") for k in KINDS])
+
+
+def codes_of(kinds: Iterable[str]) -> NDArray[np.int8]:
+    """Codes (N,) int8 of kinds by name. Raises KeyError for an unknown one."""
+    return np.array([CODES[kind] for kind in kinds], np.int8)
+
+
+def weights_of(
+    kinds: NDArray[np.int8], dwell_s: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Weights (N,) float32 of actions by code.
+
+    `dwell_s` (N,) counts for dwell only: min(2, ln(1 + s / 10)); missing as 0 or NaN gives 0.
+    """
+    weights = _WEIGHTS[kinds]
+    dwelt = kinds == DWELL
+    if dwelt.any():
+        seconds = np.nan_to_num(np.asarray(dwell_s, np.float64)[dwelt], nan=0.0, posinf=1e9, neginf=0.0)
+        weights[dwelt] = np.minimum(2.0, np.log1p(np.maximum(seconds, 0.0) / 10.0))
+    return weights
+
+
+def is_positive(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether a kind speaks for the item: it may feed item-to-item counts and be a reason."""
+    return _POSITIVE[kinds]
+
+
+def is_hiding(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether a kind bars the item from the reader's lists (hide, report)."""
+    return _HIDING[kinds]

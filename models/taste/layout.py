@@ -1,0 +1,101 @@
+"""Bytes of one user's state in the changelog: version 1. Columnar both ways, little-endian, no padding.
+
+    head    version u1 · settings u4 · fence i8 · newest_at_ms i8 · refs i8[H] · filled u2 · bank f4[H, D + 2]
+    entries `filled` of them, oldest first: item hash u8 · kind i1 · at_ms low u4, high u2
+
+`settings` is a hash of D, the half-lives and the ring's length. A value of another version or other settings is
+refused, never misread: a change here needs a new version and a golden file beside the old one.
+"""
+
+import struct
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import BadInput
+
+Records = NDArray[np.void]
+
+VERSION = 1
+_ENTRY = np.dtype([("hash", "<u8"), ("kind", "i1"), ("at_low", "<u4"), ("at_high", "<u2")])
+
+
+class StateLayout:
+    """The layout of one choice of settings."""
+
+    def __init__(self, dim: int, half_lives_ms: Sequence[int], ring: int) -> None:
+        h = len(half_lives_ms)
+        settings = struct.pack(f"<II{h}q", dim, ring, *half_lives_ms)
+        self.settings = int.from_bytes(blake2b(settings, digest_size=4).digest(), "little")
+        self.ring = ring
+        self.head = np.dtype(
+            [
+                ("version", "u1"),
+                ("settings", "<u4"),
+                ("fence", "<i8"),
+                ("newest_at_ms", "<i8"),
+                ("refs", "<i8", (h,)),
+                ("filled", "<u2"),
+                ("bank", "<f4", (h, dim + 2)),
+            ]
+        )
+
+    def heads(self, count: int) -> Records:
+        """(count,) heads with version and settings set, the rest to be filled in."""
+        heads: Records = np.empty(count, self.head)
+        heads["version"] = VERSION
+        heads["settings"] = self.settings
+        return heads
+
+    def entries(
+        self, hashes: NDArray[np.uint64], kinds: NDArray[np.int8], at_ms: NDArray[np.int64]
+    ) -> Records:
+        """(E,) ring entries."""
+        entries: Records = np.empty(len(hashes), _ENTRY)
+        entries["hash"] = hashes
+        entries["kind"] = kinds
+        entries["at_low"] = at_ms & 0xFFFFFFFF
+        entries["at_high"] = at_ms >> 32
+        return entries
+
+    def join(self, heads: Records, entries: Records, ends: NDArray[np.int64]) -> list[bytes]:
+        """One value a head; `ends` (count,) says where its entries end."""
+        all_heads, all_entries = heads.tobytes(), entries.tobytes()
+        size = self.head.itemsize
+        stops = (ends * _ENTRY.itemsize).tolist()
+        starts = [0, *stops[:-1]]
+        begins = range(0, len(all_heads), size)
+        return [
+            all_heads[begin : begin + size] + all_entries[start:stop]
+            for begin, start, stop in zip(begins, starts, stops, strict=True)
+        ]
+
+    def split(self, values: Sequence[bytes]) -> tuple[Records, Records]:
+        """Heads (N,) and all entries, user after user. Raises BadInput("state_layout")."""
+        size = self.head.itemsize
+        lengths = np.fromiter(map(len, values), np.int64, len(values))
+        if len(values) and int(lengths.min()) < size:
+            raise BadInput("state_layout", f"a user's state is shorter than {size} bytes")
+        heads: Records = np.frombuffer(b"".join([value[:size] for value in values]), self.head)
+        filled = heads["filled"].astype(np.int64)
+        good = (heads["version"] == VERSION) & (heads["settings"] == self.settings)
+        good &= (filled <= self.ring) & (lengths == size + filled * _ENTRY.itemsize)
+        if not good.all():
+            at = int(np.argmin(good))
+            raise BadInput(
+                "state_layout",
+                f"a user's state has version {heads['version'][at]}, settings {heads['settings'][at]:08x} and "
+                f"{lengths[at]} bytes; this build reads version {VERSION}, settings {self.settings:08x}",
+            )
+        entries: Records = np.frombuffer(b"".join([value[size:] for value in values]), _ENTRY)
+        return heads, entries
+
+
+def joined_at_ms(entries: Records) -> NDArray[np.int64]:
+    """Times (E,) of ring entries."""
+    low: NDArray[Any] = entries["at_low"].astype(np.int64)
+    high: NDArray[Any] = entries["at_high"].astype(np.int64)
+    return low | (high << 32)
