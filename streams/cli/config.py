@@ -1,6 +1,8 @@
 """`headrace config`: what a process would be told, and by whom."""
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +13,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def config() -> None:
-    """Look at the settings."""
+    """Look at the settings and at the schemas of events."""
 
 
 @app.command(epilog="Example: headrace config show --json")
@@ -33,6 +35,22 @@ def show(ctx: typer.Context, as_json: Json = False) -> None:
     for name, value in values.items():
         shown = "-" if value is None else value
         typer.echo(f"{name:<{width}}  {shown}" + (f"  ({origin(name)})" if origin(name) != "default" else ""))
+
+
+@app.command(epilog="Example: headrace config schemas --out docs/schemas")
+def schemas(
+    out: Annotated[Path | None, typer.Option(help="Write a file an event type into this folder.")] = None,
+) -> None:
+    """Print the JSON Schema of every event, or write them into a folder."""
+    from streams.events import EVENT_TYPES, json_schema
+
+    for name in EVENT_TYPES:
+        text = json.dumps(json_schema(name), indent=2, ensure_ascii=False)
+        if out is None:
+            typer.echo(text)
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

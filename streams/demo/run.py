@@ -268,7 +268,7 @@ class _Show:
         counts = await admin.require_topics(self._settings, (RECOMMENDATIONS, LABELS))
         recommendation = msgspec.json.Decoder(Recommendation).decode
         label = msgspec.json.Decoder(Label).decode
-        async with reading(self._settings, counts) as consumer:
+        async with reading(self._settings, counts) as (consumer, _):
             while True:
                 for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                     now_s = self._clock.monotonic_s() - self._started_s
