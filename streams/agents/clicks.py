@@ -1,4 +1,4 @@
-"""Clicks: fold each group of batches into the readers' rows, publish fresh lists, tell the item agent what followed what.
+"""Clicks: fold groups of batches into the readers' rows, publish fresh lists, tell the item agent what followed what.
 
 All batches of a group are folded before one list is made, so a reader's last click of the group makes the list; lists
 of all partitions are ranked together. The numbers are in `models.taste`; this file says what goes where.

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 from mode import Service
 
 from streams.clock import Clock
@@ -160,6 +160,9 @@ class BatchReader(Service):
         async def guarded() -> None:
             try:
                 await work
+            except ConsumerStoppedError:
+                if not self._stopping:
+                    raise
             except Exception as error:  # every bug below here must end the process, not a task
                 self._fatal(error)
 
@@ -187,7 +190,7 @@ class BatchReader(Service):
         if said:
             log.info("broker found at %s", self._kafka.bootstrap)
         self._spawn(self._commit_regularly())
-        await self._read()
+        await self._read(self._consumer)
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
@@ -206,12 +209,11 @@ class BatchReader(Service):
             partition_assignment_strategy=[RangePartitionAssignor],
         )
 
-    async def _read(self) -> None:
-        assert self._consumer is not None
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
         backoff_s = 0.1
         while not self.should_stop and not self._stopping:
             try:
-                found = await self._consumer.getmany(timeout_ms=200)
+                found = await consumer.getmany(timeout_ms=200)
             except KafkaError as error:
                 log.warning("%s: cannot read: %s", self._group, error)
                 await self.sleep(backoff_s)
@@ -346,7 +348,8 @@ class BatchReader(Service):
                 assert self._consumer is not None
                 self._consumer.seek(tp, start)
             self._open.add(tp)
-            self._resume([tp])
+            if not self._stopping:
+                self._resume([tp])
             self._observer.partitions(len(self._ledgers), len(self._open))
             return
 
@@ -418,7 +421,8 @@ class BatchReader(Service):
             self._committed |= {tp: offset for tp, offset in due.items() if tp in self._ledgers}
 
     def _measure_lag(self) -> None:
-        assert self._consumer is not None
+        if self._consumer is None:
+            return
         now_ms = self._clock.wall_ms()
         for tp, ledger in self._ledgers.items():
             high = self._consumer.highwater(tp)
