@@ -1,0 +1,111 @@
+"""Bytes of one item-table row: what every worker follows of every item, and the item side's own changelog. Version 1.
+
+    version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f4 · total f4 · impressions f4 · count u2 ·
+    name length u2, then marks i8[sources], predecessors `count` times (hash u8 · weight f4), heaviest first, the name in UTF-8.
+
+Little-endian, no padding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import BadInput
+from models.taste.items import ItemIndex
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+VERSION = 1
+_HEAD = np.dtype(
+    [
+        ("version", "u1"),
+        ("sources", "<u2"),
+        ("fence", "<i8"),
+        ("ref", "<i8"),
+        ("newest_at_ms", "<i8"),
+        ("popularity", "<f4"),
+        ("total", "<f4"),
+        ("impressions", "<f4"),
+        ("count", "<u2"),
+        ("name_bytes", "<u2"),
+    ]
+)
+_PAIR = np.dtype([("hash", "<u8"), ("weight", "<f4")])
+_FIXED = ("fence", "ref", "newest_at_ms", "popularity", "total", "impressions")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRecords:
+    """Columns of R item-table rows; P sources, N predecessors."""
+
+    names: list[str]
+    fence: I64  # (R,)
+    marks: I64  # (R, P)
+    ref: I64  # (R,) frame of all weights, in half-lives; -1 before the first event
+    newest_at_ms: I64  # (R,)
+    popularity: F32  # (R,)
+    total: F32  # (R,) sum over all predecessors, kept or not
+    impressions: F32  # (R,)
+    predecessors: I32  # (R, N) item indices, -1 padded
+    weights: F32  # (R, N) heaviest first
+
+
+def encode(records: ItemRecords, items: ItemIndex) -> list[bytes]:
+    """One value a row."""
+    names = [name.encode() for name in records.names]
+    heads = np.empty(len(names), _HEAD)
+    heads["version"] = VERSION
+    heads["sources"] = records.marks.shape[1]
+    for name in _FIXED:
+        heads[name] = getattr(records, name)
+    counts = (records.predecessors >= 0).sum(axis=1)
+    heads["count"] = counts
+    heads["name_bytes"] = [len(name) for name in names]
+    pairs = np.empty(records.predecessors.shape, _PAIR)
+    pairs["hash"] = items.hashes[np.maximum(records.predecessors, 0)]
+    pairs["weight"] = records.weights
+    marks = records.marks.astype("<i8", copy=False)
+    return [
+        heads[i].tobytes() + marks[i].tobytes() + pairs[i, :count].tobytes() + names[i]
+        for i, count in enumerate(counts.tolist())
+    ]
+
+
+def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | None = None) -> ItemRecords:
+    """Columns of R rows, with at most `keep` predecessors. Raises BadInput("item_layout").
+
+    `sources` is the number of source partitions expected; None takes none of the marks (P = 0).
+    """
+    size = _HEAD.itemsize
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    if len(values) and int(lengths.min()) < size:
+        raise BadInput("item_layout", "an item-table row is too short")
+    heads = np.frombuffer(b"".join([value[:size] for value in values]), _HEAD)
+    counts = heads["count"].astype(np.int64)
+    pairs_from = size + 8 * heads["sources"].astype(np.int64)
+    names_from = pairs_from + _PAIR.itemsize * counts
+    if not ((heads["version"] == VERSION) & (lengths == names_from + heads["name_bytes"])).all():
+        raise BadInput("item_layout", f"an item-table row is not of version {VERSION} or has a wrong length")
+    if sources is not None and not (heads["sources"] == sources).all():
+        raise BadInput("item_layout", f"an item-table row was made of another number of clicks partitions than {sources}")
+    spans = list(zip(values, pairs_from.tolist(), names_from.tolist(), strict=True))
+    pairs = np.frombuffer(b"".join([value[start:stop] for value, start, stop in spans]), _PAIR)
+    marks = np.frombuffer(b"".join([value[size:start] for value, start, _ in spans]) if sources else b"", "<i8")
+    rank = np.repeat(np.arange(len(values)), counts)
+    nth = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
+    inside = nth < keep
+    predecessors = np.full((len(values), keep), -1, np.int32)
+    weights = np.zeros((len(values), keep), np.float32)
+    predecessors[rank[inside], nth[inside]] = items.by_hash(pairs["hash"][inside].astype(np.uint64))
+    weights[rank[inside], nth[inside]] = pairs["weight"][inside]
+    return ItemRecords(
+        names=[value[stop:].decode() for value, _, stop in spans],
+        marks=marks.astype(np.int64).reshape(len(values), sources or 0),
+        predecessors=predecessors,
+        weights=weights,
+        **{name: heads[name].astype(np.float32 if heads[name].dtype.kind == "f" else np.int64) for name in _FIXED},
+    )

@@ -1,0 +1,194 @@
+"""Lists for a batch of users: counts, taste vectors and popularity blended, filtered, exactly the k best. NumPy alone.
+
+    L0(i)   = sum over the last W positive items j_k of lambda**(k-1) * C[j_k, i] / ((1 + row[j_k])**b * (1 + col[i])**a)
+    L1(i)   = sum over half-lives h of beta_h * cos(bank_h, sketch_i)
+    score   = L0 + m * (beta * L1 + p * popularity / max popularity),  m = the user's largest L0, 1 if that is 0
+
+A user without history gets popular items. Every term is a sum over known parts, so shares and reasons are exact.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste import actions
+from models.taste.table import ItemTable
+from models.taste.users import UserRows
+
+F32 = NDArray[np.float32]
+I8 = NDArray[np.int8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+LAYERS = ("counts", "taste", "popularity")
+_BLOCK = 16  # items whose maximum stands for them in the first selection
+
+
+@dataclass(frozen=True, slots=True)
+class RankSettings:
+    """How layers are weighed. Sources: notes on recommenders, section L0; `beta` is not tuned yet."""
+
+    window: int = 10  # W, recent items that count
+    order_decay: float = 0.85  # lambda: the k-th most recent item counts lambda**(k-1)
+    popularity_power: float = 0.35  # a: how far an item's own popularity is divided out
+    row_power: float = 0.5  # b: the same for the items had
+    popularity: float = 0.1  # p; 0 switches the layer off, except for users of whom nothing is known
+    counts: bool = True  # L0
+    taste: float = 0.1  # beta; 0 switches L1 off
+    half_lives: tuple[float, ...] | None = None  # beta_h; None weighs them equally, sum 1
+    repeat: bool = False  # may an item of the user's ring be listed again
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """B lists of up to k items, best first; equal scores by item index. -1 pads a short list."""
+
+    items: I32  # (B, k)
+    scores: F32  # (B, k), 0 at padding
+    layers: F32  # (B, k, 3) the score's parts in the order of LAYERS; they add up to it
+    by_past: F32  # (B, k, W) the counts layer by past item; a repeated item's parts stand at its newest place
+    past: I32  # (B, W) those past items, most recent first, -1 where none or not positive
+    past_kinds: I8  # (B, W)
+    past_at_ms: I64  # (B, W)
+    because: I64  # (B, k) place in `past` of the strongest past item, -1 if counts gave nothing
+    because_share: F32  # (B, k) its part of the score
+
+
+def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
+    """Lists for users by row (B,). `now_ms` is event time: popularity and counts are taken at that moment.
+
+    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never listed.
+    """
+    table.cover()
+    size = len(table.items)
+    past, kinds, at_ms = users.recent(rows, settings.window)
+    past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
+    flat = _Followers.of(table, past, settings, table.at(now_ms))
+    counts = flat.scores(len(rows), size)
+    scale = counts.max(axis=1, initial=0)
+    scale[scale <= 0] = 1
+    wanted = _wanted(users, rows, settings) * scale[:, None]
+    popular = _popularity(table, size)
+    weight = np.float32(settings.popularity) * scale
+    if not settings.popularity:
+        weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
+    scores = counts
+    if settings.taste:
+        scores += wanted @ table.sketches[:size].T
+    scores += weight[:, None] * popular
+    _bar(scores, table, users, rows, settings)
+    items, best = top_k(scores, k)
+    by_past = flat.by_past(items, size)
+    layers = np.empty((*items.shape, 3), np.float32)
+    held = items >= 0
+    listed = np.maximum(items, 0)
+    layers[..., 0] = by_past.sum(axis=2)
+    layers[..., 1] = np.matmul(table.sketches[listed], wanted[:, :, None])[..., 0]
+    layers[..., 2] = weight[:, None] * popular[listed]
+    layers[~held] = 0
+    because = by_past.argmax(axis=2)
+    strongest = np.take_along_axis(by_past, because[..., None], 2)[..., 0] if settings.window else best * 0
+    share = np.divide(strongest, best, out=np.zeros_like(best), where=held & (best > 0))
+    because[strongest <= 0] = -1
+    return Lists(items, best, layers, by_past, past, kinds, at_ms, because, share)
+
+
+def top_k(scores: F32, k: int) -> tuple[I32, F32]:
+    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower index.
+
+    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches it is
+    sorted; with random scores that is little more than k items.
+    """
+    batch, size = scores.shape
+    blocks = size // _BLOCK
+    least = np.full(batch, np.finfo(np.float32).min)
+    if blocks > k > 0:
+        maxima = scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks).max(axis=1)
+        least = np.maximum(least, np.partition(maxima, blocks - k, axis=1)[:, blocks - k])
+    found = np.flatnonzero(scores >= least[:, None])  # row by row, lower index first
+    user = found // size
+    values = scores.reshape(-1)[found]
+    order = np.lexsort((-values, user))  # stable
+    user, found, values = user[order], found[order], values[order]
+    counts = np.bincount(user, minlength=batch)
+    nth = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = nth < k
+    items = np.full((batch, k), -1, np.int32)
+    best = np.zeros((batch, k), np.float32)
+    items[user[first], nth[first]] = found[first] % size
+    best[user[first], nth[first]] = values[first]
+    return items, best
+
+
+@dataclass(frozen=True, slots=True)
+class _Followers:
+    """All (user, place in the past, item) parts of L0, flat; a repeated past item's parts bear its newest place."""
+
+    user: I64  # (E,)
+    place: I64  # (E,)
+    item: I32  # (E,)
+    part: F32  # (E,)
+    window: int
+    batch: int
+
+    @classmethod
+    def of(cls, table: ItemTable, past: I32, settings: RankSettings, factor: float) -> "_Followers":
+        batch, window = past.shape
+        newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
+        if settings.counts:
+            user, place = np.nonzero(past > 0)
+        else:
+            user = place = np.empty(0, np.int64)
+        source = past[user, place]
+        row = 1 + table.row_sums()[source] * factor
+        head = settings.order_decay**place / row**settings.row_power
+        column = factor / (1 + table.column_sums() * factor) ** settings.popularity_power
+        keys, weights = table.followers.keys[source], table.followers.weights[source]
+        held = np.flatnonzero(keys.reshape(-1) >= 0)
+        of = held // table.followers.width
+        item = keys.reshape(-1)[held]
+        part = weights.reshape(-1)[held] * head.astype(np.float32)[of] * column.astype(np.float32)[item]
+        return cls(user[of], newest[user, place][of], item, part, window, batch)
+
+    def scores(self, batch: int, size: int) -> F32:
+        """L0 (B, I)."""
+        summed = np.bincount(self.user * size + self.item, self.part, batch * size)
+        return summed.astype(np.float32).reshape(batch, size)
+
+    def by_past(self, items: I32, size: int) -> F32:
+        """L0 of listed items (B, k) by past item: (B, k, W)."""
+        batch, k = items.shape
+        where = np.full(batch * size, -1, np.int16)
+        held = items >= 0
+        user, nth = np.nonzero(held)
+        where[user * size + items[held]] = nth
+        listed = where[self.user * size + self.item]
+        hits = np.flatnonzero(listed >= 0)
+        at = (self.user[hits] * k + listed[hits]) * self.window + self.place[hits]
+        return np.bincount(at, self.part[hits], batch * k * self.window).astype(np.float32).reshape(batch, k, self.window)
+
+
+def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
+    """Taste (B, D): its dot product with a sketch is beta * L1, since cosines are linear in the unit banks."""
+    banks = users.bank[rows][:, :, : users.items.dim]
+    length = np.sqrt((banks * banks).sum(axis=2, keepdims=True))
+    shares = settings.half_lives or (1 / banks.shape[1],) * banks.shape[1]
+    weights = settings.taste * np.array(shares, np.float32)[None, :, None] / np.maximum(length, np.float32(1e-30))
+    wanted: F32 = (banks * weights).sum(axis=1, dtype=np.float32)
+    return wanted
+
+
+def _popularity(table: ItemTable, size: int) -> F32:
+    popularity = table.popularity[:size]
+    return popularity / max(float(popularity.max(initial=0)), 1e-30)
+
+
+def _bar(scores: F32, table: ItemTable, users: UserRows, rows: I32, settings: RankSettings) -> None:
+    """Set what may not be listed to -inf."""
+    items, kinds, _ = users.recent(rows, users.ring)
+    barred = actions.is_hiding(kinds) if settings.repeat else np.ones(items.shape, np.bool_)
+    user, place = np.nonzero(barred & (items >= 0))
+    scores[user, items[user, place]] = -np.inf
+    scores[:, np.flatnonzero(~table.listable())] = -np.inf

@@ -1,0 +1,164 @@
+"""What every worker holds of all items, fed by item-table rows; lists are ranked against it. NumPy alone.
+
+Item-table rows are columns of the counts C (who leads to i); lists need rows (whom j leads to). So each applied row
+updates the follower lists of its predecessors in place: cost by changed pairs, never by the size of the table.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste import decay
+from models.taste.itemrows import decode
+from models.taste.items import ItemIndex
+from models.taste.toplists import TopLists
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
+
+
+class ItemTable:
+    """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
+
+    present (I,) bool, popularity (I,) float32, total (I,) float32 sum of predecessors, out (I,) float64 sum of
+    followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors sum of w * code(predecessor),
+    so that a user's bank dotted with it is a long-memory version of the counts.
+    """
+
+    def __init__(
+        self,
+        items: ItemIndex,
+        half_life_s: float = 30 * 86400.0,
+        followers: int = 100,
+        predecessors: int = 50,
+        symmetry: float = 0.0,
+    ) -> None:
+        """`symmetry` s adds s * C[i, j] to C[j, i]: 0 directed, 1 symmetric. `half_life_s` as of the item side."""
+        self.items = items
+        self.symmetry = symmetry
+        (self._half_life_ms,) = decay.whole_ms([half_life_s])
+        self.ref = -1
+        self.present: Bools = np.zeros(0, np.bool_)
+        self.popularity: F32 = np.zeros(0, np.float32)
+        self.total: F32 = np.zeros(0, np.float32)
+        self.out: F64 = np.zeros(0, np.float64)
+        self.newest_at_ms: I64 = np.zeros(0, np.int64)
+        self.sketches: F32 = np.zeros((0, items.dim), np.float32)
+        self.followers = TopLists(followers, 0)
+        self.columns = TopLists(predecessors, 0)
+        self._reserve(1024)
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.present))
+
+    def apply(self, keys: Sequence[str], values: Sequence[bytes | None]) -> I64:
+        """Take item-table rows in order, the latest of an item stands; an empty value removes the item.
+
+        Returns the changed items' indices. Raises BadInput("item_layout"); nothing is then changed.
+        """
+        latest = dict(zip(keys, values, strict=True))
+        records = decode([value for value in latest.values() if value], self.items, self.columns.width)
+        gone = self.items.lookup([key for key, value in latest.items() if not value]).astype(np.int64)
+        changed = self.items.lookup([key for key, value in latest.items() if value]).astype(np.int64)
+        self.cover()
+        self._advance(int(records.ref.max(initial=-1)))
+        scale = decay.scale_of(self.ref - records.ref)
+        self.present[changed] = True
+        self.popularity[changed] = records.popularity * scale
+        self.total[changed] = records.total * scale
+        self.newest_at_ms[changed] = records.newest_at_ms
+        self.present[gone] = False
+        self.popularity[gone] = self.total[gone] = 0
+        keys_new = np.concatenate([records.predecessors, np.full((len(gone), self.columns.width), -1, np.int32)])
+        weights_new = np.concatenate([records.weights * scale[:, None], np.zeros(keys_new[len(changed) :].shape)])
+        touched = np.concatenate([changed, gone])
+        self._set_columns(touched, keys_new, weights_new.astype(np.float32))
+        return touched
+
+    def cover(self) -> None:
+        """Make room for every item of the index, known here or not."""
+        self._reserve(len(self.items))
+
+    def at(self, now_ms: int) -> float:
+        """Factor from stored weights to their value at a time, event time in ms; at most 1."""
+        if self._half_life_ms == 0 or self.ref < 0:
+            return 1.0
+        return float(2.0 ** min(0.0, self.ref - now_ms / self._half_life_ms))
+
+    def listable(self) -> Bools:
+        """(len(items),) whether an item may be listed: it has a row here, and with it a name."""
+        return self.present[: len(self.items)]
+
+    def row_sums(self) -> F64:
+        """(I,) sum of what each item leads to, as `symmetry` says."""
+        return self.out + self.symmetry * self.total
+
+    def column_sums(self) -> F64:
+        """(I,) sum of what leads to each item, as `symmetry` says."""
+        return self.total + self.symmetry * self.out
+
+    def bytes_used(self) -> int:
+        """Bytes of the columns (the item index not included)."""
+        columns = (self.present, self.popularity, self.total, self.out, self.newest_at_ms, self.sketches)
+        lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
+        return sum(column.nbytes for column in (*columns, *lists))
+
+    def _set_columns(self, items: I64, keys: I32, weights: F32) -> None:
+        if not len(items):
+            return
+        keys = np.where(keys == 0, np.int32(-1), keys)  # predecessors beyond the index's bound
+        old = self.columns.keys[items]
+        np.subtract.at(self.out, old[old >= 0], self.columns.weights[items][old >= 0])
+        np.add.at(self.out, keys[keys >= 0], weights[keys >= 0])
+        self.columns.keys[items] = keys
+        self.columns.weights[items] = np.where(keys >= 0, weights, np.float32(0))
+        both = np.concatenate([old, keys], axis=1)
+        reached = np.broadcast_to(items[:, None], both.shape)[both >= 0]
+        before = both[both >= 0].astype(np.int64)
+        pairs = (before << 32) | reached
+        if self.symmetry:
+            pairs = np.concatenate([pairs, (reached << 32) | before])
+        pairs = np.unique(pairs)
+        source, target = pairs >> 32, pairs & 0xFFFFFFFF
+        counts = self.columns.get(target, source.astype(np.int32))
+        if self.symmetry:
+            counts += np.float32(self.symmetry) * self.columns.get(source, target.astype(np.int32))
+        some = counts > 0
+        self.followers.remove(source[~some], target[~some].astype(np.int32))
+        self.followers.put(source[some], target[some].astype(np.int32), counts[some])
+        self._sketch(items)
+
+    def _sketch(self, items: I64) -> None:
+        codes = self.items.codes
+        for cut in range(0, len(items), _CHUNK):
+            part = items[cut : cut + _CHUNK]
+            keys, weights = self.columns.keys[part], self.columns.weights[part]
+            sums = np.matmul(weights[:, None, :], codes[np.maximum(keys, 0)])[:, 0]
+            length = np.sqrt((sums * sums).sum(axis=1, keepdims=True))
+            self.sketches[part] = sums / np.maximum(length, np.float32(1e-30))
+
+    def _advance(self, ref: int) -> None:
+        """Bring all weights to a newer frame: once a half-life at most."""
+        if ref <= self.ref:
+            return
+        scale = decay.SCALES[min(ref - self.ref, decay.REACH)]
+        for column in (self.popularity, self.total, self.out, self.followers.weights, self.columns.weights):
+            column *= scale
+        self.ref = ref
+
+    def _reserve(self, items: int) -> None:
+        size = len(self.present)
+        if items <= size:
+            return
+        more = max(items, 2 * size) - size
+        for name in ("present", "popularity", "total", "out", "newest_at_ms", "sketches"):
+            old = self.__dict__[name]
+            self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
+        self.followers.reserve(size + more)
+        self.columns.reserve(size + more)

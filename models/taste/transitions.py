@@ -1,0 +1,125 @@
+"""What one user's events tell about items: from which recent items a reader came to this one. NumPy alone.
+
+A transition is keyed by the item reached and carries up to W items had before it, most recent first; the k-th counts
+w * g**(k - 1) there. It names the source event (partition, offset), so that the item side can drop what was sent twice.
+
+Bytes, version 1, little-endian: version u1 · kind i1 · source u2 · source_offset i8 · at_ms i8 · weight f4 · count u1, then
+`count` item hashes u8. The record's key is the item's name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import BadInput
+from models.taste import actions
+from models.taste.items import ItemIndex
+from models.taste.users import Folded
+
+I8 = NDArray[np.int8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+
+VERSION = 1
+_HEAD = np.dtype(
+    [
+        ("version", "u1"),
+        ("kind", "i1"),
+        ("source", "<u2"),
+        ("source_offset", "<i8"),
+        ("at_ms", "<i8"),
+        ("weight", "<f4"),
+        ("count", "u1"),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """Columns of m transitions."""
+
+    items: I32  # (m,) the item reached, index in the worker's ItemIndex
+    previous: I32  # (m, W) items had before, most recent first, without the item itself; -1 padded
+    kinds: I8  # (m,)
+    weights: F32  # (m,)
+    at_ms: I64  # (m,)
+    sources: I64  # (m,) partition of the source event
+    source_offsets: I64  # (m,)
+
+
+def transitions(
+    folded: Folded, items: I32, kinds: I8, weights: F32, at_ms: I64, offsets: I64, source: int
+) -> Transitions:
+    """Transitions of a folded batch (columns as given to `fold`, with a window): applied positive events with a
+    weight above 0, and impressions (no previous items; they count as seen). `source` is the batch's partition.
+    """
+    positive = actions.is_positive(kinds) & (weights > 0)
+    shown = kinds == actions.IMPRESSION
+    chosen = np.flatnonzero(folded.applied & (positive | shown) & (items > 0))
+    targets = items[chosen]
+    previous = folded.previous[chosen]
+    previous[(previous == targets[:, None]) | (previous <= 0) | shown[chosen, None]] = -1
+    return Transitions(
+        targets,
+        previous,
+        kinds[chosen],
+        weights[chosen],
+        at_ms[chosen],
+        np.full(len(chosen), source, np.int64),
+        offsets[chosen],
+    )
+
+
+def encode(found: Transitions, items: ItemIndex) -> list[bytes]:
+    """One record value a transition. The k-th previous item keeps its place: gaps travel as hash 0."""
+    width = found.previous.shape[1]
+    held = found.previous >= 0
+    counts = np.where(held.any(axis=1), width - held[:, ::-1].argmax(axis=1), 0) if width else np.zeros(len(held))
+    heads = np.empty(len(found.items), _HEAD)
+    heads["version"] = VERSION
+    heads["kind"] = found.kinds
+    heads["source"] = found.sources
+    heads["source_offset"] = found.source_offsets
+    heads["at_ms"] = found.at_ms
+    heads["weight"] = found.weights
+    heads["count"] = counts
+    hashes = items.hashes[np.maximum(found.previous, 0)].astype("<u8", copy=False)
+    all_heads, all_hashes, size = heads.tobytes(), hashes.tobytes(), _HEAD.itemsize
+    return [
+        all_heads[i * size : (i + 1) * size] + all_hashes[8 * width * i : 8 * (width * i + count)]
+        for i, count in enumerate(heads["count"].tolist())
+    ]
+
+
+def decode(names: Sequence[str], values: Sequence[bytes], items: ItemIndex, window: int) -> Transitions:
+    """Columns of records (key, value). Previous items beyond `window` are left out.
+
+    Raises BadInput("transition_layout") for another version or a wrong length.
+    """
+    size = _HEAD.itemsize
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    if len(values) and int(lengths.min()) < size:
+        raise BadInput("transition_layout", "a transition is too short")
+    heads = np.frombuffer(b"".join([value[:size] for value in values]), _HEAD)
+    counts = heads["count"].astype(np.int64)
+    if not ((heads["version"] == VERSION) & (lengths == size + 8 * counts)).all():
+        raise BadInput("transition_layout", f"a transition is not of version {VERSION} or has a wrong length")
+    hashes = np.frombuffer(b"".join([value[size:] for value in values]), "<u8")
+    rank = np.repeat(np.arange(len(values)), counts)
+    nth = np.arange(len(hashes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    inside = nth < window
+    found = items.by_hash(hashes[inside].astype(np.uint64))
+    previous = np.full((len(values), window), -1, np.int32)
+    previous[rank[inside], nth[inside]] = np.where(found > 0, found, -1)
+    return Transitions(
+        items.lookup(names),
+        previous,
+        heads["kind"].astype(np.int8),
+        heads["weight"].astype(np.float32),
+        heads["at_ms"].astype(np.int64),
+        heads["source"].astype(np.int64),
+        heads["source_offset"].astype(np.int64),
+    )
