@@ -91,14 +91,10 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
     if not ((heads["version"] == VERSION) & (lengths == names_from + heads["name_bytes"])).all():
         raise BadInput("item_layout", f"an item-table row is not of version {VERSION} or has a wrong length")
     if sources is not None and not (heads["sources"] == sources).all():
-        raise BadInput(
-            "item_layout", f"an item-table row was made of another number of clicks partitions than {sources}"
-        )
+        raise BadInput("item_layout", f"an item-table row was made of another number of clicks partitions than {sources}")
     spans = list(zip(values, pairs_from.tolist(), names_from.tolist(), strict=True))
     pairs = np.frombuffer(b"".join([value[start:stop] for value, start, stop in spans]), _PAIR)
-    marks = np.frombuffer(
-        b"".join([value[size:start] for value, start, _ in spans]) if sources else b"", "<i8"
-    )
+    marks = np.frombuffer(b"".join([value[size:start] for value, start, _ in spans]) if sources else b"", "<i8")
     rank = np.repeat(np.arange(len(values)), counts)
     nth = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
     inside = nth < keep
@@ -111,8 +107,5 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
         marks=marks.astype(np.int64).reshape(len(values), sources or 0),
         predecessors=predecessors,
         weights=weights,
-        **{
-            name: heads[name].astype(np.float32 if heads[name].dtype.kind == "f" else np.int64)
-            for name in _FIXED
-        },
+        **{name: heads[name].astype(np.float32 if heads[name].dtype.kind == "f" else np.int64) for name in _FIXED},
     )

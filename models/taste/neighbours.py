@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions, decay
-from models.taste.itemrows import ItemRecords, decode, encode
 from models.taste.items import ItemIndex
+from models.taste.itemrows import ItemRecords, decode, encode
 from models.taste.toplists import TopLists
 from models.taste.transitions import Transitions
 
@@ -129,16 +129,16 @@ class ItemColumns:
 
     def _fresh(self, rows: I64, batch: Transitions, offsets: I64) -> Bools:
         """Which transitions are above the item's fence and its mark of their source, batch mates included."""
-        fresh: Bools = (offsets > self.fence[rows]) & (batch.source_offsets > self.marks[rows, batch.sources])
+        fresh: Bools = (offsets > self.fence[rows]) & (
+            batch.source_offsets > self.marks[rows, batch.sources]
+        )
         group = rows * self.sources + batch.sources
         order = np.argsort(group, kind="stable")
         within = group[order][1:] == group[order][:-1]
         sent = batch.source_offsets[order]
         if bool((within & (sent[1:] <= sent[:-1])).any()):  # sent twice within the batch: rare
             newest: dict[int, int] = {}
-            for i, (key, offset) in enumerate(
-                zip(group.tolist(), batch.source_offsets.tolist(), strict=True)
-            ):
+            for i, (key, offset) in enumerate(zip(group.tolist(), batch.source_offsets.tolist(), strict=True)):
                 fresh[i] &= offset > newest.get(key, -1)
                 newest[key] = max(offset, newest.get(key, -1))
         return fresh
@@ -170,16 +170,7 @@ class ItemColumns:
         if rows <= size:
             return
         self.predecessors.reserve(2 * size)
-        for name in (
-            "item_of",
-            "fence",
-            "marks",
-            "ref",
-            "newest_at_ms",
-            "popularity",
-            "total",
-            "impressions",
-        ):
+        for name in ("item_of", "fence", "marks", "ref", "newest_at_ms", "popularity", "total", "impressions"):
             old = self.__dict__[name]
             more = np.full_like(old, -1 if name in ("fence", "marks", "ref") else 0)
             self.__dict__[name] = np.concatenate([old, more])

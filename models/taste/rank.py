@@ -75,9 +75,9 @@ def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, sett
     if not settings.popularity:
         weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
     scores = counts
-    scores += weight[:, None] * popular
     if settings.taste:
         scores += wanted @ table.sketches[:size].T
+    scores += weight[:, None] * popular
     _bar(scores, table, users, rows, settings)
     items, best = top_k(scores, k)
     by_past = flat.by_past(items, size)
@@ -98,32 +98,28 @@ def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, sett
 def top_k(scores: F32, k: int) -> tuple[I32, F32]:
     """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower index.
 
-    Exact by blocks: an item among the k best lies in one of the k blocks with the best maxima (ties to the lower block).
+    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches it is
+    sorted; with random scores that is little more than k items.
     """
     batch, size = scores.shape
-    blocks = -(-size // _BLOCK)
-    if size < blocks * _BLOCK:
-        scores = np.concatenate(
-            [scores, np.full((batch, blocks * _BLOCK - size), -np.inf, np.float32)], axis=1
-        )
-    cut = scores.reshape(batch, blocks, _BLOCK)
-    if blocks > k:
-        best = np.sort(np.argsort(-cut.max(axis=2), axis=1, kind="stable")[:, :k], axis=1)
-        cut = np.take_along_axis(cut, best[:, :, None], 1)
-        index = (best[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(batch, -1)
-    else:
-        index = np.broadcast_to(np.arange(blocks * _BLOCK), (batch, blocks * _BLOCK))
-    values = cut.reshape(batch, -1)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    best_scores = np.take_along_axis(values, order, 1)
-    items = np.take_along_axis(index, order, 1).astype(np.int32)
-    none = np.isneginf(best_scores)
-    items[none] = -1
-    best_scores[none] = 0
-    if items.shape[1] < k:
-        room = ((0, 0), (0, k - items.shape[1]))
-        items, best_scores = np.pad(items, room, constant_values=-1), np.pad(best_scores, room)
-    return items, best_scores
+    blocks = size // _BLOCK
+    least = np.full(batch, np.finfo(np.float32).min)
+    if blocks > k > 0:
+        maxima = scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks).max(axis=1)
+        least = np.maximum(least, np.partition(maxima, blocks - k, axis=1)[:, blocks - k])
+    found = np.flatnonzero(scores >= least[:, None])  # row by row, lower index first
+    user = found // size
+    values = scores.reshape(-1)[found]
+    order = np.lexsort((-values, user))  # stable
+    user, found, values = user[order], found[order], values[order]
+    counts = np.bincount(user, minlength=batch)
+    nth = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = nth < k
+    items = np.full((batch, k), -1, np.int32)
+    best = np.zeros((batch, k), np.float32)
+    items[user[first], nth[first]] = found[first] % size
+    best[user[first], nth[first]] = values[first]
+    return items, best
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +167,7 @@ class _Followers:
         listed = where[self.user * size + self.item]
         hits = np.flatnonzero(listed >= 0)
         at = (self.user[hits] * k + listed[hits]) * self.window + self.place[hits]
-        return (
-            np.bincount(at, self.part[hits], batch * k * self.window)
-            .astype(np.float32)
-            .reshape(batch, k, self.window)
-        )
+        return np.bincount(at, self.part[hits], batch * k * self.window).astype(np.float32).reshape(batch, k, self.window)
 
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
@@ -183,9 +175,7 @@ def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     banks = users.bank[rows][:, :, : users.items.dim]
     length = np.sqrt((banks * banks).sum(axis=2, keepdims=True))
     shares = settings.half_lives or (1 / banks.shape[1],) * banks.shape[1]
-    weights = (
-        settings.taste * np.array(shares, np.float32)[None, :, None] / np.maximum(length, np.float32(1e-30))
-    )
+    weights = settings.taste * np.array(shares, np.float32)[None, :, None] / np.maximum(length, np.float32(1e-30))
     wanted: F32 = (banks * weights).sum(axis=1, dtype=np.float32)
     return wanted
 
@@ -201,4 +191,4 @@ def _bar(scores: F32, table: ItemTable, users: UserRows, rows: I32, settings: Ra
     barred = actions.is_hiding(kinds) if settings.repeat else np.ones(items.shape, np.bool_)
     user, place = np.nonzero(barred & (items >= 0))
     scores[user, items[user, place]] = -np.inf
-    scores[:, ~table.listable()] = -np.inf
+    scores[:, np.flatnonzero(~table.listable())] = -np.inf

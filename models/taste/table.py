@@ -75,12 +75,8 @@ class ItemTable:
         self.newest_at_ms[changed] = records.newest_at_ms
         self.present[gone] = False
         self.popularity[gone] = self.total[gone] = 0
-        keys_new = np.concatenate(
-            [records.predecessors, np.full((len(gone), self.columns.width), -1, np.int32)]
-        )
-        weights_new = np.concatenate(
-            [records.weights * scale[:, None], np.zeros(keys_new[len(changed) :].shape)]
-        )
+        keys_new = np.concatenate([records.predecessors, np.full((len(gone), self.columns.width), -1, np.int32)])
+        weights_new = np.concatenate([records.weights * scale[:, None], np.zeros(keys_new[len(changed) :].shape)])
         touched = np.concatenate([changed, gone])
         self._set_columns(touched, keys_new, weights_new.astype(np.float32))
         return touched

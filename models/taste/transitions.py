@@ -77,9 +77,7 @@ def encode(found: Transitions, items: ItemIndex) -> list[bytes]:
     """One record value a transition. The k-th previous item keeps its place: gaps travel as hash 0."""
     width = found.previous.shape[1]
     held = found.previous >= 0
-    counts = (
-        np.where(held.any(axis=1), width - held[:, ::-1].argmax(axis=1), 0) if width else np.zeros(len(held))
-    )
+    counts = np.where(held.any(axis=1), width - held[:, ::-1].argmax(axis=1), 0) if width else np.zeros(len(held))
     heads = np.empty(len(found.items), _HEAD)
     heads["version"] = VERSION
     heads["kind"] = found.kinds
