@@ -222,7 +222,11 @@ class Worker:
         for task in self._inference_tasks():
             chosen = media.tasks.get(task, TaskSettings())
             options[task] = LoadOptions(
-                cache=media.cache, folder=chosen.folder, device=media.device, options=dict(chosen.options)
+                cache=media.cache,
+                folder=chosen.folder,
+                device=media.device,
+                dtype=media.dtype,
+                options=dict(chosen.options),
             )
         return options
 

@@ -196,6 +196,12 @@ class Media(Section):
         Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
     )
     device: str = Field("cpu", description="a torch device: cpu, cuda, cuda:1")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 where the device computes in it, else float32"
+    )
+    roots: tuple[Path, ...] = Field(
+        (), description="folders that `file:` payloads may lie in; none by default"
+    )
     threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
     max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
     records_in_flight: Count = Field(

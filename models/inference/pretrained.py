@@ -16,8 +16,6 @@ from transformers.utils import logging as transformers_logging
 from models.errors import WeightsMismatch
 from models.inference.weights import inside, user_weight_files
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 def load_network(cls: Any, folder: Path, *, may_miss: tuple[str, ...] = (), **options: Any) -> nn.Module:
     """A network of class `cls` (an Auto class or an architecture) from a local folder: fp32, CPU, eval mode.
@@ -74,28 +72,3 @@ def folder_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise WeightsMismatch(f"{path} is not a JSON object; fetch the checkpoint anew")
     return config
-
-
-def torch_dtype(name: str, device: str) -> torch.dtype:
-    """The dtype that a setting names; `auto` is bfloat16 where the device computes in it, else float32.
-
-    On a CPU without bf16 instructions bf16 is 20 to 30 times slower than fp32; with them twice as fast.
-    Raises ValueError for one that networks are not run in.
-    """
-    if name == "auto":
-        return torch.bfloat16 if _computes_bf16(device) else torch.float32
-    if name not in DTYPES:
-        raise ValueError(f"dtype {name!r} is not one of auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """As a label tells it: `bfloat16`."""
-    return str(dtype).removeprefix("torch.")
-
-
-def _computes_bf16(device: str) -> bool:
-    if torch.device(device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # No public question answers this as of torch 2.13.
-    return torch.cpu._is_avx512_bf16_supported()

@@ -26,7 +26,7 @@ from models.inference.weights import (
     user_weight_files,
 )
 from models.networks.greedy import Rules
-from models.networks.precision import torch_dtype
+from models.networks.precision import dtype_name, torch_dtype
 from models.networks.whisper import Whisper, WhisperShape, expected_shapes, from_hugging_face
 from models.types import LoadOptions, ModelInfo
 
@@ -81,7 +81,7 @@ def _load_tiny(options: LoadOptions) -> LoadedWhisper:
     tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
     net = _network(tensors, shape, options)
     never, never_first = tuple(said["suppress_ids"]), tuple(said["suppress_ids_begin"])
-    info = ModelInfo(info.name, info.revision, info.sha256, options.dtype)
+    info = ModelInfo(info.name, info.revision, info.sha256, _dtype_name(options))
     return _assembled(net, tokenizer, info, never, never_first, multilingual=False)
 
 
@@ -109,7 +109,7 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedWhisper:
     net = _network(tensors, shape, options)
     # Checkpoints without the field are told apart by size: the English-only ones have one token less.
     multilingual = bool(generation.get("is_multilingual", shape.vocabulary > WhisperShape().vocabulary))
-    info = user_model_info(folder, options.dtype)
+    info = user_model_info(folder, _dtype_name(options))
     return _assembled(net, tokenizer, info, never, never_first, multilingual)
 
 
@@ -143,7 +143,11 @@ def _network(tensors: dict[str, torch.Tensor], shape: WhisperShape, options: Loa
     with torch.device("meta"):
         net = Whisper(shape)
     net.load_state_dict(from_hugging_face(tensors, shape), strict=True, assign=True)
-    return net.to(torch.device(options.device), torch_dtype(options.dtype)).eval().requires_grad_(False)
+    return (
+        net.to(torch.device(options.device), torch_dtype(options.dtype, options.device))
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def _assembled(
@@ -182,3 +186,7 @@ def _token(tokenizer: Tokenizer, *names: str) -> int:
         if token is not None:
             return int(token)
     raise WeightsMismatch(f"the tokenizer has no {names[0]}: it is not Whisper's")
+
+
+def _dtype_name(options: LoadOptions) -> str:
+    return dtype_name(torch_dtype(options.dtype, options.device))

@@ -17,10 +17,11 @@ from transformers import AutoModelForSequenceClassification
 
 from models.errors import WeightsMismatch
 from models.inference.lora import adapter_shapes, merge
-from models.inference.pretrained import dtype_name, load_network, torch_dtype
+from models.inference.pretrained import load_network
 from models.inference.tokens import collate, load_tokenizer, tokenize
 from models.inference.weights import load_checked, user_model_info
 from models.media.text import decode_text
+from models.networks.precision import dtype_name, torch_dtype
 from models.tasks.minilm import (
     LAYERS,
     MAX_TOKENS,

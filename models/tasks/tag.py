@@ -26,7 +26,7 @@ from models.inference.weights import (
 )
 from models.media.image import Picture, decode_image
 from models.networks.lite0 import SIDE_PX, Lite0
-from models.networks.precision import torch_dtype
+from models.networks.precision import dtype_name, torch_dtype
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 _DEFAULT_TOP = 5
@@ -139,13 +139,13 @@ class Lite0Tagger:
         expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         tensors, info = load_checked(folder, expected)
         network.load_state_dict(tensors, strict=True, assign=True)
-        self._dtype = torch_dtype(options.dtype)
+        self._dtype = torch_dtype(options.dtype, options.device)
         self._device = torch.device(options.device)
         self.max_units = _max_units(self._device)
         network = network.eval().requires_grad_(False).fold()
         # Channels last is what both cuDNN and oneDNN compute convolutions in.
         self._network = network.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.info = ModelInfo(info.name, info.revision, info.sha256, options.dtype)
+        self.info = ModelInfo(info.name, info.revision, info.sha256, dtype_name(self._dtype))
         self.classes = _imagenet_classes()
 
     def fit(self, picture: Picture) -> NDArray[np.uint8]:
@@ -174,7 +174,7 @@ class CheckpointTagger:
 
         assert options.folder is not None
         folder = options.folder
-        self._dtype, self._device = torch_dtype(options.dtype), torch.device(options.device)
+        self._dtype, self._device = torch_dtype(options.dtype, options.device), torch.device(options.device)
         network: Any = load_network(AutoModelForImageClassification, folder)
         try:
             self._processor = _pil_processor(folder).from_pretrained(folder, local_files_only=True)
@@ -184,7 +184,7 @@ class CheckpointTagger:
         self.max_units = _max_units(self._device)
         labels: Mapping[int, str] = network.config.id2label
         self.classes = [labels[n] for n in range(len(labels))]
-        self.info = user_model_info(folder, options.dtype)
+        self.info = user_model_info(folder, dtype_name(self._dtype))
         grey = Picture(np.full((64, 64, 3), 127, np.uint8), 64, 64, "png")
         self.pixels = int(np.prod(self.fit(grey).shape[-2:]))
 

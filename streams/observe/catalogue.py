@@ -7,6 +7,7 @@ resolved once and updated a batch at a time: a per-record exporter costs about 3
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
+from streams.device import BatchReport
 from streams.errors import REASONS
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -200,16 +201,14 @@ class InferenceMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def batch_done(
-        self, task: str, units: int, longest: int, total_length: int, forward_s: float, queue_s: float
-    ) -> None:
-        m = self._metrics
-        m.inference_units.labels(task).inc(units)
-        m.inference_batch.labels(task).observe(units)
-        m.inference_seconds.labels(task).observe(forward_s)
-        m.inference_queue.labels(task).observe(queue_s)
-        m.inference_useful.labels(task).inc(total_length)
-        m.inference_paid.labels(task).inc(longest * units)
+    def batch_done(self, batch: BatchReport) -> None:
+        m, task = self._metrics, batch.task
+        m.inference_units.labels(task).inc(batch.units)
+        m.inference_batch.labels(task).observe(batch.units)
+        m.inference_seconds.labels(task).observe(batch.forward_s)
+        m.inference_queue.labels(task).observe(batch.queue_s)
+        m.inference_useful.labels(task).inc(batch.total_length)
+        m.inference_paid.labels(task).inc(batch.longest * batch.units)
 
     def failed(self, task: str, reason: str) -> None:
         self._metrics.inference_failures.labels(task, reason).inc()

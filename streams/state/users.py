@@ -4,6 +4,7 @@ The numbers live in `models.taste`; here is where they come from and which parti
 """
 
 import logging
+from collections.abc import Sequence
 
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
@@ -43,8 +44,11 @@ class UserState:
             ring=self._taste.ring,
         )
 
-        def apply(keys: list[bytes], values: list[bytes | None]) -> None:
-            rows.load([key.decode() for key in keys], values)
+        def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+            latest = dict(zip(keys, values, strict=True))  # the last of a key stands
+            rows.load([k.decode() for k, v in latest.items() if v], [v for v in latest.values() if v])
+            for key in (key for key, value in latest.items() if not value):
+                rows.forget(key.decode())
 
         read = await changelog.replay(partition, apply)
         self._partitions[partition] = rows

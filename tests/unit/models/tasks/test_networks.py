@@ -146,4 +146,4 @@ def test_same_padding_puts_the_odd_pixel_right_and_below() -> None:
 
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="float12"):
-        torch_dtype("float12")
+        torch_dtype("float12", "cpu")
