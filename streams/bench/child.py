@@ -4,6 +4,7 @@ The function is `async (job: Job) -> dict`. Pinning happened before Python start
 """
 
 import asyncio
+import cProfile
 import importlib
 import json
 import logging
@@ -87,7 +88,15 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     module, _, function = sys.argv[1].partition(":")
     work = getattr(importlib.import_module(module), function)
-    answer = asyncio.run(work(Job(**json.loads(sys.argv[2]))))
+    job = Job(**json.loads(sys.argv[2]))
+    profile = cProfile.Profile() if "profile" in job.options else None
+    if profile is not None:
+        profile.enable()
+    # Not asyncio.run: at its end it cancels every task, and Faust's supervisors start them again, for ever.
+    answer = asyncio.new_event_loop().run_until_complete(work(job))
+    if profile is not None:
+        profile.disable()
+        profile.dump_stats(job.options["profile"])
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     os._exit(0)  # measured and said: a client library's thread must not hold the benchmark up

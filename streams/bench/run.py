@@ -1,5 +1,6 @@
 """Which benchmarks there are, and what the command line asked of them."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ def run_benchmarks(name: str, wanted: Wanted, settings: Settings, say: Say) -> I
     """Run the named one, or all, on one broker. Raises UserMistake, EnvironmentProblem, Fatal."""
     if name != "all" and name not in BENCHMARKS:
         raise UserMistake(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its retries on fresh topics are no news
     with running_place(lane_of(wanted.broker), settings.demo) as place:
         for one in BENCHMARKS if name == "all" else [name]:
             yield BENCHMARKS[one](place, wanted, say)
