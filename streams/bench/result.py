@@ -62,7 +62,7 @@ def machine(broker: Mapping[str, Any]) -> dict[str, Any]:
     """The broker's lane, and what ran it."""
     return {
         **broker,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": os.cpu_count(),
         "cpu": _cpu_model(),
         "python": platform.python_version(),
     }

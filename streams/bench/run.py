@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from streams.bench import clicks
+from streams.bench import clicks, latency, transport
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -42,7 +42,24 @@ def _clicks(place: Place, wanted: Wanted, say: Say) -> Result:
     return clicks.run(place, plan, say)
 
 
-BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {"clicks": _clicks}
+def _transport(place: Place, wanted: Wanted, say: Say) -> Result:
+    default = transport.Plan()
+    count = wanted.clicks or default.records
+    plan = transport.Plan(count, min(count, wanted.faust_clicks or default.faust_records), wanted.repetitions)
+    return transport.run(place, plan, say)
+
+
+def _latency(place: Place, wanted: Wanted, say: Say) -> Result:
+    return latency.run(
+        place, latency.Plan(wanted.rate, wanted.seconds, users=wanted.users, items=wanted.items), say
+    )
+
+
+BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
+    "transport": _transport,
+    "clicks": _clicks,
+    "latency": _latency,
+}
 
 
 def run_benchmarks(name: str, wanted: Wanted, settings: Settings, say: Say) -> Iterator[Result]:
