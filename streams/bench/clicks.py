@@ -53,7 +53,9 @@ def cases(plan: Plan) -> list[Case]:
     return [
         Case("headrace", "streams.bench.headrace:profile_job", plan.clicks, {"taste": TOUCHED}),
         Case("bare_loop", "streams.bench.bare:profile_job", plan.clicks, {}),
-        Case("headrace_lists", "streams.bench.headrace:profile_job", plan.lists_clicks, {"taste": LISTS}, True),
+        Case(
+            "headrace_lists", "streams.bench.headrace:profile_job", plan.lists_clicks, {"taste": LISTS}, True
+        ),
         Case("plain_faust", "streams.bench.plain_faust:profile_job", plan.faust_clicks, {}),
     ]
 
@@ -123,7 +125,9 @@ async def publish_table(place: Place, prefix: str, feed: ClickFeed) -> None:
         mine = [(key, value) for key, value in rows if partition_of(key, PARTITIONS) == partition]
         if mine:
             await produce(
-                place.bootstrap, prefixed(prefix, ITEM_TABLE), partition, [k for k, _ in mine], [v for _, v in mine]
+                place.bootstrap,
+                prefixed(prefix, ITEM_TABLE),
+                partition,
+                [k for k, _ in mine],
+                [v for _, v in mine],
             )
-
-

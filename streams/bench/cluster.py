@@ -103,8 +103,9 @@ class Committed:
 
     async def reaches(self, clicks: int, every_s: float = 0.01) -> None:
         """Return when so many records are committed. Raises TimeoutError after half a minute."""
+
         async def poll() -> None:
-            while await self.total() < clicks:
+            while await self.total() < clicks:  # noqa: ASYNC110 - another process moves it
                 await asyncio.sleep(every_s)
 
         await asyncio.wait_for(poll(), SETTLE_S)

@@ -38,7 +38,8 @@ class Drawn:
 def zipf_ranks(n: int, size: int, random: np.random.Generator) -> NDArray[np.int64]:
     """(n,) ranks 0..size-1, drawn with P(rank) proportional to 1 / (rank + 1)."""
     edges = np.cumsum(1.0 / np.arange(1, size + 1))
-    return np.searchsorted(edges, random.random(n) * edges[-1], side="right").astype(np.int64)
+    ranks: NDArray[np.int64] = np.searchsorted(edges, random.random(n) * edges[-1], side="right")
+    return ranks
 
 
 def draw(feed: ClickFeed) -> Drawn:

@@ -38,7 +38,9 @@ async def profile_job(job: Job) -> dict[str, Any]:
         return int(worker.metrics.registry.get_sample_value(f"headrace_{name}", labels) or 0)
 
     read, applied = worker.metrics.records.labels("clicks"), worker.metrics.applied.labels("clicks")
-    async with Committed(job.bootstrap, f"{settings.kafka.group}.clicks", job.topic, job.partitions) as offsets:
+    async with Committed(
+        job.bootstrap, f"{settings.kafka.group}.clicks", job.topic, job.partitions
+    ) as offsets:
         await worker.start()
         await _until(lambda: _count(read) > 0, worker)
         watch.start()
@@ -102,7 +104,9 @@ async def reader_alone(job: Job) -> dict[str, Any]:
             reader.finish(batch)
 
     app.agent(channel, name="headrace.bench", supervisor_strategy=CrashingSupervisor)(decode)
-    async with Committed(job.bootstrap, f"{settings.kafka.group}.clicks", job.topic, job.partitions) as offsets:
+    async with Committed(
+        job.bootstrap, f"{settings.kafka.group}.clicks", job.topic, job.partitions
+    ) as offsets:
         await app.start()
         app.flow_control.resume()
         await app.add_runtime_dependency(reader)

@@ -16,7 +16,9 @@ AT_ONCE = 4000
 SESSION = 20  # items one reader goes through before the next starts
 
 
-def item_rows(items: int, partitions: int, seed: int, start_ms: int, passes: int = 5) -> list[tuple[bytes, bytes]]:
+def item_rows(
+    items: int, partitions: int, seed: int, start_ms: int, passes: int = 5
+) -> list[tuple[bytes, bytes]]:
     """Item-table records (key, value) of all items, each with predecessors.
 
     Readers come one after another; every item is reached `passes` times from others, and as often again by Zipf's law.

@@ -73,7 +73,9 @@ def running_place(lane: str, demo: Demo) -> Iterator[Place]:
         java_program()
         jars(lib)
         assert lib is not None  # jars() has said so
-        broker = KafkaBroker(lib, cpus=cores.broker, properties={"log.retention.check.interval.ms": "3600000"})
+        broker = KafkaBroker(
+            lib, cpus=cores.broker, properties={"log.retention.check.interval.ms": "3600000"}
+        )
     else:
         broker = EmbeddedBroker(binary=demo.broker_binary)
     with broker, _kept_on(cores.broker):
@@ -108,7 +110,7 @@ class Child:
 
     def __init__(self, name: str, arguments: list[str], cores: frozenset[int]) -> None:
         self.name = name
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         pinned = ",".join(map(str, sorted(cores))) or "-"
         launcher = [sys.executable, "-I", "-S", str(Path(launch.__file__)), str(os.getpid()), pinned]
         self._process = subprocess.Popen(
@@ -133,7 +135,9 @@ class Child:
     @property
     def cpu_s(self) -> float:
         """Processor seconds used so far, to 10 ms."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        )
         return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
     @property
@@ -180,7 +184,7 @@ def contend(
     place: Place, contender: str, arguments: Mapping[str, Any], within_s: float, name: str
 ) -> dict[str, Any]:
     """Run one contender (`module:function`) to its end on its core; what it measured. Raises Fatal."""
-    with Child(name, ["streams.bench.child", contender, json.dumps(dict(arguments))], place.cores.contender) as child:
+    with Child(
+        name, ["streams.bench.child", contender, json.dumps(dict(arguments))], place.cores.contender
+    ) as child:
         return child.answer(within_s)
-
-

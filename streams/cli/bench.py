@@ -15,10 +15,13 @@ def bench(
     name: Annotated[str, typer.Argument(help="transport, clicks, latency; without one, all three.")] = "all",
     as_json: Json = False,
     broker: Annotated[
-        str | None, typer.Option(help="kafka or embedded. Default: kafka where HEADRACE_KAFKA_LIB names its jars.")
+        str | None,
+        typer.Option(help="kafka or embedded. Default: kafka where HEADRACE_KAFKA_LIB names its jars."),
     ] = None,
     clicks: Annotated[int | None, typer.Option(min=100, help="Clicks of the fast contenders.")] = None,
-    faust_clicks: Annotated[int | None, typer.Option(min=100, help="Clicks of plain Faust, which is slow.")] = None,
+    faust_clicks: Annotated[
+        int | None, typer.Option(min=100, help="Clicks of plain Faust, which is slow.")
+    ] = None,
     users: Annotated[int, typer.Option(min=1, help="Readers, by Zipf's law.")] = 50_000,
     items: Annotated[int, typer.Option(min=20, help="Items, by Zipf's law.")] = 4_000,
     seconds: Annotated[float, typer.Option(min=1, help="How long latency is measured.")] = 30.0,
