@@ -331,6 +331,8 @@ class _Show:
     def _shot(self) -> dict[str, Any]:
         if not self._process.running:
             log = FOLDER / LOG
-            raise HeadraceError(f"the worker has ended by itself; the end of its log, {log}:{_last_lines(log)}")
+            raise HeadraceError(
+                f"the worker has ended by itself; the end of its log, {log}:{_last_lines(log)}"
+            )
         self._board.tastes = {reader.user: reader.tastes for reader in self._crowd.readers[:WATCHED]}
         return self._board.snapshot(self._clock.monotonic_s() - self._started_s)
