@@ -103,9 +103,8 @@ async def run_demo(given: Given, options: Options, clock: Clock, say: Callable[[
             return 0
         except Retry as error:
             raise EnvironmentProblem(f"the broker stopped taking records: {error}") from error
-    say(
-        f"stopped: the worker ended in {ended.seconds:.1f} s with exit code {ended.code}, the broker after it"
-    )
+    broker_too = "" if options.bootstrap else "; the broker after it"
+    say(f"stopped: the worker ended in {ended.seconds:.1f} s with exit code {ended.code}{broker_too}")
     return 0 if ended.code == 0 else 1
 
 
