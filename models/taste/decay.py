@@ -12,7 +12,7 @@ the same bits in any frame. Only underflow could break this, and four rules, eac
 events alone, keep every value a normal float32:
 
 1. weights are multiples of 2**-8 up to 255 in size (`snap`), and 0 changes neither sum nor reference;
-2. codes are +1 or -1, so every component of a contribution has the same size, at least 2**-8;
+2. codes are +1 or -1 (the unknown item, which has none, gets weight 0), so every component of a contribution has the same size, at least 2**-8;
 3. an advance of `REACH` = 32 half-lives or more first sets the sum to zero;
 4. an event 32 half-lives or more behind the reference adds nothing.
 

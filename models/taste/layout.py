@@ -66,7 +66,7 @@ class StateLayout:
         all_heads, all_entries = heads.tobytes(), entries.tobytes()
         size = self.head.itemsize
         stops = (ends * _ENTRY.itemsize).tolist()
-        starts = [0, *stops[:-1]]
+        starts = [0, *stops][: len(stops)]
         begins = range(0, len(all_heads), size)
         return [
             all_heads[begin : begin + size] + all_entries[start:stop]

@@ -92,7 +92,7 @@ class ItemColumns:
         np.maximum.at(self.marks, (rows[rank], batch.sources[applied]), batch.source_offsets[applied])
         return rows
 
-    def encode(self, rows: I64, publish: int = 50) -> list[bytes]:
+    def encode(self, rows: I64, publish: int = 100) -> list[bytes]:
         """Item-table rows with the `publish` heaviest predecessors; `publish=self.keep` keeps the whole state."""
         keys, weights = self.predecessors.heaviest(rows, publish)
         return encode(

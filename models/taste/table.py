@@ -35,9 +35,9 @@ class ItemTable:
         self,
         items: ItemIndex,
         half_life_s: float = 30 * 86400.0,
-        followers: int = 100,
-        predecessors: int = 50,
-        symmetry: float = 0.0,
+        followers: int = 200,
+        predecessors: int = 100,
+        symmetry: float = 0.5,
     ) -> None:
         """`symmetry` s adds s * C[i, j] to C[j, i]: 0 directed, 1 symmetric. `half_life_s` as of the item side."""
         self.items = items

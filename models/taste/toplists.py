@@ -36,7 +36,9 @@ class TopLists:
         return np.where(slots >= 0, self.weights[rows, slots], np.float32(0))
 
     def add(self, rows: I64, keys: I32, weights: F32) -> None:
-        """Add to the weights of pairs (P,). A new pair takes a free slot, else the lightest: so newcomers can grow."""
+        """Add to the weights of pairs (P,). A new pair takes a free slot or a lighter one; the heaviest new pair of a
+        row takes the lightest slot in any case, so that newcomers can grow.
+        """
         slots = self._find(rows, keys)
         held = slots >= 0
         self.weights[rows[held], slots[held]] += weights[held]
@@ -90,8 +92,9 @@ class TopLists:
         fits = nth < self.width
         rows, keys, weights, rank, nth = (column[fits] for column in (rows, keys, weights, rank, nth))
         slots = by_weight[rank, nth]
-        if not push_out:
-            wins = weights > self.weights[rows, slots]
-            rows, keys, weights, slots = rows[wins], keys[wins], weights[wins], slots[wins]
+        wins = weights > self.weights[rows, slots]
+        if push_out:
+            wins |= nth == 0
+        rows, keys, weights, slots = rows[wins], keys[wins], weights[wins], slots[wins]
         self.keys[rows, slots] = keys
         self.weights[rows, slots] = weights

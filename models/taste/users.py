@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions, decay, layout
-from models.taste.items import ItemIndex
+from models.taste.items import UNKNOWN, ItemIndex
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -136,6 +136,7 @@ class UserRows:
             raise BadInput("bad_weight", "weight not finite")
         row_of = self.rows_of(users)
         weights = decay.snap(weights)
+        weights[items == UNKNOWN] = 0  # it has no code of its own: moves no sum
         applied = self._beyond_fence(row_of, offsets)
         previous = np.full((n, window), -1, np.int32)
         touched: list[I32] = []
