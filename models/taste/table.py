@@ -1,7 +1,8 @@
 """What every worker holds of all items, fed by item-table rows; lists are ranked against it. NumPy alone.
 
-Item-table rows are columns of the counts C (who leads to i); lists need rows (whom j leads to). So each applied row
-updates the follower lists of its predecessors in place: cost by changed pairs, never by the size of the table.
+Item-table rows are columns of the counts C (who leads to i); lists need rows (whom j leads to). So each
+applied row updates the follower lists of its predecessors in place: cost by changed pairs, never by the size
+of the table.
 """
 
 from collections.abc import Sequence
@@ -26,9 +27,9 @@ _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
 
-    present (I,) bool, popularity (I,) float32, total (I,) float32 sum of predecessors, out (I,) float64 sum of
-    followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors sum of w * code(predecessor),
-    so that a user's bank dotted with it is a long-memory version of the counts.
+    present (I,) bool, popularity (I,) float32, total (I,) float32 sum of predecessors, out (I,) float64 sum
+    of followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors sum of w
+    * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class ItemTable:
         predecessors: int = 100,
         symmetry: float = 0.5,
     ) -> None:
-        """`symmetry` s adds s * C[i, j] to C[j, i]: 0 directed, 1 symmetric. `half_life_s` as of the item side."""
+        """`symmetry` s adds s * C[i, j] to C[j, i]: 0 directed, 1 symmetric. `half_life_s` as of the item
+        side.
+        """
         self.items = items
         self.symmetry = symmetry
         (self._half_life_ms,) = decay.whole_ms([half_life_s])
@@ -75,8 +78,12 @@ class ItemTable:
         self.newest_at_ms[changed] = records.newest_at_ms
         self.present[gone] = False
         self.popularity[gone] = self.total[gone] = 0
-        keys_new = np.concatenate([records.predecessors, np.full((len(gone), self.columns.width), -1, np.int32)])
-        weights_new = np.concatenate([records.weights * scale[:, None], np.zeros(keys_new[len(changed) :].shape)])
+        keys_new = np.concatenate(
+            [records.predecessors, np.full((len(gone), self.columns.width), -1, np.int32)]
+        )
+        weights_new = np.concatenate(
+            [records.weights * scale[:, None], np.zeros(keys_new[len(changed) :].shape)]
+        )
         touched = np.concatenate([changed, gone])
         self._set_columns(touched, keys_new, weights_new.astype(np.float32))
         return touched

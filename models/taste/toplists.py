@@ -1,7 +1,8 @@
 """Bounded sparse rows: for each row the N heaviest keys with their weights, as two matrices. NumPy alone.
 
-Serves both directions of item-to-item counts: an item's predecessors (weights are added to) and its followers (weights
-are set). A free slot has key -1 and weight 0. All operations take many (row, key) pairs, each pair at most once a call.
+Serves both directions of item-to-item counts: an item's predecessors (weights are added to) and its followers
+(weights are set). A free slot has key -1 and weight 0. All operations take many (row, key) pairs, each pair
+at most once a call.
 """
 
 import numpy as np
@@ -36,8 +37,8 @@ class TopLists:
         return np.where(slots >= 0, self.weights[rows, slots], np.float32(0))
 
     def add(self, rows: I64, keys: I32, weights: F32) -> None:
-        """Add to the weights of pairs (P,). A new pair takes a free slot or a lighter one; the heaviest new pair of a
-        row takes the lightest slot in any case, so that newcomers can grow.
+        """Add to the weights of pairs (P,). A new pair takes a free slot or a lighter one; the heaviest new
+        pair of a row takes the lightest slot in any case, so that newcomers can grow.
         """
         slots = self._find(rows, keys)
         held = slots >= 0

@@ -1,12 +1,14 @@
 """Readers' tastes of one partition as columns: decayed sums of item codes, a ring of recent events, a fence.
 
-A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on how they
-were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are strictly sequential a
-user: users with few events in a batch go in rounds (everyone's first event, then the second, ...), busy ones
-through `np.add.reduce` over the slow axis of their own run. NumPy adds pairwise only along the fast axis; over the slow
-one it adds row after row, 20 times as fast as `accumulate` (a test compares it with a plain loop).
+A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on
+how they were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are
+strictly sequential a user: users with few events in a batch go in rounds (everyone's first event, then the
+second, ...), busy ones through `np.add.reduce` over the slow axis of their own run. NumPy adds pairwise only
+along the fast axis; over the slow one it adds row after row, 20 times as fast as `accumulate` (a test
+compares it with a plain loop).
 
-Layout of a bank row: D sums of w * code, then the net sum of w, then the gross sum of |w|; one row a half-life.
+Layout of a bank row: D sums of w * code, then the net sum of w, then the gross sum of |w|; one row a
+half-life.
 """
 
 from collections.abc import Sequence
@@ -47,8 +49,9 @@ class Folded:
 class UserRows:
     """Columns by row; a row belongs to one user until `forget`. Not thread-safe.
 
-    fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or -1;
-    bank (U, H, D + 2) float32; ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R; pushed (U,).
+    fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or
+    -1; bank (U, H, D + 2) float32; ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R;
+    pushed (U,).
     """
 
     def __init__(
@@ -112,7 +115,8 @@ class UserRows:
 
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names and their index."""
-        return sum(self.__dict__[name].nbytes for name in _COLUMNS) + 190 * len(self.index)
+        columns: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
+        return columns + 190 * len(self.index)
 
     def fold(
         self,
@@ -126,8 +130,8 @@ class UserRows:
     ) -> Folded:
         """Apply n events; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
 
-        Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of the
-        last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
+        Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
+        the last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
         """
         n = len(users)
         if n and (int(at_ms.min()) < 0 or int(at_ms.max()) >= decay.MAX_AT_MS):
@@ -183,7 +187,8 @@ class UserRows:
     def load(self, users: Sequence[str], values: Sequence[bytes]) -> None:
         """Set users to encoded states; of a user that occurs twice the later one stands.
 
-        Raises BadInput("state_layout") on another version, other settings or a wrong length; nothing is then loaded.
+        Raises BadInput("state_layout") on another version, other settings or a wrong length; nothing is then
+        loaded.
         """
         latest = {user: i for i, user in enumerate(users)}
         if len(latest) < len(users):

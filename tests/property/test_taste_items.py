@@ -1,5 +1,6 @@
 """The item side: transitions sent twice count once, partitions may interleave, rows survive a restart."""
 
+import itertools
 import math
 
 import numpy as np
@@ -46,7 +47,7 @@ def part(found: Transitions, at: np.ndarray) -> Transitions:
     return Transitions(*(getattr(found, name)[at] for name in Transitions.__dataclass_fields__))
 
 
-def summary(columns: ItemColumns) -> dict[str, tuple[float, float, float, dict[str | None, float]]]:
+def summary(columns: ItemColumns) -> dict[str, tuple[float, float, float, dict[int, float]]]:
     rows = np.arange(len(columns))
     keys, weights = columns.predecessors.heaviest(rows, columns.keep)
     scale = np.exp2(columns.ref[rows].astype(float) - START_MS / 3_600_000)
@@ -55,7 +56,11 @@ def summary(columns: ItemColumns) -> dict[str, tuple[float, float, float, dict[s
             columns.popularity[i] * scale[i],
             columns.total[i] * scale[i],
             columns.impressions[i] * scale[i],
-            {columns.items.names[key]: w * scale[i] for key, w in zip(keys[i], weights[i], strict=True) if key > 0},
+            {
+                int(columns.items.hashes[key]): w * scale[i]
+                for key, w in zip(keys[i], weights[i], strict=True)
+                if key > 0
+            },
         )
         for i, name in enumerate(columns.names(rows))
     }
@@ -88,7 +93,7 @@ def test_what_is_sent_twice_counts_once(seed: int) -> None:
         log.extend(range(place, stop))
         place = max(0, stop - int(rng.integers(0, 30))) if rng.random() < 0.6 and stop < 300 else stop
     cuts = [0, *sorted(rng.integers(0, len(log), 4).tolist()), len(log)]
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in itertools.pairwise(cuts):
         again = np.array(log[start:stop], np.int64)
         twice.fold(part(found, again), np.arange(start, stop))
         if rng.random() < 0.3:  # and the item side itself reads a batch again
@@ -165,7 +170,9 @@ def test_lists_keep_the_heaviest() -> None:
     lists.add(row[:3], np.array([7, 8, 6], np.int32), np.array([0.5, 0.4, 2], np.float32))
     keys, weights = lists.heaviest(row[:1], 3)
     assert keys.tolist() == [[6, 1, 7]] and weights.tolist() == [[5.5, 5, 0.5]]
-    lists.add(row[:2], np.array([8, 9], np.int32), np.array([0.4, 0.3], np.float32))  # the best newcomer gets in
+    lists.add(
+        row[:2], np.array([8, 9], np.int32), np.array([0.4, 0.3], np.float32)
+    )  # the best newcomer gets in
     assert lists.heaviest(row[:1], 3)[0].tolist() == [[6, 1, 8]]
 
 

@@ -164,7 +164,12 @@ def test_content_profile_at_an_infinite_half_life() -> None:
     index._make_codes()
     index._codes[ids, :] = 0
     index._codes[ids, :3] = unit  # content vectors in the place of sign codes
-    events = [(f"u{u}", f"i{i}", CLICK, 1.0, START_MS + i, 10 * i + u) for i in range(5) for u in range(3) if had[u, i]]
+    events = [
+        (f"u{u}", f"i{i}", CLICK, 1.0, START_MS + i, 10 * i + u)
+        for i in range(5)
+        for u in range(3)
+        if had[u, i]
+    ]
     fold(rows, sorted(events, key=lambda event: event[5]))
     profiles = rows.bank[rows.rows_of(["u0", "u1", "u2"]), 0, :3]
     expected = had @ (unit @ unit.T)
@@ -210,7 +215,12 @@ def test_bad_input_leaves_the_state_alone() -> None:
         assert state(rows) == before
     value = before["u1"]
     other = UserRows(ItemIndex(), (60.0, 3600.0, 86400.0, 29 * 86400.0), ring=8)
-    for reader, wrong in ((fresh(), b"\x02" + value[1:]), (fresh(), value[:-1]), (fresh(), b"\x01"), (other, value)):
+    for reader, wrong in (
+        (fresh(), b"\x02" + value[1:]),
+        (fresh(), value[:-1]),
+        (fresh(), b"\x01"),
+        (other, value),
+    ):
         with pytest.raises(BadInput) as error:
             reader.load(["u1"], [wrong])
         assert error.value.reason == "state_layout"
