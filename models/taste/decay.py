@@ -82,24 +82,28 @@ def whole_ms(half_lives_s: Sequence[float]) -> tuple[int, ...]:
     return found
 
 
-def frames(at_ms: I64, weights: F32, half_life_ms: int) -> tuple[I64, F32]:
-    """n (N,) and c = w * 2**f (N,) of events; n is 0 where the weight is 0 and for an infinite half-life (0)."""
-    if half_life_ms == 0:
-        return np.zeros(len(at_ms), np.int64), weights.copy()
-    whole = at_ms // half_life_ms
-    part = ((at_ms - whole * half_life_ms) << (2 * _BITS)) // half_life_ms
+def frames(at_ms: I64, weights: F32, half_lives_ms: I64) -> tuple[I64, F32]:
+    """n (H, N) and c = w * 2**f (H, N) of events; n is 0 where the weight is 0.
+
+    `half_lives_ms` (H,), 0 for infinite: then n = 0 and c = w.
+    """
+    finite = np.maximum(half_lives_ms, 1)[:, None]
+    whole: I64 = at_ms // finite
+    part = ((at_ms - whole * finite) << (2 * _BITS)) // finite
+    if not half_lives_ms.all():
+        whole[half_lives_ms == 0] = part[half_lives_ms == 0] = 0
     scale = _COARSE[part >> _BITS] * _FINE[part & ((1 << _BITS) - 1)]
-    whole[weights == 0] = 0
+    whole[:, weights == 0] = 0
     return whole, weights * scale
 
 
 def running_newest(whole: I64, rank: I64, before: I64) -> I64:
-    """The reference right after each event: (N,) int64.
+    """The reference right after each event: (H, N) int64.
 
-    Events are grouped by owner in order: `rank` (N,) ascends from 0, `whole` (N,) are their n,
-    `before` (N,) the owner's stored reference, -1 for none.
+    Events are grouped by owner in order: `rank` (N,) ascends from 0, `whole` (H, N) are their n,
+    `before` (H, N) the owner's stored reference, -1 for none.
     """
-    packed = np.maximum.accumulate((rank << 46) | whole)
+    packed = np.maximum.accumulate((rank << 46) | whole, axis=1)
     newest: I64 = np.maximum(packed & (MAX_AT_MS - 1), before)
     return newest
 

@@ -46,7 +46,7 @@ class ItemColumns:
         self.sources = sources
         self.keep = keep
         self.discount = discount
-        (self._half_life_ms,) = decay.whole_ms([half_life_s])
+        self._half_life_ms = np.array(decay.whole_ms([half_life_s]), np.int64)
         self.drop()
 
     def drop(self) -> None:
@@ -79,7 +79,7 @@ class ItemColumns:
         at_ms, kinds = batch.at_ms[applied], batch.kinds[applied]
         shown = kinds == actions.IMPRESSION
         weights = np.where(shown, np.float32(1), decay.snap(batch.weights[applied]))
-        whole, scaled = decay.frames(at_ms, weights, self._half_life_ms)
+        (whole,), (scaled,) = decay.frames(at_ms, weights, self._half_life_ms)
         ref = self.ref[rows]
         np.maximum.at(ref, rank, whole)
         kept = decay.scale_of(ref - self.ref[rows])

@@ -120,18 +120,20 @@ class ItemTable:
         if not len(items):
             return
         keys = np.where(keys == 0, np.int32(-1), keys)  # predecessors beyond the index's bound
-        old = self.columns.keys[items]
-        np.subtract.at(self.out, old[old >= 0], self.columns.weights[items][old >= 0])
-        np.add.at(self.out, keys[keys >= 0], weights[keys >= 0])
+        weights = np.where(keys >= 0, weights, np.float32(0))
+        old, old_weights = _pairs(items, self.columns.keys[items], self.columns.weights[items])
+        new, new_weights = _pairs(items, keys, weights)
+        np.subtract.at(self.out, old >> 32, old_weights)
+        np.add.at(self.out, new >> 32, new_weights)
         self.columns.keys[items] = keys
-        self.columns.weights[items] = np.where(keys >= 0, weights, np.float32(0))
-        both = np.concatenate([old, keys], axis=1)
-        reached = np.broadcast_to(items[:, None], both.shape)[both >= 0]
-        before = both[both >= 0].astype(np.int64)
-        pairs = (before << 32) | reached
+        self.columns.weights[items] = weights
+        pairs = np.concatenate(
+            [new[new_weights != _at(new, old, old_weights)], old[_at(old, new, new_weights) == 0]]
+        )
         if self.symmetry:
-            pairs = np.concatenate([pairs, (reached << 32) | before])
-        pairs = np.unique(pairs)
+            pairs = np.concatenate([pairs, (pairs & 0xFFFFFFFF) << 32 | pairs >> 32])
+        pairs = np.sort(pairs)
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs
         source, target = pairs >> 32, pairs & 0xFFFFFFFF
         counts = self.columns.get(target, source.astype(np.int32))
         if self.symmetry:
@@ -169,3 +171,19 @@ class ItemTable:
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.followers.reserve(size + more)
         self.columns.reserve(size + more)
+
+
+def _pairs(items: I64, keys: I32, weights: F32) -> tuple[I64, F32]:
+    """All (predecessor << 32 | item) of columns, ascending, and their weights."""
+    held = keys >= 0
+    pairs = (keys.astype(np.int64) << 32 | items[:, None])[held]
+    order = np.argsort(pairs)
+    return pairs[order], weights[held][order]
+
+
+def _at(wanted: I64, pairs: I64, weights: F32) -> F32:
+    """Weights of wanted pairs among ascending ones, 0 where missing."""
+    if not len(pairs):
+        return np.zeros(len(wanted), np.float32)
+    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    return np.where(pairs[place] == wanted, weights[place], np.float32(0))

@@ -72,11 +72,12 @@ class TopLists:
 
     def _find(self, rows: I64, keys: I32) -> I64:
         """Slots (P,) of pairs, -1 where not held."""
-        slots = np.empty(len(rows), np.int64)
+        slots = np.full(len(rows), -1)
         for cut in range(0, len(rows), _CHUNK):
             part = slice(cut, cut + _CHUNK)
             same = self.keys[rows[part]] == keys[part, None]
-            slots[part] = np.where(same.any(axis=1), same.argmax(axis=1), -1)
+            first = same.argmax(axis=1)
+            slots[part] = np.where(same[np.arange(len(first)), first], first, -1)
         return slots
 
     def _insert(self, rows: I64, keys: I32, weights: F32, push_out: bool) -> None:

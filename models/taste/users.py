@@ -63,6 +63,7 @@ class UserRows:
         """`half_lives_s` may hold math.inf (nothing is forgotten). Raises ValueError on one under 1 ms."""
         self.items = items
         self.half_lives_ms = decay.whole_ms(half_lives_s)
+        self._half_lives_ms = np.array(self.half_lives_ms, np.int64)
         self.ring = ring
         self.layout = layout.StateLayout(items.dim, self.half_lives_ms, ring)
         self.drop()
@@ -96,7 +97,7 @@ class UserRows:
         except KeyError:
             found = np.fromiter(map(self.index.get, users, repeat(-1)), np.int32, len(users))
             missing = np.flatnonzero(found < 0).tolist()
-            self._reserve(len(self.names) + len(missing))
+            self.reserve(len(self.names) + len(missing))
             for i in missing:
                 row = self.index.get(users[i])
                 found[i] = self._add(users[i]) if row is None else row
@@ -230,20 +231,15 @@ class UserRows:
         return applied
 
     def _fold_bank(self, run: "_Run", items: I32, weights: F32, at_ms: I64) -> None:
-        n, h = len(items), len(self.half_lives_ms)
-        own = np.empty((n, h), np.float32)  # contribution in the frame of `refs`
-        advance = np.empty((n, h), np.int64)  # how far the event moves the reference
-        refs = np.empty((n, h), np.int64)  # the reference after the event
-        before = self.refs[run.rows]
-        for i, half_life_ms in enumerate(self.half_lives_ms):
-            whole, scaled = decay.frames(at_ms, weights, half_life_ms)
-            newest = decay.running_newest(whole, run.rank, before[run.rank, i])
-            was = np.empty(n, np.int64)
-            was[1:] = newest[:-1]
-            was[run.starts] = before[:, i]
-            advance[:, i] = newest - was
-            own[:, i] = scaled * decay.scale_of(newest - whole)
-            refs[:, i] = newest
+        whole, scaled = decay.frames(at_ms, weights, self._half_lives_ms)
+        before = self.refs[run.rows].T
+        newest = decay.running_newest(whole, run.rank, before[:, run.rank])
+        was = np.empty_like(newest)
+        was[:, 1:] = newest[:, :-1]
+        was[:, run.starts] = before
+        own = (scaled * decay.scale_of(newest - whole)).T  # (n, H) contribution in the frame of `refs`
+        advance = (newest - was).T  # (n, H) how far the event moves the reference
+        refs = newest.T  # (n, H) the reference after the event
         hot = run.hot_users()
         self._rounds(run, hot, items, weights, own, advance)
         for user in hot.tolist():
@@ -341,7 +337,7 @@ class UserRows:
         self.index[user] = row
         return row
 
-    def _reserve(self, rows: int) -> None:
+    def reserve(self, rows: int) -> None:
         """Room for this many rows. By a quarter once large: doubling would break the promise of 3 KB a user."""
         size = len(self.fence)
         if rows <= size:
@@ -409,6 +405,8 @@ class _Run:
 
     def hot_users(self) -> I64:
         """Users (indices into rows) for whom an own pass is cheaper than the rounds they would cause."""
+        if int(self.counts.max()) <= _HOT_COST:
+            return np.empty(0, np.int64)
         order = np.argsort(-self.counts, kind="stable")
         rounds = np.append(self.counts[order[:64]], 0)  # rounds left when the first i users are hot
         if len(order) > 64:
@@ -420,6 +418,9 @@ class _Run:
 
         Users go in blocks of _BLOCK, whose sums stay in the processor's cache through all their rounds.
         """
+        if len(self.rank) == len(self.rows) <= _BLOCK:  # each user once: the common case of small batches
+            order = np.arange(len(self.rows))
+            return order, order, [[len(order)]]
         counts = self.counts.copy()
         counts[hot] = 0
         users = np.argsort(-counts, kind="stable")[: len(counts) - len(hot)]

@@ -212,3 +212,14 @@ def test_lists_do_not_depend_on_who_else_is_in_the_batch() -> None:
     for i, user in enumerate(users):
         alone = system.lists([user], taste=0.2)
         np.testing.assert_allclose(alone.scores[0], together.scores[i], rtol=1e-5)
+
+
+def test_a_repeated_past_item_is_one_reason() -> None:
+    system = System()
+    path = ["a", "b", "c", "b", "a", "b", "d"]
+    system.play([(f"u{u}", item, CLICK, START_MS + n) for u in range(4) for n, item in enumerate(path)])
+    system.play([("reader", item, CLICK, START_MS + n) for n, item in enumerate(["a", "b", "a", "b"])])
+    found = system.lists(["reader"])
+    assert system.names(found) == ["d", "c"] or system.names(found) == ["c", "d"]
+    assert [system.index.names[i] for i in found.past[0, :4]] == ["b", "a", "b", "a"]
+    assert (found.by_past[0, :2, :2] > 0).all() and not found.by_past[0, :, 2:].any()
