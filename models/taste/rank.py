@@ -1,10 +1,13 @@
-"""Lists for a batch of users: counts, taste vectors and popularity blended, filtered, exactly the k best. NumPy alone.
+"""Lists for a batch of users: counts, taste vectors and popularity blended, filtered, exactly the k best.
+NumPy alone.
 
-    L0(i)   = sum over the last W positive items j_k of lambda**(k-1) * C[j_k, i] / ((1 + row[j_k])**b * (1 + col[i])**a)
+    L0(i)   = sum over the last W positive items j_k
+              of lambda**(k-1) * C[j_k, i] / ((1 + row[j_k])**b * (1 + col[i])**a)
     L1(i)   = sum over half-lives h of beta_h * cos(bank_h, sketch_i)
     score   = L0 + m * (beta * L1 + p * popularity / max popularity),  m = the user's largest L0, 1 if that is 0
 
-A user without history gets popular items. Every term is a sum over known parts, so shares and reasons are exact.
+A user without history gets popular items. Every term is a sum over known parts, so shares and reasons are
+exact.
 """
 
 from dataclasses import dataclass
@@ -59,7 +62,8 @@ class Lists:
 def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
     """Lists for users by row (B,). `now_ms` is event time: popularity and counts are taken at that moment.
 
-    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never listed.
+    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never
+    listed.
     """
     table.cover()
     size = len(table.items)
@@ -96,10 +100,11 @@ def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, sett
 
 
 def top_k(scores: F32, k: int) -> tuple[I32, F32]:
-    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower index.
+    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower
+    index.
 
-    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches it is
-    sorted; with random scores that is little more than k items.
+    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches
+    it is sorted; with random scores that is little more than k items.
     """
     batch, size = scores.shape
     blocks = size // _BLOCK
@@ -124,7 +129,9 @@ def top_k(scores: F32, k: int) -> tuple[I32, F32]:
 
 @dataclass(frozen=True, slots=True)
 class _Followers:
-    """All (user, place in the past, item) parts of L0, flat; a repeated past item's parts bear its newest place."""
+    """All (user, place in the past, item) parts of L0, flat; a repeated past item's parts bear its newest
+    place.
+    """
 
     user: I64  # (E,)
     place: I64  # (E,)
@@ -167,7 +174,11 @@ class _Followers:
         listed = where[self.user * size + self.item]
         hits = np.flatnonzero(listed >= 0)
         at = (self.user[hits] * k + listed[hits]) * self.window + self.place[hits]
-        return np.bincount(at, self.part[hits], batch * k * self.window).astype(np.float32).reshape(batch, k, self.window)
+        return (
+            np.bincount(at, self.part[hits], batch * k * self.window)
+            .astype(np.float32)
+            .reshape(batch, k, self.window)
+        )
 
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
@@ -175,7 +186,9 @@ def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     banks = users.bank[rows][:, :, : users.items.dim]
     length = np.sqrt((banks * banks).sum(axis=2, keepdims=True))
     shares = settings.half_lives or (1 / banks.shape[1],) * banks.shape[1]
-    weights = settings.taste * np.array(shares, np.float32)[None, :, None] / np.maximum(length, np.float32(1e-30))
+    weights = (
+        settings.taste * np.array(shares, np.float32)[None, :, None] / np.maximum(length, np.float32(1e-30))
+    )
     wanted: F32 = (banks * weights).sum(axis=1, dtype=np.float32)
     return wanted
 

@@ -1,7 +1,8 @@
 """What every worker holds of all items, fed by item-table rows; lists are ranked against it. NumPy alone.
 
-Item-table rows are columns of the counts C (who leads to i); lists need rows (whom j leads to). So each applied row
-updates the follower lists of its predecessors in place: cost by changed pairs, never by the size of the table.
+Item-table rows are columns of the counts C (who leads to i); lists need rows (whom j leads to). So each
+applied row updates the follower lists of its predecessors in place: cost by changed pairs, never by the size
+of the table.
 """
 
 from collections.abc import Sequence
@@ -26,20 +27,22 @@ _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
 
-    present (I,) bool, popularity (I,) float32, total (I,) float32 sum of predecessors, out (I,) float64 sum of
-    followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors sum of w * code(predecessor),
-    so that a user's bank dotted with it is a long-memory version of the counts.
+    present (I,) bool, popularity (I,) float32, total (I,) float32 sum of predecessors, out (I,) float64 sum
+    of followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors sum of w
+    * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts.
     """
 
     def __init__(
         self,
         items: ItemIndex,
         half_life_s: float = 30 * 86400.0,
-        followers: int = 100,
-        predecessors: int = 50,
-        symmetry: float = 0.0,
+        followers: int = 200,
+        predecessors: int = 100,
+        symmetry: float = 0.5,
     ) -> None:
-        """`symmetry` s adds s * C[i, j] to C[j, i]: 0 directed, 1 symmetric. `half_life_s` as of the item side."""
+        """`symmetry` s adds s * C[i, j] to C[j, i]: 0 directed, 1 symmetric. `half_life_s` as of the item
+        side.
+        """
         self.items = items
         self.symmetry = symmetry
         (self._half_life_ms,) = decay.whole_ms([half_life_s])
@@ -75,8 +78,12 @@ class ItemTable:
         self.newest_at_ms[changed] = records.newest_at_ms
         self.present[gone] = False
         self.popularity[gone] = self.total[gone] = 0
-        keys_new = np.concatenate([records.predecessors, np.full((len(gone), self.columns.width), -1, np.int32)])
-        weights_new = np.concatenate([records.weights * scale[:, None], np.zeros(keys_new[len(changed) :].shape)])
+        keys_new = np.concatenate(
+            [records.predecessors, np.full((len(gone), self.columns.width), -1, np.int32)]
+        )
+        weights_new = np.concatenate(
+            [records.weights * scale[:, None], np.zeros(keys_new[len(changed) :].shape)]
+        )
         touched = np.concatenate([changed, gone])
         self._set_columns(touched, keys_new, weights_new.astype(np.float32))
         return touched
@@ -113,18 +120,20 @@ class ItemTable:
         if not len(items):
             return
         keys = np.where(keys == 0, np.int32(-1), keys)  # predecessors beyond the index's bound
-        old = self.columns.keys[items]
-        np.subtract.at(self.out, old[old >= 0], self.columns.weights[items][old >= 0])
-        np.add.at(self.out, keys[keys >= 0], weights[keys >= 0])
+        weights = np.where(keys >= 0, weights, np.float32(0))
+        old, old_weights = _pairs(items, self.columns.keys[items], self.columns.weights[items])
+        new, new_weights = _pairs(items, keys, weights)
+        np.subtract.at(self.out, old >> 32, old_weights)
+        np.add.at(self.out, new >> 32, new_weights)
         self.columns.keys[items] = keys
-        self.columns.weights[items] = np.where(keys >= 0, weights, np.float32(0))
-        both = np.concatenate([old, keys], axis=1)
-        reached = np.broadcast_to(items[:, None], both.shape)[both >= 0]
-        before = both[both >= 0].astype(np.int64)
-        pairs = (before << 32) | reached
+        self.columns.weights[items] = weights
+        pairs = np.concatenate(
+            [new[new_weights != _at(new, old, old_weights)], old[_at(old, new, new_weights) == 0]]
+        )
         if self.symmetry:
-            pairs = np.concatenate([pairs, (reached << 32) | before])
-        pairs = np.unique(pairs)
+            pairs = np.concatenate([pairs, (pairs & 0xFFFFFFFF) << 32 | pairs >> 32])
+        pairs = np.sort(pairs)
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs
         source, target = pairs >> 32, pairs & 0xFFFFFFFF
         counts = self.columns.get(target, source.astype(np.int32))
         if self.symmetry:
@@ -162,3 +171,19 @@ class ItemTable:
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.followers.reserve(size + more)
         self.columns.reserve(size + more)
+
+
+def _pairs(items: I64, keys: I32, weights: F32) -> tuple[I64, F32]:
+    """All (predecessor << 32 | item) of columns, ascending, and their weights."""
+    held = keys >= 0
+    pairs = (keys.astype(np.int64) << 32 | items[:, None])[held]
+    order = np.argsort(pairs)
+    return pairs[order], weights[held][order]
+
+
+def _at(wanted: I64, pairs: I64, weights: F32) -> F32:
+    """Weights of wanted pairs among ascending ones, 0 where missing."""
+    if not len(pairs):
+        return np.zeros(len(wanted), np.float32)
+    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    return np.where(pairs[place] == wanted, weights[place], np.float32(0))

@@ -1,12 +1,14 @@
 """Readers' tastes of one partition as columns: decayed sums of item codes, a ring of recent events, a fence.
 
-A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on how they
-were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are strictly sequential a
-user: users with few events in a batch go in rounds (everyone's first event, then the second, ...), busy ones
-through `np.add.reduce` over the slow axis of their own run. NumPy adds pairwise only along the fast axis; over the slow
-one it adds row after row, 20 times as fast as `accumulate` (a test compares it with a plain loop).
+A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on
+how they were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are
+strictly sequential a user: users with few events in a batch go in rounds (everyone's first event, then the
+second, ...), busy ones through `np.add.reduce` over the slow axis of their own run. NumPy adds pairwise only
+along the fast axis; over the slow one it adds row after row, 20 times as fast as `accumulate` (a test
+compares it with a plain loop).
 
-Layout of a bank row: D sums of w * code, then the net sum of w, then the gross sum of |w|; one row a half-life.
+Layout of a bank row: D sums of w * code, then the net sum of w, then the gross sum of |w|; one row a
+half-life.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions, decay, layout
-from models.taste.items import ItemIndex
+from models.taste.items import UNKNOWN, ItemIndex
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -47,8 +49,9 @@ class Folded:
 class UserRows:
     """Columns by row; a row belongs to one user until `forget`. Not thread-safe.
 
-    fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or -1;
-    bank (U, H, D + 2) float32; ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R; pushed (U,).
+    fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or
+    -1; bank (U, H, D + 2) float32; ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R;
+    pushed (U,).
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class UserRows:
         """`half_lives_s` may hold math.inf (nothing is forgotten). Raises ValueError on one under 1 ms."""
         self.items = items
         self.half_lives_ms = decay.whole_ms(half_lives_s)
+        self._half_lives_ms = np.array(self.half_lives_ms, np.int64)
         self.ring = ring
         self.layout = layout.StateLayout(items.dim, self.half_lives_ms, ring)
         self.drop()
@@ -93,7 +97,7 @@ class UserRows:
         except KeyError:
             found = np.fromiter(map(self.index.get, users, repeat(-1)), np.int32, len(users))
             missing = np.flatnonzero(found < 0).tolist()
-            self._reserve(len(self.names) + len(missing))
+            self.reserve(len(self.names) + len(missing))
             for i in missing:
                 row = self.index.get(users[i])
                 found[i] = self._add(users[i]) if row is None else row
@@ -112,7 +116,8 @@ class UserRows:
 
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names and their index."""
-        return sum(self.__dict__[name].nbytes for name in _COLUMNS) + 190 * len(self.index)
+        columns: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
+        return columns + 190 * len(self.index)
 
     def fold(
         self,
@@ -126,8 +131,8 @@ class UserRows:
     ) -> Folded:
         """Apply n events; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
 
-        Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of the
-        last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
+        Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
+        the last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
         """
         n = len(users)
         if n and (int(at_ms.min()) < 0 or int(at_ms.max()) >= decay.MAX_AT_MS):
@@ -136,6 +141,7 @@ class UserRows:
             raise BadInput("bad_weight", "weight not finite")
         row_of = self.rows_of(users)
         weights = decay.snap(weights)
+        weights[items == UNKNOWN] = 0  # it has no code of its own: moves no sum
         applied = self._beyond_fence(row_of, offsets)
         previous = np.full((n, window), -1, np.int32)
         touched: list[I32] = []
@@ -182,7 +188,8 @@ class UserRows:
     def load(self, users: Sequence[str], values: Sequence[bytes]) -> None:
         """Set users to encoded states; of a user that occurs twice the later one stands.
 
-        Raises BadInput("state_layout") on another version, other settings or a wrong length; nothing is then loaded.
+        Raises BadInput("state_layout") on another version, other settings or a wrong length; nothing is then
+        loaded.
         """
         latest = {user: i for i, user in enumerate(users)}
         if len(latest) < len(users):
@@ -224,20 +231,15 @@ class UserRows:
         return applied
 
     def _fold_bank(self, run: "_Run", items: I32, weights: F32, at_ms: I64) -> None:
-        n, h = len(items), len(self.half_lives_ms)
-        own = np.empty((n, h), np.float32)  # contribution in the frame of `refs`
-        advance = np.empty((n, h), np.int64)  # how far the event moves the reference
-        refs = np.empty((n, h), np.int64)  # the reference after the event
-        before = self.refs[run.rows]
-        for i, half_life_ms in enumerate(self.half_lives_ms):
-            whole, scaled = decay.frames(at_ms, weights, half_life_ms)
-            newest = decay.running_newest(whole, run.rank, before[run.rank, i])
-            was = np.empty(n, np.int64)
-            was[1:] = newest[:-1]
-            was[run.starts] = before[:, i]
-            advance[:, i] = newest - was
-            own[:, i] = scaled * decay.scale_of(newest - whole)
-            refs[:, i] = newest
+        whole, scaled = decay.frames(at_ms, weights, self._half_lives_ms)
+        before = self.refs[run.rows].T
+        newest = decay.running_newest(whole, run.rank, before[:, run.rank])
+        was = np.empty_like(newest)
+        was[:, 1:] = newest[:, :-1]
+        was[:, run.starts] = before
+        own = (scaled * decay.scale_of(newest - whole)).T  # (n, H) contribution in the frame of `refs`
+        advance = (newest - was).T  # (n, H) how far the event moves the reference
+        refs = newest.T  # (n, H) the reference after the event
         hot = run.hot_users()
         self._rounds(run, hot, items, weights, own, advance)
         for user in hot.tolist():
@@ -335,7 +337,7 @@ class UserRows:
         self.index[user] = row
         return row
 
-    def _reserve(self, rows: int) -> None:
+    def reserve(self, rows: int) -> None:
         """Room for this many rows. By a quarter once large: doubling would break the promise of 3 KB a user."""
         size = len(self.fence)
         if rows <= size:
@@ -403,6 +405,8 @@ class _Run:
 
     def hot_users(self) -> I64:
         """Users (indices into rows) for whom an own pass is cheaper than the rounds they would cause."""
+        if int(self.counts.max()) <= _HOT_COST:
+            return np.empty(0, np.int64)
         order = np.argsort(-self.counts, kind="stable")
         rounds = np.append(self.counts[order[:64]], 0)  # rounds left when the first i users are hot
         if len(order) > 64:
@@ -414,6 +418,9 @@ class _Run:
 
         Users go in blocks of _BLOCK, whose sums stay in the processor's cache through all their rounds.
         """
+        if len(self.rank) == len(self.rows) <= _BLOCK:  # each user once: the common case of small batches
+            order = np.arange(len(self.rows))
+            return order, order, [[len(order)]]
         counts = self.counts.copy()
         counts[hot] = 0
         users = np.argsort(-counts, kind="stable")[: len(counts) - len(hot)]
