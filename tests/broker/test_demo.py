@@ -1,4 +1,4 @@
-"""`headrace demo` as a user runs it: lists that follow tastes, and a clean end by Ctrl-C, by time and by a dead worker."""
+"""`headrace demo` as a user runs it: lists follow tastes; it ends by Ctrl-C, by time and with a dead worker."""
 
 import json
 import os
@@ -21,7 +21,18 @@ WITHIN_S = 90.0
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Clicks and items only: no models to load."""
-    command = [sys.executable, "-m", "streams", "demo", "--no-media", "--json", "--readers", "40"]
+    command = [
+        sys.executable,
+        "-m",
+        "streams",
+        "demo",
+        "--no-media",
+        "--json",
+        "--readers",
+        "40",
+        "--rate",
+        "80",
+    ]
     with (tmp_path / "err").open("w") as errors:
         process = subprocess.Popen(
             command,
