@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions
-from models.taste.table import ItemTable
+from models.taste.table import ItemTable, Prepared
 from models.taste.users import UserRows
 
 F32 = NDArray[np.float32]
@@ -69,20 +69,20 @@ def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, sett
     size = len(table.items)
     past, kinds, at_ms = users.recent(rows, settings.window)
     past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
-    flat = _Followers.of(table, past, settings, table.at(now_ms))
+    prepared = table.prepared(now_ms, settings.popularity_power)
+    flat = _Followers.of(table, past, settings, prepared)
     counts = flat.scores(len(rows), size)
     scale = counts.max(axis=1, initial=0)
     scale[scale <= 0] = 1
     wanted = _wanted(users, rows, settings) * scale[:, None]
-    popular = _popularity(table, size)
+    popular = prepared.popularity
     weight = np.float32(settings.popularity) * scale
     if not settings.popularity:
         weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
-    scores = counts
-    if settings.taste:
-        scores += wanted @ table.sketches[:size].T
-    scores += weight[:, None] * popular
-    _bar(scores, table, users, rows, settings)
+    scores = np.concatenate([wanted, weight[:, None]], axis=1) @ prepared.blend
+    scores += counts
+    _bar(scores, users, rows, settings)
+    scores[:, prepared.barred] = -np.inf
     items, best = top_k(scores, k)
     by_past = flat.by_past(items, size)
     layers = np.empty((*items.shape, 3), np.float32)
@@ -141,7 +141,7 @@ class _Followers:
     batch: int
 
     @classmethod
-    def of(cls, table: ItemTable, past: I32, settings: RankSettings, factor: float) -> "_Followers":
+    def of(cls, table: ItemTable, past: I32, settings: RankSettings, prepared: Prepared) -> "_Followers":
         batch, window = past.shape
         newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
         if settings.counts:
@@ -149,14 +149,13 @@ class _Followers:
         else:
             user = place = np.empty(0, np.int64)
         source = past[user, place]
-        row = 1 + table.row_sums()[source] * factor
+        row = 1 + table.row_sums(source) * prepared.factor
         head = settings.order_decay**place / row**settings.row_power
-        column = factor / (1 + table.column_sums() * factor) ** settings.popularity_power
         keys, weights = table.followers.keys[source], table.followers.weights[source]
         held = np.flatnonzero(keys.reshape(-1) >= 0)
         of = held // table.followers.width
         item = keys.reshape(-1)[held]
-        part = weights.reshape(-1)[held] * head.astype(np.float32)[of] * column.astype(np.float32)[item]
+        part = weights.reshape(-1)[held] * head.astype(np.float32)[of] * prepared.column[item]
         return cls(user[of], newest[user, place][of], item, part, window, batch)
 
     def scores(self, batch: int, size: int) -> F32:
@@ -193,15 +192,9 @@ def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     return wanted
 
 
-def _popularity(table: ItemTable, size: int) -> F32:
-    popularity = table.popularity[:size]
-    return popularity / max(float(popularity.max(initial=0)), 1e-30)
-
-
-def _bar(scores: F32, table: ItemTable, users: UserRows, rows: I32, settings: RankSettings) -> None:
-    """Set what may not be listed to -inf."""
+def _bar(scores: F32, users: UserRows, rows: I32, settings: RankSettings) -> None:
+    """Set what the user has had, or hidden, to -inf."""
     items, kinds, _ = users.recent(rows, users.ring)
     barred = actions.is_hiding(kinds) if settings.repeat else np.ones(items.shape, np.bool_)
     user, place = np.nonzero(barred & (items >= 0))
     scores[user, items[user, place]] = -np.inf
-    scores[:, np.flatnonzero(~table.listable())] = -np.inf

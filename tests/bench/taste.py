@@ -60,11 +60,11 @@ def best_of(runs: int, measure: Callable[[], Row], key: str, largest: bool = Fal
 def measure_fold(clicks: Clicks, case: str, size: int = BATCH) -> Row:
     users, folding, encoding, count, total = UserRows(ItemIndex()), 0.0, 0.0, 0, 0
     for part in clicks.batches(size):
-        began = time.perf_counter()
+        began = time.process_time()
         _, folded = clicks.fold(users, part)
-        between = time.perf_counter()
+        between = time.process_time()
         values = users.encode(folded.rows)
-        encoding += time.perf_counter() - between
+        encoding += time.process_time() - between
         folding += between - began
         count += len(values)
         total += sum(map(len, values))
@@ -89,10 +89,10 @@ def measure_load(clicks: Clicks) -> Row:
     names = [f"{copy}-{name}" for copy in range(5) for name in names]
     values = values * 5
     again = UserRows(users.items)
-    began = time.perf_counter()
+    began = time.process_time()
     for start in range(0, len(names), 5000):
         again.load(names[start : start + 5000], values[start : start + 5000])
-    spent = time.perf_counter() - began
+    spent = time.process_time() - began
     return {
         "case": "load",
         "rows_per_s": len(names) / spent,
@@ -108,19 +108,19 @@ def measure_items(clicks: Clicks) -> tuple[Row, UserRows, ItemTable]:
     rows_n = sent = 0
     for part in clicks.batches():
         items, folded = clicks.fold(users, part, window=10)
-        marks = [time.perf_counter()]
+        marks = [time.process_time()]
         columns_in = (clicks.kinds[part], clicks.weights[part], clicks.at_ms[part], clicks.offsets[part])
         found = transitions(folded, items, *columns_in, source=0)
         values = encode(found, index)
-        marks.append(time.perf_counter())
+        marks.append(time.process_time())
         batch = decode([index.names[i] or "" for i in found.items.tolist()], values, index, 10)
-        marks.append(time.perf_counter())
+        marks.append(time.process_time())
         rows = columns.fold(batch, np.arange(sent, sent + len(values)))
-        marks.append(time.perf_counter())
+        marks.append(time.process_time())
         published = columns.encode(rows)
-        marks.append(time.perf_counter())
+        marks.append(time.process_time())
         table.apply(columns.names(rows), list(published))
-        marks.append(time.perf_counter())
+        marks.append(time.process_time())
         for name, step in zip(spent, np.diff(marks).tolist(), strict=True):
             spent[name] += step
         rows_n += len(rows)
@@ -135,10 +135,10 @@ def measure_rank(users: UserRows, table: ItemTable, batch: int, seed: int) -> Ro
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(users), batch * max(8, 2048 // batch)).astype(np.int32)
     now_ms = int(users.newest_at_ms.max())
-    began = time.perf_counter()
+    began = time.process_time()
     for start in range(0, len(rows), batch):
         rank(table, users, rows[start : start + batch], now_ms, 20, RankSettings())
-    spent = time.perf_counter() - began
+    spent = time.process_time() - began
     return {
         "case": f"lists of 20 from {len(table)} items, batches of {batch}",
         "us_per_list": spent / len(rows) * 1e6,
