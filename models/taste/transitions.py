@@ -52,10 +52,10 @@ class Transitions:
 
 
 def transitions(
-    folded: Folded, items: I32, kinds: I8, weights: F32, at_ms: I64, offsets: I64, source: int
+    folded: Folded, items: I32, kinds: I8, weights: F32, at_ms: I64, offsets: I64, source: int | I32
 ) -> Transitions:
     """Transitions of a folded batch (columns as given to `fold`, with a window): applied positive events with
-    a weight above 0, and impressions (no previous items; they count as seen). `source` is the batch's
+    a weight above 0, and impressions (no previous items; they count as seen). `source`: their
     partition.
     """
     positive = actions.is_positive(kinds) & (weights > 0)
@@ -70,7 +70,7 @@ def transitions(
         kinds[chosen],
         weights[chosen],
         at_ms[chosen],
-        np.full(len(chosen), source, np.int64),
+        np.broadcast_to(np.asarray(source, np.int64), len(items))[chosen],
         offsets[chosen],
     )
 

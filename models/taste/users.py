@@ -1,4 +1,4 @@
-"""Readers' tastes of one partition as columns: decayed sums of item codes, a ring of recent events, a fence.
+"""Readers' tastes as columns: decayed sums of item codes, a ring of recent events, a fence.
 
 A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on
 how they were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are
@@ -47,7 +47,10 @@ class Folded:
 
 
 class UserRows:
-    """Columns by row; a row belongs to one user until `forget`. Not thread-safe.
+    """Columns by row; a row belongs to one user of one partition until `forget` or `drop`. Not thread-safe.
+
+    All partitions of a worker share the columns, so that a batch over many partitions is one fold; which
+    users a partition has is known by name, and a partition goes as a whole.
 
     fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or
     -1; bank (U, H, D + 2) float32; ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R;
@@ -66,13 +69,14 @@ class UserRows:
         self._half_lives_ms = np.array(self.half_lives_ms, np.int64)
         self.ring = ring
         self.layout = layout.StateLayout(items.dim, self.half_lives_ms, ring)
-        self.drop()
+        self.clear()
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Forget everybody; memory is given back."""
         h, r, size = len(self.half_lives_ms), self.ring, 64
-        self.index: dict[str, int] = {}
-        self.names: list[str | None] = []
+        self._index: dict[int, dict[str, int]] = {}
+        self.names: list[str] = []  # by row; empty where the row is free
+        self.partition_of: I32 = np.full(64, -1, np.int32)
         self._free: list[int] = []
         self.fence: I64 = np.full(size, -1, np.int64)
         self.newest_at_ms: I64 = np.zeros(size, np.int64)
@@ -84,40 +88,49 @@ class UserRows:
         self.ring_at_ms: I64 = np.zeros((size, r), np.int64)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return sum(map(len, self._index.values()))
 
-    def users(self) -> list[str]:
-        """Names of all users held, in no particular order."""
-        return list(self.index)
+    def users(self, partition: int = 0) -> list[str]:
+        """Names of a partition's users, in no particular order."""
+        return list(self._index.get(partition, ()))
 
-    def rows_of(self, users: Sequence[str]) -> I32:
-        """Rows (N,) int32; users not yet known get an empty row."""
+    def rows_of(self, users: Sequence[str], partition: int = 0) -> I32:
+        """Rows (N,) int32; users not yet known to the partition get an empty row."""
+        index = self._index.setdefault(partition, {})
         try:
-            return np.fromiter(map(self.index.__getitem__, users), np.int32, len(users))
+            return np.fromiter(map(index.__getitem__, users), np.int32, len(users))
         except KeyError:
-            found = np.fromiter(map(self.index.get, users, repeat(-1)), np.int32, len(users))
+            found = np.fromiter(map(index.get, users, repeat(-1)), np.int32, len(users))
             missing = np.flatnonzero(found < 0).tolist()
             self.reserve(len(self.names) + len(missing))
             for i in missing:
-                row = self.index.get(users[i])
-                found[i] = self._add(users[i]) if row is None else row
+                row = index.get(users[i])
+                found[i] = self._add(users[i], index, partition) if row is None else row
             return found
 
-    def forget(self, user: str) -> bool:
+    def forget(self, user: str, partition: int = 0) -> bool:
         """Erase one user; whether there was one. The row is reused."""
-        row = self.index.pop(user, None)
+        row = self._index.get(partition, {}).pop(user, None)
         if row is None:
             return False
-        self.names[row] = None
-        for name, empty in _COLUMNS.items():
-            self.__dict__[name][row] = empty
-        self._free.append(row)
+        self._free_rows([row])
         return True
+
+    def drop(self, partition: int) -> None:
+        """Erase all users of a partition; their rows are reused."""
+        self._free_rows(list(self._index.pop(partition, {}).values()))
+
+    def _free_rows(self, rows: list[int]) -> None:
+        for row in rows:
+            self.names[row] = ""
+        for name, empty in _COLUMNS.items():
+            self.__dict__[name][rows] = empty
+        self._free += rows
 
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names and their index."""
         columns: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
-        return columns + 190 * len(self.index)
+        return columns + 190 * len(self)
 
     def fold(
         self,
@@ -129,17 +142,29 @@ class UserRows:
         offsets: I64,
         window: int = 0,
     ) -> Folded:
-        """Apply n events; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
+        """Apply n events of the users of partition 0, by name: see `fold_rows`."""
+        return self.fold_rows(self.rows_of(users), items, kinds, weights, at_ms, offsets, window)
+
+    def fold_rows(
+        self,
+        row_of: I32,
+        items: I32,
+        kinds: I8,
+        weights: F32,
+        at_ms: I64,
+        offsets: I64,
+        window: int = 0,
+    ) -> Folded:
+        """Apply n events, by row; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
 
         Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
         the last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
         """
-        n = len(users)
+        n = len(row_of)
         if n and (int(at_ms.min()) < 0 or int(at_ms.max()) >= decay.MAX_AT_MS):
             raise BadInput("bad_time", "event time outside 0..2**46 ms")
         if not np.isfinite(weights).all():
             raise BadInput("bad_weight", "weight not finite")
-        row_of = self.rows_of(users)
         weights = decay.snap(weights)
         weights[items == UNKNOWN] = 0  # it has no code of its own: moves no sum
         applied = self._beyond_fence(row_of, offsets)
@@ -185,8 +210,8 @@ class UserRows:
         )
         return self.layout.join(heads, entries, ends)
 
-    def load(self, users: Sequence[str], values: Sequence[bytes]) -> None:
-        """Set users to encoded states; of a user that occurs twice the later one stands.
+    def load(self, users: Sequence[str], values: Sequence[bytes], partition: int = 0) -> None:
+        """Set a partition's users to encoded states; of a user that occurs twice the later one stands.
 
         Raises BadInput("state_layout") on another version, other settings or a wrong length; nothing is then
         loaded.
@@ -195,7 +220,7 @@ class UserRows:
         if len(latest) < len(users):
             values = [values[i] for i in latest.values()]
         heads, entries = self.layout.split(values)
-        rows = self.rows_of(list(latest))
+        rows = self.rows_of(list(latest), partition)
         filled = heads["filled"].astype(np.int64)
         self.fence[rows] = heads["fence"]
         self.newest_at_ms[rows] = heads["newest_at_ms"]
@@ -220,7 +245,7 @@ class UserRows:
         return items, self.ring_kinds[at, slots], self.ring_at_ms[at, slots]
 
     def _beyond_fence(self, row_of: I32, offsets: I64) -> Bools:
-        if len(offsets) < 2 or bool((offsets[1:] > offsets[:-1]).all()):
+        if not _repeats(row_of, offsets):
             return offsets > self.fence[row_of]
         fences: dict[int, int] = {}  # a batch that repeats offsets: rare, so event by event
         applied = np.zeros(len(offsets), np.bool_)
@@ -328,13 +353,14 @@ class UserRows:
         found: I32 = line[at[:, None] - np.arange(1, window + 1)]
         return found
 
-    def _add(self, user: str) -> int:
+    def _add(self, user: str, index: dict[str, int], partition: int) -> int:
         row = self._free.pop() if self._free else len(self.names)
         if row == len(self.names):
             self.names.append(user)
         else:
             self.names[row] = user
-        self.index[user] = row
+        index[user] = row
+        self.partition_of[row] = partition
         return row
 
     def reserve(self, rows: int) -> None:
@@ -352,6 +378,7 @@ class UserRows:
 
 # Every column and the value of an empty row.
 _COLUMNS = {
+    "partition_of": -1,
     "fence": -1,
     "newest_at_ms": 0,
     "refs": -1,
@@ -373,6 +400,16 @@ def _resized(column: NDArray[Any], rows: int) -> NDArray[Any]:
         new[: len(column)] = column
         return new
     return column
+
+
+def _repeats(row_of: I32, offsets: I64) -> bool:
+    """Whether a row's offsets do not ascend. A log's offsets ascend, so this nearly always ends at once."""
+    descents = np.flatnonzero(offsets[1:] <= offsets[:-1])
+    if not len(descents):
+        return False
+    order = np.argsort(row_of, kind="stable")
+    rows, sorted_offsets = row_of[order], offsets[order]
+    return bool(((rows[1:] == rows[:-1]) & (sorted_offsets[1:] <= sorted_offsets[:-1])).any())
 
 
 def _latest(touched: list[I32], lasts: list[I64]) -> tuple[I32, I64]:

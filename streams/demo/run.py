@@ -13,7 +13,6 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.live import Live
 
@@ -29,6 +28,7 @@ from streams.events import Item, Label, Recommendation
 from streams.feed.player import Player
 from streams.feed.records import outgoing
 from streams.feed.tail import reading
+from streams.observe.scrape import samples
 from streams.settings import Settings, origins
 from streams.topics import INPUTS, LABELS, RECOMMENDATIONS
 from streams.transport.producer import BatchProducer
@@ -301,9 +301,7 @@ class _Show:
                     async with session.get(f"{url}/metrics") as answer:
                         page = await answer.text()
                     self._board.metrics(
-                        (sample.name, sample.labels, sample.value)
-                        for family in text_string_to_metric_families(page)
-                        for sample in family.samples
+                        (sample.name, sample.labels, sample.value) for sample in samples(page)
                     )
                     async with session.get(f"{url}/readyz") as answer:
                         self._board.ready = answer.status == 200

@@ -71,5 +71,5 @@ def test_growth_keeps_what_is_there_while_someone_looks() -> None:
 
 def test_dropping_forgets_everybody() -> None:
     rows = known_state()
-    rows.drop()
+    rows.clear()
     assert len(rows) == 0 and rows.users() == [] and rows.encode(np.empty(0, np.int32)) == []
