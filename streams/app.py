@@ -254,8 +254,7 @@ class Worker:
                 line.grouping.cancel()
             await line.commit.cancel()
         await _bounded("the app", self._app.stop(), worker.grace_s / 4)
-        for line in self._lines:
-            await _bounded(line.agent.name, line.agent.stop(), 2.0)
+        await asyncio.gather(*(_bounded(line.agent.name, line.agent.stop(), 2.0) for line in self._lines))
         await self._producer.stop(timeout_s=2.0)
         await _bounded("inference", self._inference.stop(2.0), 3.0)
         await self.port.stop()
