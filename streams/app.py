@@ -52,6 +52,8 @@ class _Boot(BootStrategy):
 class HeadraceApp(faust.App):
     """A Faust app that boots without Kafka of its own."""
 
+    mundane_level = "debug"
+
     BootStrategy = _Boot
 
 
