@@ -29,7 +29,7 @@ from streams import topics
 from streams.agents.base import Agent, Services
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, UserMistake
-from streams.inference import InferenceService
+from streams.inference.service import InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
 from streams.registry import agent_class

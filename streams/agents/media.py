@@ -20,7 +20,7 @@ from streams.codecs import MediaDecoder, Rejected, encode
 from streams.effects import Effects, Emit
 from streams.errors import REASONS, Reject
 from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, ModelName
-from streams.inference import InferenceClosed
+from streams.inference.service import InferenceClosed
 from streams.payloads import payload_of
 from streams.topics import AUDIO, LABELS, UPLOADS
 from streams.transport.batch import PartitionBatch, Record
