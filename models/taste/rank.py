@@ -32,7 +32,7 @@ _BLOCK = 16  # items whose maximum stands for them in the first selection
 
 @dataclass(frozen=True, slots=True)
 class RankSettings:
-    """How layers are weighed. Sources: notes on recommenders, section L0; `beta` is not tuned yet."""
+    """How layers are weighed; symbols as in the formulas above. A starting point: `taste` is not tuned yet."""
 
     window: int = 10  # W, recent items that count
     order_decay: float = 0.85  # lambda: the k-th most recent item counts lambda**(k-1)

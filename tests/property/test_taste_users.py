@@ -142,7 +142,11 @@ def test_sums_equal_direct_float64_sums(half_lives_s: tuple[float, ...]) -> None
 def test_busy_users_are_summed_left_to_right() -> None:
     """The reduction over the slow axis must be sequential: compared with a loop of single additions."""
     rng = np.random.default_rng(5)
-    events = [("u", f"i{i}", CLICK, float(w), START_MS, o) for o, (i, w) in enumerate(zip(rng.integers(0, 99, 4000), rng.integers(1, 60_000, 4000) / 256, strict=True))]  # fmt: skip
+    which, weights = rng.integers(0, 99, 4000), rng.integers(1, 60_000, 4000) / 256
+    events = [
+        ("u", f"i{i}", CLICK, w, START_MS, offset)
+        for offset, (i, w) in enumerate(zip(which.tolist(), weights.tolist(), strict=True))
+    ]
     rows = UserRows(ItemIndex(), (math.inf,))
     fold(rows, events)
     total = np.zeros(66, np.float32)
@@ -154,7 +158,7 @@ def test_busy_users_are_summed_left_to_right() -> None:
 
 
 def test_content_profile_at_an_infinite_half_life() -> None:
-    """P = B^T C of the notes on classic formulas: the bank's dot product with items' unit vectors."""
+    """P = B^T C, the classic content profile: the bank's dot product with items' unit vectors."""
     features = np.arange(1, 16, dtype=np.float64).reshape(5, 3)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     had = np.array([[1, 0, 1, 0, 1], [0, 1, 0, 1, 0], [1, 0, 0, 1, 0]])
@@ -209,7 +213,8 @@ def test_bad_input_leaves_the_state_alone() -> None:
     events, rows = clicks(3, 50), fresh()
     fold(rows, events)
     before = state(rows)
-    for bad in (("u1", "i1", CLICK, math.nan, START_MS, 999), ("u1", "i1", CLICK, 1.0, -1, 999), ("u1", "i1", CLICK, 1.0, 1 << 46, 999)):  # fmt: skip
+    for weight, at_ms in ((math.nan, START_MS), (1.0, -1), (1.0, 1 << 46)):
+        bad = ("u1", "i1", CLICK, weight, at_ms, 999)
         with pytest.raises(BadInput):
             fold(rows, [("u1", "i1", CLICK, 1.0, START_MS, 998), bad])
         assert state(rows) == before
