@@ -159,25 +159,22 @@ def test_busy_users_are_summed_left_to_right() -> None:
 
 def test_content_profile_at_an_infinite_half_life() -> None:
     """P = B^T C, the classic content profile: the bank's dot product with items' unit vectors."""
-    features = np.arange(1, 16, dtype=np.float64).reshape(5, 3)
+    features = np.arange(1, 16, dtype=np.float64).reshape(3, 5)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    had = np.array([[1, 0, 1, 0, 1], [0, 1, 0, 1, 0], [1, 0, 0, 1, 0]])
+    had = np.array([[1, 0, 1, 0, 1], [0, 1, 0, 1, 0], [1, 0, 0, 1, 0]])  # items x users
     index = ItemIndex()
     rows = UserRows(index, (math.inf,))
-    ids = index.lookup([f"i{i}" for i in range(5)])
+    ids = index.lookup(["i0", "i1", "i2"])
     index._make_codes()
     index._codes[ids, :] = 0
-    index._codes[ids, :3] = unit  # content vectors in the place of sign codes
-    events = [
-        (f"u{u}", f"i{i}", CLICK, 1.0, START_MS + i, 10 * i + u)
-        for i in range(5)
-        for u in range(3)
-        if had[u, i]
-    ]
-    fold(rows, sorted(events, key=lambda event: event[5]))
-    profiles = rows.bank[rows.rows_of(["u0", "u1", "u2"]), 0, :3]
-    expected = had @ (unit @ unit.T)
-    np.testing.assert_allclose(profiles @ unit.T, expected, rtol=1e-6)
+    index._codes[ids, :5] = unit  # content vectors in the place of sign codes
+    pairs = [(item, user) for item in range(3) for user in range(5) if had[item, user]]
+    fold(rows, [(f"u{u}", f"i{i}", CLICK, 1.0, START_MS + n, n) for n, (i, u) in enumerate(pairs)])
+    profiles = rows.bank[rows.rows_of([f"u{u}" for u in range(5)]), 0, :5]
+    scores = profiles @ unit.T
+    np.testing.assert_allclose(scores[0], [1.945343, 1.962733, 1.945343], atol=1e-6)
+    np.testing.assert_allclose(scores[1], [0.964951, 1.0, 0.997782], atol=1e-6)
+    np.testing.assert_allclose(scores, had.T @ (unit @ unit.T), rtol=1e-6)
 
 
 def test_previous_items_across_batches() -> None:
