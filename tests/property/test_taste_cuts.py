@@ -96,7 +96,7 @@ EVENT = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENT, min_size=1, max_size=60), st.lists(st.integers(0, 60), max_size=6))
 def test_any_cut_gives_the_same_bytes(
     events: list[tuple[int, int, int, float, int, bool]], cuts: list[int]
@@ -107,7 +107,7 @@ def test_any_cut_gives_the_same_bytes(
     assert folded(log, range(len(events))) == whole  # one event at a time
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.4, 0.95]), st.integers(1, 40), st.randoms())
 def test_long_logs_with_a_hot_user(seed: int, hot: float, users: int, random: object) -> None:
     log = seeded_log(seed, 700, users, hot)
