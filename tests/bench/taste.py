@@ -126,8 +126,9 @@ def measure_items(clicks: Clicks) -> tuple[Row, UserRows, ItemTable]:
         rows_n += len(rows)
         sent += len(values)
     row: Row = {"case": "item side"}
-    row |= {f"{name}_us_per_click": s / sent * 1e6 for name, s in spent.items() if name in ("transitions", "decode", "item_fold")}  # fmt: skip
-    row |= {f"{name}_us_per_row": s / rows_n * 1e6 for name, s in spent.items() if name in ("item_encode", "table_apply")}  # fmt: skip
+    for name, spent_s in spent.items():
+        by_row = name in ("item_encode", "table_apply")
+        row[f"{name}_us_per_{'row' if by_row else 'click'}"] = spent_s / (rows_n if by_row else sent) * 1e6
     return row, users, table
 
 
@@ -166,7 +167,7 @@ def main() -> None:
         best_of(3, lambda b=b: measure_rank(users, table, b, args.seed), "us_per_list")  # type: ignore[misc]
         for b in (1, 16, 64, 256)
     )
-    machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
+    machine = f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
     if args.json:
         print(json.dumps({"bench": "taste", "machine": machine, "rows": rows, "ratios": {}}))
         return

@@ -142,7 +142,11 @@ def test_sums_equal_direct_float64_sums(half_lives_s: tuple[float, ...]) -> None
 def test_busy_users_are_summed_left_to_right() -> None:
     """The reduction over the slow axis must be sequential: compared with a loop of single additions."""
     rng = np.random.default_rng(5)
-    events = [("u", f"i{i}", CLICK, float(w), START_MS, o) for o, (i, w) in enumerate(zip(rng.integers(0, 99, 4000), rng.integers(1, 60_000, 4000) / 256, strict=True))]  # fmt: skip
+    which, weights = rng.integers(0, 99, 4000), rng.integers(1, 60_000, 4000) / 256
+    events = [
+        ("u", f"i{i}", CLICK, w, START_MS, offset)
+        for offset, (i, w) in enumerate(zip(which.tolist(), weights.tolist(), strict=True))
+    ]
     rows = UserRows(ItemIndex(), (math.inf,))
     fold(rows, events)
     total = np.zeros(66, np.float32)
@@ -154,26 +158,23 @@ def test_busy_users_are_summed_left_to_right() -> None:
 
 
 def test_content_profile_at_an_infinite_half_life() -> None:
-    """P = B^T C of the notes on classic formulas: the bank's dot product with items' unit vectors."""
-    features = np.arange(1, 16, dtype=np.float64).reshape(5, 3)
+    """P = B^T C, the classic content profile: the bank's dot product with items' unit vectors."""
+    features = np.arange(1, 16, dtype=np.float64).reshape(3, 5)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    had = np.array([[1, 0, 1, 0, 1], [0, 1, 0, 1, 0], [1, 0, 0, 1, 0]])
+    had = np.array([[1, 0, 1, 0, 1], [0, 1, 0, 1, 0], [1, 0, 0, 1, 0]])  # items x users
     index = ItemIndex()
     rows = UserRows(index, (math.inf,))
-    ids = index.lookup([f"i{i}" for i in range(5)])
+    ids = index.lookup(["i0", "i1", "i2"])
     index._make_codes()
     index._codes[ids, :] = 0
-    index._codes[ids, :3] = unit  # content vectors in the place of sign codes
-    events = [
-        (f"u{u}", f"i{i}", CLICK, 1.0, START_MS + i, 10 * i + u)
-        for i in range(5)
-        for u in range(3)
-        if had[u, i]
-    ]
-    fold(rows, sorted(events, key=lambda event: event[5]))
-    profiles = rows.bank[rows.rows_of(["u0", "u1", "u2"]), 0, :3]
-    expected = had @ (unit @ unit.T)
-    np.testing.assert_allclose(profiles @ unit.T, expected, rtol=1e-6)
+    index._codes[ids, :5] = unit  # content vectors in the place of sign codes
+    pairs = [(item, user) for item in range(3) for user in range(5) if had[item, user]]
+    fold(rows, [(f"u{u}", f"i{i}", CLICK, 1.0, START_MS + n, n) for n, (i, u) in enumerate(pairs)])
+    profiles = rows.bank[rows.rows_of([f"u{u}" for u in range(5)]), 0, :5]
+    scores = profiles @ unit.T
+    np.testing.assert_allclose(scores[0], [1.945343, 1.962733, 1.945343], atol=1e-6)
+    np.testing.assert_allclose(scores[1], [0.964951, 1.0, 0.997782], atol=1e-6)
+    np.testing.assert_allclose(scores, had.T @ (unit @ unit.T), rtol=1e-6)
 
 
 def test_previous_items_across_batches() -> None:
@@ -209,7 +210,8 @@ def test_bad_input_leaves_the_state_alone() -> None:
     events, rows = clicks(3, 50), fresh()
     fold(rows, events)
     before = state(rows)
-    for bad in (("u1", "i1", CLICK, math.nan, START_MS, 999), ("u1", "i1", CLICK, 1.0, -1, 999), ("u1", "i1", CLICK, 1.0, 1 << 46, 999)):  # fmt: skip
+    for weight, at_ms in ((math.nan, START_MS), (1.0, -1), (1.0, 1 << 46)):
+        bad = ("u1", "i1", CLICK, weight, at_ms, 999)
         with pytest.raises(BadInput):
             fold(rows, [("u1", "i1", CLICK, 1.0, START_MS, 998), bad])
         assert state(rows) == before

@@ -67,7 +67,7 @@ def random_events(
 def oracle_scores(
     events: list[Event], user: str, now_ms: int, half_life_s: float, symmetry: float, settings: RankSettings
 ) -> dict[str, float]:
-    """The formulas of notes on recommenders, section L0, event by event on dicts, in float64."""
+    """Item-to-item counts and their score, event by event on dicts, in float64."""
     counts: dict[tuple[str, str], float] = defaultdict(float)
     row, col, popular = defaultdict(float), defaultdict(float), defaultdict(float)
     rings: dict[str, list[tuple[str, int]]] = defaultdict(list)
@@ -223,3 +223,17 @@ def test_a_repeated_past_item_is_one_reason() -> None:
     assert system.names(found) == ["d", "c"] or system.names(found) == ["c", "d"]
     assert [system.index.names[i] for i in found.past[0, :4]] == ["b", "a", "b", "a"]
     assert (found.by_past[0, :2, :2] > 0).all() and not found.by_past[0, :, 2:].any()
+
+
+def test_a_large_batch_is_ranked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = System()
+    system.play(random_events(10, 400))
+    users = [f"u{i}" for i in range(12)]
+    whole = system.lists(users, taste=0.2)
+    monkeypatch.setattr("models.taste.rank._CELLS", 5 * len(system.index))
+    parts = system.lists(users, taste=0.2)
+    np.testing.assert_array_equal(parts.past, whole.past)
+    np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5)
+    assert parts.by_past.shape == whole.by_past.shape
+    monkeypatch.setattr("models.taste.rank._CELLS", 1)
+    assert system.lists(users, taste=0.2).items.shape == whole.items.shape
