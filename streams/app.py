@@ -29,7 +29,7 @@ from streams import topics
 from streams.agents.base import Agent, Services
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, UserMistake
-from streams.inference import InferenceService
+from streams.inference.service import InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
 from streams.registry import agent_class
@@ -51,6 +51,8 @@ class _Boot(BootStrategy):
 
 class HeadraceApp(faust.App):
     """A Faust app that boots without Kafka of its own."""
+
+    mundane_level = "debug"
 
     BootStrategy = _Boot
 
@@ -254,8 +256,7 @@ class Worker:
                 line.grouping.cancel()
             await line.commit.cancel()
         await _bounded("the app", self._app.stop(), worker.grace_s / 4)
-        for line in self._lines:
-            await _bounded(line.agent.name, line.agent.stop(), 2.0)
+        await asyncio.gather(*(_bounded(line.agent.name, line.agent.stop(), 2.0) for line in self._lines))
         await self._producer.stop(timeout_s=2.0)
         await _bounded("inference", self._inference.stop(2.0), 3.0)
         await self.port.stop()

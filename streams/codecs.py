@@ -48,21 +48,6 @@ class ClickColumns:
         return len(self.users)
 
 
-def joined(parts: Sequence[ClickColumns]) -> ClickColumns:
-    """Columns of one partition's batches, in the given order. Rejected records stay with their batch."""
-    if len(parts) == 1:
-        return parts[0]
-    return ClickColumns(
-        partition=parts[0].partition,
-        users=[user for part in parts for user in part.users],
-        items=[item for part in parts for item in part.items],
-        kinds=np.concatenate([part.kinds for part in parts]),
-        dwell_s=np.concatenate([part.dwell_s for part in parts]),
-        at_ms=np.concatenate([part.at_ms for part in parts]),
-        offsets=np.concatenate([part.offsets for part in parts]),
-    )
-
-
 class _Bad(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -88,8 +73,8 @@ class EventDecoder(Generic[E]):
                     if value != wanted:
                         return None
                     break
-                if name == "content-type" and value.startswith(b"application/cloudevents"):
-                    return None
+                if name == "content-type" and value and value.startswith(b"application/cloudevents"):
+                    return None  # (a header's value may be null)
         decode = self.decode
         try:
             values = [decode(r.value) for r in records]  # type: ignore[arg-type]
@@ -118,7 +103,7 @@ class EventDecoder(Generic[E]):
             raise _Bad("schema", "the value is null")
         if len(value) > self._max_bytes:
             raise _Bad("too_large", f"{len(value)} bytes, the limit is {self._max_bytes}")
-        headers = dict(record.headers)
+        headers = {name: content or b"" for name, content in record.headers}  # null: as if empty
         try:
             if headers.get("content-type", b"").startswith(b"application/cloudevents"):
                 envelope = self._envelope(value)
@@ -127,7 +112,7 @@ class EventDecoder(Generic[E]):
             self._check_type(headers.get("ce_type", self._type))
             return self.decode(value)
         except msgspec.ValidationError as error:
-            raise _Bad("unknown_kind" if "`$.kind`" in str(error) else "schema", str(error)) from error
+            raise _Bad(_reason_of(str(error)), str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _Bad("undecodable", str(error) or type(error).__name__) from error
 
@@ -138,6 +123,15 @@ class EventDecoder(Generic[E]):
         if given.startswith(self._family):
             raise _Bad("unknown_version", f"ce_type {shown} is not {self._type.decode()}")
         raise _Bad("schema", f"ce_type {shown} does not belong on this topic")
+
+
+def _reason_of(message: str) -> str:
+    """The reason behind msgspec's words."""
+    if message.endswith("`$.kind`"):
+        return "unknown_kind"
+    if message.endswith("`$.at`") and ("= " in message or "out of range" in message):
+        return "bad_time"
+    return "schema"
 
 
 class _Envelope(msgspec.Struct):

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
-Milliseconds = Annotated[int, Meta(ge=0)]
+Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 46)]  # until the year 4199: what the state can hold
 Kind = Literal[
     "impression",
     "skip",

@@ -34,15 +34,23 @@ def payload_of(event: Media, *, roots: Sequence[Path], max_bytes: int) -> Payloa
 
 
 def _claimed(claim: ClaimCheck, roots: Sequence[Path], max_bytes: int) -> bytes:
-    parts = urlsplit(claim.uri)
+    try:
+        parts = urlsplit(claim.uri)
+    except ValueError as error:
+        raise Reject("payload_unavailable", f"not a URI: {error}") from error
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise Reject("payload_unavailable", f"scheme {parts.scheme or 'none'!r} is not allowed here")
     if claim.size > max_bytes:
         raise Reject("too_large", f"{claim.size} bytes promised, the limit is {max_bytes}")
-    path = Path(unquote(parts.path)).resolve()
+    try:
+        path = Path(unquote(parts.path)).resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # a NUL, a name too long, a loop of links
+        raise Reject("payload_unavailable", f"not a path: {error}") from error
     if not any(path.is_relative_to(root.expanduser().resolve()) for root in roots):
         raise Reject("payload_unavailable", "the file lies outside media.roots")
     try:
+        if not path.is_file():  # a pipe would be waited on for ever
+            raise Reject("payload_unavailable", "there is no such file")
         with path.open("rb") as file:
             data = file.read(claim.size + 1)
     except OSError as error:

@@ -9,6 +9,10 @@ from typing import Literal
 Role = Literal["input", "output", "internal", "dead_letter"]
 
 DAY_MS = 86_400_000
+INPUT_BYTES = 16 << 20
+DEAD_LETTER_BYTES = 17 << 20  # a dead letter is the largest input and its reasons
+
+_LARGEST_BYTES: dict[Role, int] = {"input": INPUT_BYTES, "dead_letter": DEAD_LETTER_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,10 @@ class Topic:
                 "min.compaction.lag.ms": "0",
                 "delete.retention.ms": str(DAY_MS),
             }
-        return {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
+        config = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
+        if self.role in _LARGEST_BYTES:
+            config["max.message.bytes"] = str(_LARGEST_BYTES[self.role])
+        return config
 
 
 CLICKS, AUDIO, UPLOADS, ITEMS = "clicks", "audio", "uploads", "items"

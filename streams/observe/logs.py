@@ -2,6 +2,7 @@
 while a broker is down)."""
 
 import logging
+import re
 import sys
 
 from streams.clock import Clock
@@ -10,8 +11,12 @@ QUIET_S = 30.0
 NOISY = ("aiokafka", "faust", "mode")
 
 
+_NUMBERS = re.compile(r"\d+")
+
+
 class RateLimit(logging.Filter):
-    """Lets the same message (logger and template) through once in a while, and says how many it held back."""
+    """Lets the same message (logger and template, whatever its numbers) through once in a while, and says how
+    many it held back."""
 
     def __init__(self, clock: Clock, quiet_s: float = QUIET_S, remembered: int = 512) -> None:
         super().__init__()
@@ -23,7 +28,7 @@ class RateLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        key = (record.name, str(record.msg))
+        key = (record.name, _NUMBERS.sub("#", str(record.msg)))  # some format before they log
         now_s = self._clock.monotonic_s()
         last_s, held = self._seen.get(key, (-self._quiet_s, 0))
         if now_s - last_s < self._quiet_s:

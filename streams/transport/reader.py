@@ -11,6 +11,7 @@ rewound; records of a closed partition are not handed on.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,6 +32,8 @@ from streams.transport.commit import GroupCommit
 from streams.transport.ledger import Ledger
 
 log = logging.getLogger(__name__)
+
+LAST_COMMIT_S = 1.0  # at the end, also when the drain took the whole budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class ReaderObserver(Protocol):
 
 class BatchReader(Service):
     """One agent's consumer, ledgers and committer."""
+
+    mundane_level = "debug"  # of mode's "Starting..." and "Stopping..."
 
     def __init__(
         self,
@@ -113,7 +118,10 @@ class BatchReader(Service):
         self._bytes = 0
         self._changed = asyncio.Event()  # a batch finished
         self._rewinding = False
+        self._rewind_again = False
+        self._turn = asyncio.Lock()  # one opens partitions or rewinds at a time
         self._stopping = False
+        self._gave_up = False
         self._joined = False
 
     # -- what others ask
@@ -143,7 +151,12 @@ class BatchReader(Service):
         """A group failed: drop what is not durable and start over. Anything but Retry stops the worker."""
         if not isinstance(error, Retry):
             self._fatal(error)
-        elif not self._rewinding and not self._stopping:
+        elif self._rewinding:
+            self._rewind_again = True  # what was opened meanwhile is ahead of what is durable, too
+        elif self._stopping:
+            self._gave_up = True  # nothing after it can be confirmed: no use to wait
+            self._changed.set()
+        else:
             self._rewinding = True
             log.warning("%s: effects were not confirmed, starting over from what is: %s", self._group, error)
             self._spawn(self._rewind_all())
@@ -262,7 +275,8 @@ class BatchReader(Service):
             self._observer.paused(len(self._held))
 
     def _pause(self, tps: Iterable[TopicPartition]) -> None:
-        assert self._consumer is not None
+        if self._consumer is None:  # stopped
+            return
         for tp in tps:
             try:
                 self._consumer.pause(tp)
@@ -270,7 +284,8 @@ class BatchReader(Service):
                 log.debug("%s left before it could be paused", tp)
 
     def _resume(self, tps: Iterable[TopicPartition]) -> None:
-        assert self._consumer is not None
+        if self._consumer is None:
+            return
         for tp in tps:
             try:
                 self._consumer.resume(tp)
@@ -324,7 +339,9 @@ class BatchReader(Service):
 
     async def _open_all(self, tps: list[TopicPartition]) -> None:
         for tp in sorted(tps):
-            await self._open_one(tp)
+            async with self._turn:
+                if tp not in self._open:
+                    await self._open_one(tp)
 
     async def _open_one(self, tp: TopicPartition) -> None:
         backoff_s = 0.2
@@ -355,25 +372,38 @@ class BatchReader(Service):
 
     async def _rewind_all(self) -> None:
         """Drop all memory that may be ahead of what is durable and read again from the committed offsets."""
-        assert self._consumer is not None and self.commit_group is not None
+        self._close(self._ledgers)  # at once; an opening that is under way may have to be undone below
+        async with self._turn:
+            self._rewind_again = True
+            while self._rewind_again and not self._stopping:
+                self._rewind_again = False
+                await self._rewind()
+            self._rewinding = False
+
+    async def _rewind(self) -> None:
+        assert self.commit_group is not None
         self._observer.rewound()
-        tps = list(self._ledgers)
-        self._pause(tps)
-        self._open.difference_update(tps)
-        self._held.clear()
-        safe = {tp: self._ledgers[tp].committable for tp in tps}
-        for tp in tps:
-            self._bytes -= self._ledgers[tp].in_flight_bytes
-            self._ledgers[tp].rewind()
+        ledgers = dict(self._ledgers)
+        self._close(ledgers)
+        safe = {tp: ledger.committable for tp, ledger in ledgers.items()}
+        for ledger in ledgers.values():
+            self._bytes -= ledger.in_flight_bytes
+            ledger.rewind()
+        self._changed.set()
         await self.commit_group.settle()
-        self._rewinding = False
-        for tp in tps:
-            if tp not in self._ledgers:
+        for tp, ledger in ledgers.items():
+            if self._ledgers.get(tp) is not ledger:  # it left meanwhile, and perhaps came back
                 continue
             self._agent.drop(tp.partition)
             start = safe[tp]
             self._resume_at[tp] = await self._committed_offset(tp) if start is None else start
             await self._open_one(tp)
+
+    def _close(self, tps: Iterable[TopicPartition]) -> None:
+        tps = list(tps)
+        self._pause(tps)
+        self._open.difference_update(tps)
+        self._held.clear()
 
     async def _committed_offset(self, tp: TopicPartition) -> int:
         assert self._consumer is not None
@@ -399,7 +429,7 @@ class BatchReader(Service):
             await self._commit()
             self._measure_lag()
 
-    async def _commit(self) -> None:
+    async def _commit(self, within_s: float = math.inf) -> None:
         due = {
             tp: ledger.committable
             for tp, ledger in self._ledgers.items()
@@ -408,7 +438,7 @@ class BatchReader(Service):
         if not due or self._consumer is None:
             return
         try:
-            await asyncio.wait_for(self._consumer.commit(due), self._kafka.request_timeout_s)
+            await asyncio.wait_for(self._consumer.commit(due), min(within_s, self._kafka.request_timeout_s))
         except (CommitFailedError, IllegalStateError) as error:
             # The group moved on: the next owner repeats what this offset would have covered, and its
             # fence makes that harmless.
@@ -439,7 +469,7 @@ class BatchReader(Service):
 
     async def _drain(self, budget_s: float) -> None:
         deadline_s = self._clock.monotonic_s() + budget_s
-        while any(ledger.in_flight for ledger in self._ledgers.values()):
+        while any(ledger.in_flight for ledger in self._ledgers.values()) and not self._gave_up:
             left_s = deadline_s - self._clock.monotonic_s()
             if left_s <= 0:
                 return
@@ -454,12 +484,14 @@ class BatchReader(Service):
         self._stopping = True
         if self._consumer is None:
             return
+        started_s = self._clock.monotonic_s()
         self._pause(self._open)
         await self._drain(budget_s)
         left = sum(ledger.in_flight for ledger in self._ledgers.values())
         if left:
             log.warning("%s: stopping with %d batches unfinished; they will be repeated", self._group, left)
-        await self._commit()
+        spent_s = self._clock.monotonic_s() - started_s
+        await self._commit(max(LAST_COMMIT_S, budget_s - spent_s))
 
     async def on_stop(self) -> None:
         """Leave the group and close the connections, bounded."""

@@ -1,0 +1,101 @@
+"""Bytes to columns: every bad record is set aside with its reason; the good ones come through in order."""
+
+import numpy as np
+import pytest
+
+from bad_records import NOW_MS, STRUCTURED, Bad, FakeRecord, bad_clicks, click, structured
+from streams.codecs import Rejected, decode_clicks
+from streams.deadletters import dead_letters
+from streams.errors import REASONS
+from streams.events import CLICK, KINDS
+
+FUTURE_MS = 86_400_000
+BAD = bad_clicks()
+
+
+@pytest.mark.parametrize("bad", BAD, ids=[bad.name for bad in BAD])
+def test_a_bad_click_is_set_aside_and_its_batch_goes_on(bad: Bad) -> None:
+    batch = [
+        FakeRecord(10, click(1)),
+        FakeRecord(11, bad.value, bad.key, bad.headers),
+        FakeRecord(15, click(2)),
+    ]
+    columns = decode_clicks(3, batch, FUTURE_MS)
+    assert columns.offsets.tolist() == [10, 15]
+    assert columns.users == ["u1", "u2"] and columns.items == ["i1", "i2"]
+    assert len(columns) == len(columns.kinds) == len(columns.at_ms) == len(columns.dwell_s) == 2
+    (rejected,) = columns.rejected
+    assert rejected.record is batch[1]
+    assert rejected.reason in bad.reasons, rejected.message
+    assert rejected.reason in REASONS and rejected.message
+
+
+def test_all_bad_records_in_one_batch() -> None:
+    batch = []
+    for n, bad in enumerate(BAD):
+        batch += [FakeRecord(2 * n, click(n)), FakeRecord(2 * n + 1, bad.value, bad.key, bad.headers)]
+    columns = decode_clicks(0, batch, FUTURE_MS)
+    assert columns.offsets.tolist() == [2 * n for n in range(len(BAD))]
+    assert sorted(r.record.offset for r in columns.rejected) == [2 * n + 1 for n in range(len(BAD))]
+
+
+def test_good_clicks_become_columns() -> None:
+    batch = [
+        FakeRecord(n, click(n, kind=kind, **({"dwell_s": 2.5} if kind == "dwell" else {})))
+        for n, kind in enumerate(KINDS)
+    ]
+    columns = decode_clicks(0, batch, FUTURE_MS)
+    assert [KINDS[code] for code in columns.kinds.tolist()] == list(KINDS)
+    assert columns.at_ms.tolist() == [NOW_MS] * len(KINDS)
+    assert np.flatnonzero(~np.isnan(columns.dwell_s)).tolist() == [KINDS.index("dwell")]
+    assert columns.rejected == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("ce_type", CLICK.encode())],
+        [("content-type", None), ("trace", None)],
+        [("content-type", b"application/json")],
+    ],
+    ids=["binary mode", "null headers", "plain JSON"],
+)
+def test_headers_that_do_not_matter(headers: list[tuple[str, bytes | None]]) -> None:
+    assert decode_clicks(0, [FakeRecord(0, click(1), headers=headers)], FUTURE_MS).users == ["u1"]
+
+
+def test_cloudevents_in_structured_mode_among_plain_ones() -> None:
+    import json
+
+    inside = structured(json.loads(click(2)))
+    batch = [FakeRecord(0, click(1)), FakeRecord(1, inside, headers=STRUCTURED), FakeRecord(2, click(3))]
+    columns = decode_clicks(0, batch, FUTURE_MS)
+    assert columns.users == ["u1", "u2", "u3"] and not columns.rejected
+
+
+def test_how_far_ahead_a_click_may_lie_is_measured_from_its_own_record() -> None:
+    late = FakeRecord(1, click(2, at=NOW_MS + 5000), timestamp=NOW_MS)
+    in_time = FakeRecord(2, click(3, at=NOW_MS + 5000), timestamp=NOW_MS + 4500)
+    columns = decode_clicks(0, [FakeRecord(0, click(1)), late, in_time], future_ms=1000)
+    assert columns.offsets.tolist() == [0, 2]
+    assert [r.reason for r in columns.rejected] == ["bad_time"]
+
+
+def test_a_dead_letter_is_the_record_itself_with_reasons_behind_its_headers() -> None:
+    record = FakeRecord(7, b"\xff\x00", None, [("a", b"1"), ("a", b"2"), ("null", None)])
+    emit = dead_letters("clicks", 3, [Rejected(record, "undecodable", "Müll " * 200)], "headrace/9")
+    assert emit is not None and emit.headers is not None
+    assert (emit.topic, emit.partition) == ("clicks.dlt", 3)
+    assert emit.keys == [None] and emit.values == [b"\xff\x00"]
+    assert emit.headers[0][:3] == record.headers
+    added = dict(emit.headers[0][3:])
+    assert added["dlt.reason"] == b"undecodable" and added["dlt.worker"] == b"headrace/9"
+    assert added["__connect.errors.topic"] == b"clicks"
+    assert added["__connect.errors.partition"] == b"3"
+    assert added["__connect.errors.offset"] == b"7"
+    assert added["__connect.errors.stage"] == b"VALUE_CONVERTER"
+    assert len(added["__connect.errors.exception.message"].decode()) <= 300
+
+
+def test_no_rejected_record_is_no_effect() -> None:
+    assert dead_letters("clicks", 0, [], "w") is None

@@ -1,0 +1,69 @@
+"""Logs while a client retries: a message once in a while, however its arguments change."""
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from streams.observe.logs import RateLimit
+
+
+class _Clock:
+    now_s = 100.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wall_ms(self) -> int:
+        return 0
+
+
+@pytest.fixture
+def logged() -> Iterator[tuple[logging.Logger, io.StringIO, _Clock]]:
+    stream, clock = io.StringIO(), _Clock()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(RateLimit(clock, quiet_s=30.0))
+    logger = logging.Logger("aiokafka.conn")
+    logger.addHandler(handler)
+    yield logger, stream, clock
+
+
+def test_the_same_template_passes_once_whatever_its_arguments(
+    logged: tuple[logging.Logger, io.StringIO, _Clock],
+) -> None:
+    logger, stream, clock = logged
+    for n in range(200):
+        logger.error("Unable to connect to node %s: attempt %d", 1, n)
+    clock.now_s += 31
+    logger.error("Unable to connect to node %s: attempt %d", 1, 200)
+    assert stream.getvalue().splitlines() == [
+        "Unable to connect to node 1: attempt 0",
+        "Unable to connect to node 1: attempt 200 (and 199 more like it)",
+    ]
+
+
+def test_messages_formatted_beforehand_that_differ_in_numbers_are_the_same_too(
+    logged: tuple[logging.Logger, io.StringIO, _Clock],
+) -> None:
+    logger, stream, _ = logged
+    for n in range(50):
+        logger.error(f"request {n} to 127.0.0.1:{9000 + n} failed, 100% lost")
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_other_messages_and_information_pass(logged: tuple[logging.Logger, io.StringIO, _Clock]) -> None:
+    logger, stream, _ = logged
+    for text in ("one", "two", "one"):
+        logger.warning(text)
+    for _n in range(3):
+        logger.info("progress")
+    assert stream.getvalue().splitlines() == ["one", "two", "progress", "progress", "progress"]
+
+
+def test_the_memory_of_messages_is_bounded(logged: tuple[logging.Logger, io.StringIO, _Clock]) -> None:
+    logger, _, _ = logged
+    for n in range(5000):
+        logger.warning("message " + "x" * n)
+    (limit,) = logger.handlers[0].filters
+    assert isinstance(limit, RateLimit) and len(limit._seen) <= 512
