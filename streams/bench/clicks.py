@@ -76,6 +76,9 @@ def run(place: Place, plan: Plan, say: Say) -> Result:
         "vs_faust": ratio(rows, "clicks_per_s", "headrace", "plain_faust"),
         "vs_bare_loop": ratio(rows, "clicks_per_s", "headrace", "bare_loop"),
         "lists_vs_faust": ratio(rows, "clicks_per_s", "headrace_lists", "plain_faust"),
+        # by processor time: what is left to compare where other work shares the machine
+        "vs_faust_by_cpu": ratio(rows, "cpu_s_per_million", "plain_faust", "headrace"),
+        "vs_bare_loop_by_cpu": ratio(rows, "cpu_s_per_million", "bare_loop", "headrace"),
     }
     return result
 

@@ -176,7 +176,7 @@ class Child:
 
     def _tail(self) -> str:
         self._errors.seek(0)
-        lines = self._errors.read()[-16_384:].decode("utf-8", "replace").splitlines()[-60:]
+        lines = self._errors.read()[-16_384:].decode("utf-8", "replace").splitlines()[-20:]
         return ":\n" + "\n".join(f"    {line}" for line in lines) if lines else ""
 
 

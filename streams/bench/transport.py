@@ -50,6 +50,8 @@ def run(place: Place, plan: Plan, say: Say) -> Result:
     result.ratios = {
         "vs_faust": ratio(rows, "records_per_s", "headrace_reader", "plain_faust"),
         "vs_raw_aiokafka": ratio(rows, "records_per_s", "headrace_reader", "raw_aiokafka"),
+        "vs_faust_by_cpu": ratio(rows, "cpu_s_per_million", "plain_faust", "headrace_reader"),
+        "vs_raw_aiokafka_by_cpu": ratio(rows, "cpu_s_per_million", "raw_aiokafka", "headrace_reader"),
     }
     return result
 

@@ -41,4 +41,4 @@ def test_bench_clicks_prints_its_result_and_every_contender_did_every_click() ->
         assert row["clicks_per_s"] > 0 and row["rss_mb"] > 0 and row["state_bytes_per_user"] > 0
         assert 0 < row["cpu_cores_used"] <= 1.1
     assert all(value > 0 for value in result["ratios"].values())
-    assert set(result["ratios"]) == {"vs_faust", "vs_bare_loop", "lists_vs_faust"}
+    assert {"vs_faust", "vs_bare_loop", "lists_vs_faust"} <= set(result["ratios"])
