@@ -78,7 +78,9 @@ async def require_topology(settings: Settings) -> None:
     wrong = [one for one in await plan(settings) if one.kind != "config"]
     if wrong:
         names = ", ".join(
-            one.topic if one.kind == "missing" else f"{one.topic} has {one.found} partitions, not {one.wanted}"
+            one.topic
+            if one.kind == "missing"
+            else f"{one.topic} has {one.found} partitions, not {one.wanted}"
             for one in wrong
         )
         raise EnvironmentProblem(

@@ -51,9 +51,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     "lane",
     [pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)],
 )
-def test_missing_topics(
-    lane: str, request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path
-) -> None:
+def test_missing_topics(lane: str, request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path) -> None:
     bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
     settings = settings_for(bootstrap, topic_prefix, ("clicks",))
     said = one_line(run_command(["worker", *options_of(settings)], tmp_path), ENVIRONMENT)

@@ -61,9 +61,7 @@ def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
     "lane",
     [pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)],
 )
-def test_while_busy(
-    lane: str, request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path
-) -> None:
+def test_while_busy(lane: str, request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path) -> None:
     import asyncio
 
     bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
