@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from streams.errors import EnvironmentProblem
+from streams.errors import EnvironmentProblem, NoBroker
 from streams.settings import Kafka, Settings
 from streams.topics import TOPOLOGY, Topic, prefixed
 from streams.transport.client import client_options
@@ -70,6 +70,24 @@ async def apply(settings: Settings) -> tuple[list[Difference], list[Difference]]
         return [one for one in found if one.topic in made], await _differences(client, settings)
 
 
+async def require_topology(settings: Settings) -> None:
+    """Raises EnvironmentProblem, naming every topic that is missing or has other partitions; NoBroker.
+
+    By the list of all topics: a broker that creates what it is asked about would hide what is missing.
+    """
+    wrong = [one for one in await plan(settings) if one.kind != "config"]
+    if wrong:
+        names = ", ".join(
+            one.topic
+            if one.kind == "missing"
+            else f"{one.topic} has {one.found} partitions, not {one.wanted}"
+            for one in wrong
+        )
+        raise EnvironmentProblem(
+            f"topics are missing or different: {names}; `headrace topics apply` creates what is missing"
+        )
+
+
 async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
     """Topic -> its partitions on the cluster. Raises EnvironmentProblem, naming what is missing."""
     async with admin_client(settings.kafka) as client:
@@ -91,7 +109,7 @@ async def admin_client(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
         await asyncio.wait_for(client.start(), kafka.request_timeout_s)
         yield client
     except (KafkaError, asyncio.TimeoutError, OSError) as error:
-        raise EnvironmentProblem(
+        raise NoBroker(
             f"no answer from a Kafka broker at {kafka.bootstrap} ({type(error).__name__}): start one "
             "(`headrace demo` brings its own) or name it with --set kafka.bootstrap=host:port"
         ) from error

@@ -25,10 +25,11 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
-from streams import topics
+from streams.admin import require_topology
 from streams.agents.base import Agent, Services
+from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
-from streams.errors import EnvironmentProblem, Fatal, UserMistake
+from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
@@ -167,8 +168,7 @@ class Worker:
         if observe.enabled:
             await self.port.start(observe.host, observe.port)
             log.info("metrics on http://%s:%d/metrics", observe.host, self.port.port)
-        await self._connect_producer()
-        await self._check_topics()
+        await self._connect()
         await self._app.start()
         self._app.flow_control.resume()  # suspended at first; streams drop what comes while it is
         if self._inference_tasks():
@@ -180,14 +180,17 @@ class Worker:
         gc.collect()
         gc.freeze()  # what lives now lives for ever: spare every later collection the walk over it
 
-    async def _connect_producer(self) -> None:
+    async def _connect(self) -> None:
+        """Wait for the broker as long as it takes, saying so once; then see that the topics are as declared."""
         backoff_s, said = 0.2, False
         while True:
             try:
+                await require_topology(self.settings)
                 await self._producer.start()
-            except (KafkaError, OSError) as error:
+            except (KafkaError, OSError, NoBroker) as error:
+                cause = error.__cause__ or error
                 if not said:
-                    log.warning("no broker at %s (%s); waiting for it", self.settings.kafka.bootstrap, error)
+                    log.warning("no broker at %s (%r); waiting for it", self.settings.kafka.bootstrap, cause)
                     said = True
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
@@ -195,18 +198,6 @@ class Worker:
                 if said:
                     log.info("broker found at %s", self.settings.kafka.bootstrap)
                 return
-
-    async def _check_topics(self) -> None:
-        missing = []
-        for topic in topics.TOPOLOGY:
-            found = await self._producer.partitions_of(topic.name)
-            wanted = topic.partitions or self.settings.topics.partitions
-            if found != wanted:
-                missing.append(f"{topic.name} has {found} partitions, not {wanted}" if found else topic.name)
-        if missing:
-            raise EnvironmentProblem(
-                f"topics are missing or different: {', '.join(missing)}; `headrace topics apply` creates them"
-            )
 
     async def _join(self, line: Line) -> None:
         """Warm what the agent needs, then join its consumer group: nobody waits for a cold model."""
@@ -282,6 +273,7 @@ async def run_worker(
     The process ends within `worker.grace_s` of the signal, whatever hangs.
     """
     stop = stop or asyncio.Event()
+    keep_freed_memory()
     with _Deadline(settings.worker.grace_s) as deadline, _signals(stop):
         worker = Worker(settings, clock or SystemClock())
         stopped = asyncio.create_task(stop.wait())

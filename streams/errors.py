@@ -32,6 +32,10 @@ class EnvironmentProblem(HeadraceError):
     """Something outside is missing (broker, port, model folder, JDK): one clear line, exit code 3."""
 
 
+class NoBroker(EnvironmentProblem):
+    """No answer from the cluster. A command says so and ends; a worker waits."""
+
+
 REASONS = (
     "undecodable",  # not UTF-8, not JSON, not the framing it claims, a damaged file
     "schema",  # JSON, but not this event: missing field, wrong type, null value

@@ -1,0 +1,109 @@
+"""SIGTERM always ends a worker within its grace: busy, without a broker, and before there ever was one."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from bad_records import click
+from processes import WorkerProcess
+from running import produce, settings_for
+from streams.admin import apply
+from streams.demo.broker import EmbeddedBroker
+from streams.demo.server import free_ports
+from streams.settings import Settings, load
+
+
+def quick(bootstrap: str, prefix: str) -> Settings:
+    return settings_for(bootstrap, prefix, ("clicks",))  # grace 10 s, drain 3 s
+
+
+def test_without_a_broker_it_waits_says_so_once_and_ends_at_once(tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    with WorkerProcess(quick(f"127.0.0.1:{port}", "none-"), tmp_path / "log") as worker:
+        worker.wait_until(lambda: "no broker at" in worker.said, 30, "it says that it waits")
+        time.sleep(6)
+        assert worker.get("/healthz")[0] == 200 and worker.get("/readyz")[0] == 503
+        lines = worker.said.splitlines()
+        assert sum("no broker at" in line for line in lines) == 1, worker.said
+        assert len(lines) <= 8, worker.said  # aiokafka's own lines are limited too
+        started_s = time.monotonic()
+        worker.signal(signal.SIGTERM)
+        assert worker.ended(5) == 0, worker.said
+        assert time.monotonic() - started_s < 3
+        assert "Traceback" not in worker.said
+
+
+@pytest.mark.embedded
+def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
+    import asyncio
+
+    port = free_ports(1)[0]
+    settings = quick(f"127.0.0.1:{port}", "later-")
+    with WorkerProcess(settings, tmp_path / "log") as worker:
+        worker.wait_until(lambda: "no broker at" in worker.said, 30, "it says that it waits")
+        with EmbeddedBroker(port=port, binary=load().demo.broker_binary):
+            # the topics must be there when it looks: a broker that is up without them is a mistake to report
+            if worker._child.poll() is None:
+                try:
+                    asyncio.run(apply(settings))
+                    worker.wait_until(lambda: worker.ready, 20, "ready")
+                except AssertionError:
+                    assert "headrace topics apply" in worker.said, worker.said
+                    return
+            worker.signal(signal.SIGTERM)
+            assert worker.ended(10) == 0, worker.said
+
+
+@pytest.mark.parametrize(
+    "lane",
+    [pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)],
+)
+def test_while_busy(lane: str, request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path) -> None:
+    import asyncio
+
+    bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
+    settings = quick(bootstrap, topic_prefix)
+    asyncio.run(apply(settings))
+    records: list[tuple[bytes | None, bytes | None]] = [
+        (b"%d" % (n % 500), click(n, user=f"u{n % 500}")) for n in range(20_000)
+    ]
+    with WorkerProcess(settings, tmp_path / "log") as worker:
+        asyncio.run(produce(bootstrap, f"{topic_prefix}clicks", records))
+        worker.wait_until(
+            lambda: worker.metric('headrace_applied_total{agent="clicks"}') > 0, 30, "it is at work"
+        )
+        started_s = time.monotonic()
+        worker.signal(signal.SIGTERM)
+        assert worker.ended(12) == 0, worker.said
+        assert time.monotonic() - started_s < 10
+        assert "Traceback" not in worker.said, worker.said
+
+
+@pytest.mark.embedded
+def test_while_the_broker_is_gone(tmp_path: Path) -> None:
+    import asyncio
+
+    with EmbeddedBroker(binary=load().demo.broker_binary) as broker:
+        settings = quick(broker.bootstrap, "gone-")
+        asyncio.run(apply(settings))
+        records: list[tuple[bytes | None, bytes | None]] = [
+            (b"%d" % (n % 500), click(n, user=f"u{n % 500}")) for n in range(20_000)
+        ]
+        with WorkerProcess(settings, tmp_path / "log") as worker:
+            asyncio.run(produce(broker.bootstrap, "gone-clicks", records))
+            worker.wait_until(
+                lambda: worker.metric('headrace_applied_total{agent="clicks"}') > 0, 30, "it is at work"
+            )
+            broker.kill()
+            time.sleep(6)
+            said = worker.said.splitlines()
+            assert len(said) < 40, worker.said
+            started_s = time.monotonic()
+            worker.signal(signal.SIGTERM)
+            code = worker.ended(12)
+            assert time.monotonic() - started_s < 10.5, worker.said
+            assert code == 0, worker.said
+            assert "Traceback" not in worker.said, worker.said
