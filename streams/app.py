@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -130,6 +131,8 @@ class Worker:
             clock=self._clock,
             observer=agent.metrics,
             groups_in_flight=settings.reader.groups_in_flight,
+            # one group a period takes all there is, or the period would be a bound on throughput
+            group_records=sys.maxsize if agent.period_s else settings.reader.group_records,
             period_s=agent.period_s,
         )
         agent.commit = reader.commit_group = commit

@@ -33,7 +33,7 @@ CLICK, MEDIA, ITEM = "media.click.v1", "media.asset.v1", "media.item.v1"
 RECOMMENDATION, LABEL = "media.recommendation.v1", "media.label.v1"
 
 
-class Because(Struct, frozen=True):
+class Because(Struct, frozen=True, gc=False):
     """The input record that caused an output."""
 
     topic: str
@@ -92,7 +92,7 @@ class Item(Struct):
     available: bool = True
 
 
-class Reason(Struct, frozen=True):
+class Reason(Struct, frozen=True, gc=False):
     """One exact share of an item's score. `because` is the past item for `type` = "after"."""
 
     type: str
@@ -100,7 +100,7 @@ class Reason(Struct, frozen=True):
     because: str | None = None
 
 
-class Recommended(Struct, frozen=True):
+class Recommended(Struct, frozen=True, gc=False):
     """One place of a list."""
 
     item: str
@@ -108,7 +108,7 @@ class Recommended(Struct, frozen=True):
     reasons: list[Reason]
 
 
-class Recommendation(Struct, frozen=True):
+class Recommendation(Struct, frozen=True, gc=False):
     """A reader's newest list. Topic `recommendations`, key = user, compacted."""
 
     id: str

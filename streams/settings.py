@@ -114,6 +114,9 @@ class Reader(Section):
     fetch_bytes: Count = Field(1 << 20, description="of one partition in one fetch")
     batches_in_flight: Count = Field(32, description="per partition")
     bytes_in_flight: Count = Field(64 << 20, description="over all partitions of one agent")
+    group_records: Count = Field(
+        8000, description="records decided at once; a group ends with the batch that reaches it"
+    )
     groups_in_flight: Count = Field(16, description="group commits on their way to the broker")
     commit_interval_s: Seconds = Field(1.0, description="how often confirmed offsets are committed")
 

@@ -58,6 +58,7 @@ class GroupCommit(Generic[W]):
         clock: Clock,
         observer: CommitObserver,
         groups_in_flight: int,
+        group_records: int,
         period_s: float = 0.0,
     ) -> None:
         self._decide = decide
@@ -67,6 +68,7 @@ class GroupCommit(Generic[W]):
         self._clock = clock
         self._observer = observer
         self._slots = asyncio.Semaphore(groups_in_flight)
+        self._group_records = group_records
         self._period_s = period_s
         self._waiting: list[Submission[W]] = []
         self._wake = asyncio.Event()
@@ -91,9 +93,7 @@ class GroupCommit(Generic[W]):
                 await asyncio.sleep(max(0.0, next_s - self._clock.monotonic_s()))
                 next_s = self._clock.monotonic_s() + self._period_s
             await self._slots.acquire()
-            self._wake.clear()
-            waiting, self._waiting = self._waiting, []
-            group = [submission for submission in waiting if not submission.batch.lost]
+            group = self._next_group()
             if not group:
                 self._slots.release()
                 continue
@@ -106,6 +106,17 @@ class GroupCommit(Generic[W]):
             self._tasks.add(task)
             task.add_done_callback(self._ended)
             await asyncio.sleep(0)  # the sends of this group go first, then the next is formed
+
+    def _next_group(self) -> list[Submission[W]]:
+        """What is waiting, oldest first, up to the bound: a decision runs on the event loop, and heartbeats wait."""
+        taken, records = 0, 0
+        while taken < len(self._waiting) and records < self._group_records:
+            records += len(self._waiting[taken].batch.records)
+            taken += 1
+        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        if not self._waiting:
+            self._wake.clear()
+        return [submission for submission in group if not submission.batch.lost]
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

@@ -33,7 +33,7 @@ class _Observer:
 class Bench:
     """A group commit over a recording producer; a batch's work is the key of its output and changelog row."""
 
-    def __init__(self, groups_in_flight: int = 4) -> None:
+    def __init__(self, groups_in_flight: int = 4, group_records: int = 100) -> None:
         self.producer = RecordingProducer()
         self.observer = _Observer()
         self.finished: list[bytes] = []
@@ -50,6 +50,7 @@ class Bench:
             clock=SystemClock(),
             observer=self.observer,
             groups_in_flight=groups_in_flight,
+            group_records=group_records,
         )
 
     def _decide(self, group: Sequence[Submission[bytes]]) -> Effects:
@@ -72,9 +73,11 @@ class Bench:
         return batch
 
 
-def run(story: Callable[[Bench], Awaitable[None]], groups_in_flight: int = 4) -> None:
+def run(
+    story: Callable[[Bench], Awaitable[None]], groups_in_flight: int = 4, group_records: int = 100
+) -> None:
     async def main() -> None:
-        bench = Bench(groups_in_flight)
+        bench = Bench(groups_in_flight, group_records)
         forming = asyncio.create_task(bench.commit.run())
         try:
             await asyncio.wait_for(story(bench), 5.0)
@@ -210,6 +213,16 @@ def test_groups_on_their_way_are_bounded_and_what_comes_meanwhile_waits_as_one()
         assert bench.decided == [[b"a"], [b"b"], [b"c", b"d", b"e"]]
 
     run(story, groups_in_flight=2)
+
+
+def test_a_group_ends_with_the_batch_that_reaches_the_bound_on_records() -> None:
+    async def story(bench: Bench) -> None:
+        for key in (b"a", b"b", b"c", b"d", b"e"):
+            bench.submit(key)
+        await settled()
+        assert bench.decided == [[b"a", b"b"], [b"c", b"d"], [b"e"]]
+
+    run(story, group_records=2)
 
 
 def test_an_exception_of_the_agent_ends_the_grouping() -> None:
