@@ -1,7 +1,9 @@
-"""Bytes of one item-table row: what every worker follows of every item, and the item side's own changelog. Version 1.
+"""Bytes of one item-table row: what every worker follows of every item, and the item side's own changelog.
+Version 1.
 
-    version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f4 · total f4 · impressions f4 · count u2 ·
-    name length u2, then marks i8[sources], predecessors `count` times (hash u8 · weight f4), heaviest first, the name in UTF-8.
+    version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f4 · total f4 · impressions f4
+    · count u2 · name length u2, then marks i8[sources], predecessors `count` times (hash u8 · weight f4),
+    heaviest first, the name in UTF-8.
 
 Little-endian, no padding.
 """
@@ -91,10 +93,14 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
     if not ((heads["version"] == VERSION) & (lengths == names_from + heads["name_bytes"])).all():
         raise BadInput("item_layout", f"an item-table row is not of version {VERSION} or has a wrong length")
     if sources is not None and not (heads["sources"] == sources).all():
-        raise BadInput("item_layout", f"an item-table row was made of another number of clicks partitions than {sources}")
+        raise BadInput(
+            "item_layout", f"an item-table row was made of another number of clicks partitions than {sources}"
+        )
     spans = list(zip(values, pairs_from.tolist(), names_from.tolist(), strict=True))
     pairs = np.frombuffer(b"".join([value[start:stop] for value, start, stop in spans]), _PAIR)
-    marks = np.frombuffer(b"".join([value[size:start] for value, start, _ in spans]) if sources else b"", "<i8")
+    marks = np.frombuffer(
+        b"".join([value[size:start] for value, start, _ in spans]) if sources else b"", "<i8"
+    )
     rank = np.repeat(np.arange(len(values)), counts)
     nth = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
     inside = nth < keep
@@ -107,5 +113,10 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
         marks=marks.astype(np.int64).reshape(len(values), sources or 0),
         predecessors=predecessors,
         weights=weights,
-        **{name: heads[name].astype(np.float32 if heads[name].dtype.kind == "f" else np.int64) for name in _FIXED},
+        fence=heads["fence"].astype(np.int64),
+        ref=heads["ref"].astype(np.int64),
+        newest_at_ms=heads["newest_at_ms"].astype(np.int64),
+        popularity=heads["popularity"].astype(np.float32),
+        total=heads["total"].astype(np.float32),
+        impressions=heads["impressions"].astype(np.float32),
     )

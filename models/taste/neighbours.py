@@ -1,8 +1,9 @@
 """What is learnt about the items of one partition: who leads to them, how popular they are. NumPy alone.
 
-Keyed by the item reached: for each, decayed weights of its predecessors (C[j, i] of item-to-item counts, the column of i),
-their sum, popularity and impressions. Forward decay as for users (`models.taste.decay`), one half-life; sums of
-several readers meet here in an order that depends on partitions, so they agree to float32 rounding, not to the bit.
+Keyed by the item reached: for each, decayed weights of its predecessors (C[j, i] of item-to-item counts, the
+column of i), their sum, popularity and impressions. Forward decay as for users (`models.taste.decay`), one
+half-life; sums of several readers meet here in an order that depends on partitions, so they agree to float32
+rounding, not to the bit.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions, decay
-from models.taste.items import ItemIndex
 from models.taste.itemrows import ItemRecords, decode, encode
+from models.taste.items import ItemIndex
 from models.taste.toplists import TopLists
 from models.taste.transitions import Transitions
 
@@ -25,8 +26,9 @@ Bools = NDArray[np.bool_]
 class ItemColumns:
     """Columns by row, one row an item of this partition.
 
-    fence (I,) last applied offset of the transitions partition or -1; marks (I, P) last applied source offset by source
-    partition: a transition at or below either is dropped. ref, popularity, total, impressions, newest_at_ms (I,).
+    fence (I,) last applied offset of the transitions partition or -1; marks (I, P) last applied source offset
+    by source partition: a transition at or below either is dropped. ref, popularity, total, impressions,
+    newest_at_ms (I,).
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class ItemColumns:
         keep: int = 200,
         discount: float = 0.9,
     ) -> None:
-        """`sources` partitions of clicks; `keep` predecessors an item; `discount` g of the k-th previous item."""
+        """`sources` partitions of clicks; `keep` predecessors an item; `discount` g of the k-th previous
+        item.
+        """
         self.items = items
         self.sources = sources
         self.keep = keep
         self.discount = discount
-        (self._half_life_ms,) = decay.whole_ms([half_life_s])
+        self._half_life_ms = np.array(decay.whole_ms([half_life_s]), np.int64)
         self.drop()
 
     def drop(self) -> None:
@@ -75,7 +79,7 @@ class ItemColumns:
         at_ms, kinds = batch.at_ms[applied], batch.kinds[applied]
         shown = kinds == actions.IMPRESSION
         weights = np.where(shown, np.float32(1), decay.snap(batch.weights[applied]))
-        whole, scaled = decay.frames(at_ms, weights, self._half_life_ms)
+        (whole,), (scaled,) = decay.frames(at_ms, weights, self._half_life_ms)
         ref = self.ref[rows]
         np.maximum.at(ref, rank, whole)
         kept = decay.scale_of(ref - self.ref[rows])
@@ -92,8 +96,10 @@ class ItemColumns:
         np.maximum.at(self.marks, (rows[rank], batch.sources[applied]), batch.source_offsets[applied])
         return rows
 
-    def encode(self, rows: I64, publish: int = 50) -> list[bytes]:
-        """Item-table rows with the `publish` heaviest predecessors; `publish=self.keep` keeps the whole state."""
+    def encode(self, rows: I64, publish: int = 100) -> list[bytes]:
+        """Item-table rows with the `publish` heaviest predecessors; `publish=self.keep` keeps the whole
+        state.
+        """
         keys, weights = self.predecessors.heaviest(rows, publish)
         return encode(
             ItemRecords(
@@ -112,7 +118,9 @@ class ItemColumns:
         )
 
     def load(self, values: Sequence[bytes]) -> None:
-        """Set rows to encoded ones; of an item that occurs twice the later stands. Raises BadInput("item_layout")."""
+        """Set rows to encoded ones; of an item that occurs twice the later stands. Raises
+        BadInput("item_layout").
+        """
         found = decode(values, self.items, self.keep, self.sources)
         last = {name: i for i, name in enumerate(found.names)}
         at = np.fromiter(last.values(), np.int64, len(last))
@@ -129,16 +137,16 @@ class ItemColumns:
 
     def _fresh(self, rows: I64, batch: Transitions, offsets: I64) -> Bools:
         """Which transitions are above the item's fence and its mark of their source, batch mates included."""
-        fresh: Bools = (offsets > self.fence[rows]) & (
-            batch.source_offsets > self.marks[rows, batch.sources]
-        )
+        fresh: Bools = (offsets > self.fence[rows]) & (batch.source_offsets > self.marks[rows, batch.sources])
         group = rows * self.sources + batch.sources
         order = np.argsort(group, kind="stable")
         within = group[order][1:] == group[order][:-1]
         sent = batch.source_offsets[order]
         if bool((within & (sent[1:] <= sent[:-1])).any()):  # sent twice within the batch: rare
             newest: dict[int, int] = {}
-            for i, (key, offset) in enumerate(zip(group.tolist(), batch.source_offsets.tolist(), strict=True)):
+            for i, (key, offset) in enumerate(
+                zip(group.tolist(), batch.source_offsets.tolist(), strict=True)
+            ):
                 fresh[i] &= offset > newest.get(key, -1)
                 newest[key] = max(offset, newest.get(key, -1))
         return fresh
@@ -170,7 +178,16 @@ class ItemColumns:
         if rows <= size:
             return
         self.predecessors.reserve(2 * size)
-        for name in ("item_of", "fence", "marks", "ref", "newest_at_ms", "popularity", "total", "impressions"):
+        for name in (
+            "item_of",
+            "fence",
+            "marks",
+            "ref",
+            "newest_at_ms",
+            "popularity",
+            "total",
+            "impressions",
+        ):
             old = self.__dict__[name]
             more = np.full_like(old, -1 if name in ("fence", "marks", "ref") else 0)
             self.__dict__[name] = np.concatenate([old, more])

@@ -1,10 +1,13 @@
-"""Lists for a batch of users: counts, taste vectors and popularity blended, filtered, exactly the k best. NumPy alone.
+"""Lists for a batch of users: counts, taste vectors and popularity blended, filtered, exactly the k best.
+NumPy alone.
 
-    L0(i)   = sum over the last W positive items j_k of lambda**(k-1) * C[j_k, i] / ((1 + row[j_k])**b * (1 + col[i])**a)
+    L0(i)   = sum over the last W positive items j_k
+              of lambda**(k-1) * C[j_k, i] / ((1 + row[j_k])**b * (1 + col[i])**a)
     L1(i)   = sum over half-lives h of beta_h * cos(bank_h, sketch_i)
     score   = L0 + m * (beta * L1 + p * popularity / max popularity),  m = the user's largest L0, 1 if that is 0
 
-A user without history gets popular items. Every term is a sum over known parts, so shares and reasons are exact.
+A user without history gets popular items. Every term is a sum over known parts, so shares and reasons are
+exact.
 """
 
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions
-from models.taste.table import ItemTable
+from models.taste.table import ItemTable, Prepared
 from models.taste.users import UserRows
 
 F32 = NDArray[np.float32]
@@ -59,26 +62,27 @@ class Lists:
 def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
     """Lists for users by row (B,). `now_ms` is event time: popularity and counts are taken at that moment.
 
-    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never listed.
+    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never
+    listed.
     """
     table.cover()
     size = len(table.items)
     past, kinds, at_ms = users.recent(rows, settings.window)
     past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
-    flat = _Followers.of(table, past, settings, table.at(now_ms))
+    prepared = table.prepared(now_ms, settings.popularity_power)
+    flat = _Followers.of(table, past, settings, prepared)
     counts = flat.scores(len(rows), size)
     scale = counts.max(axis=1, initial=0)
     scale[scale <= 0] = 1
     wanted = _wanted(users, rows, settings) * scale[:, None]
-    popular = _popularity(table, size)
+    popular = prepared.popularity
     weight = np.float32(settings.popularity) * scale
     if not settings.popularity:
         weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
-    scores = counts
-    if settings.taste:
-        scores += wanted @ table.sketches[:size].T
-    scores += weight[:, None] * popular
-    _bar(scores, table, users, rows, settings)
+    scores = np.concatenate([wanted, weight[:, None]], axis=1) @ prepared.blend
+    scores += counts
+    _bar(scores, users, rows, settings)
+    scores[:, prepared.barred] = -np.inf
     items, best = top_k(scores, k)
     by_past = flat.by_past(items, size)
     layers = np.empty((*items.shape, 3), np.float32)
@@ -96,10 +100,11 @@ def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, sett
 
 
 def top_k(scores: F32, k: int) -> tuple[I32, F32]:
-    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower index.
+    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower
+    index.
 
-    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches it is
-    sorted; with random scores that is little more than k items.
+    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches
+    it is sorted; with random scores that is little more than k items.
     """
     batch, size = scores.shape
     blocks = size // _BLOCK
@@ -124,7 +129,9 @@ def top_k(scores: F32, k: int) -> tuple[I32, F32]:
 
 @dataclass(frozen=True, slots=True)
 class _Followers:
-    """All (user, place in the past, item) parts of L0, flat; a repeated past item's parts bear its newest place."""
+    """All (user, place in the past, item) parts of L0, flat; a repeated past item's parts bear its newest
+    place.
+    """
 
     user: I64  # (E,)
     place: I64  # (E,)
@@ -134,7 +141,7 @@ class _Followers:
     batch: int
 
     @classmethod
-    def of(cls, table: ItemTable, past: I32, settings: RankSettings, factor: float) -> "_Followers":
+    def of(cls, table: ItemTable, past: I32, settings: RankSettings, prepared: Prepared) -> "_Followers":
         batch, window = past.shape
         newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
         if settings.counts:
@@ -142,14 +149,13 @@ class _Followers:
         else:
             user = place = np.empty(0, np.int64)
         source = past[user, place]
-        row = 1 + table.row_sums()[source] * factor
+        row = 1 + table.row_sums(source) * prepared.factor
         head = settings.order_decay**place / row**settings.row_power
-        column = factor / (1 + table.column_sums() * factor) ** settings.popularity_power
         keys, weights = table.followers.keys[source], table.followers.weights[source]
         held = np.flatnonzero(keys.reshape(-1) >= 0)
         of = held // table.followers.width
         item = keys.reshape(-1)[held]
-        part = weights.reshape(-1)[held] * head.astype(np.float32)[of] * column.astype(np.float32)[item]
+        part = weights.reshape(-1)[held] * head.astype(np.float32)[of] * prepared.column[item]
         return cls(user[of], newest[user, place][of], item, part, window, batch)
 
     def scores(self, batch: int, size: int) -> F32:
@@ -167,7 +173,11 @@ class _Followers:
         listed = where[self.user * size + self.item]
         hits = np.flatnonzero(listed >= 0)
         at = (self.user[hits] * k + listed[hits]) * self.window + self.place[hits]
-        return np.bincount(at, self.part[hits], batch * k * self.window).astype(np.float32).reshape(batch, k, self.window)
+        return (
+            np.bincount(at, self.part[hits], batch * k * self.window)
+            .astype(np.float32)
+            .reshape(batch, k, self.window)
+        )
 
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
@@ -175,20 +185,16 @@ def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     banks = users.bank[rows][:, :, : users.items.dim]
     length = np.sqrt((banks * banks).sum(axis=2, keepdims=True))
     shares = settings.half_lives or (1 / banks.shape[1],) * banks.shape[1]
-    weights = settings.taste * np.array(shares, np.float32)[None, :, None] / np.maximum(length, np.float32(1e-30))
+    weights = (
+        settings.taste * np.array(shares, np.float32)[None, :, None] / np.maximum(length, np.float32(1e-30))
+    )
     wanted: F32 = (banks * weights).sum(axis=1, dtype=np.float32)
     return wanted
 
 
-def _popularity(table: ItemTable, size: int) -> F32:
-    popularity = table.popularity[:size]
-    return popularity / max(float(popularity.max(initial=0)), 1e-30)
-
-
-def _bar(scores: F32, table: ItemTable, users: UserRows, rows: I32, settings: RankSettings) -> None:
-    """Set what may not be listed to -inf."""
+def _bar(scores: F32, users: UserRows, rows: I32, settings: RankSettings) -> None:
+    """Set what the user has had, or hidden, to -inf."""
     items, kinds, _ = users.recent(rows, users.ring)
     barred = actions.is_hiding(kinds) if settings.repeat else np.ones(items.shape, np.bool_)
     user, place = np.nonzero(barred & (items >= 0))
     scores[user, items[user, place]] = -np.inf
-    scores[:, np.flatnonzero(~table.listable())] = -np.inf

@@ -180,9 +180,9 @@ def live_view(shot: dict[str, Any], where: str) -> RenderableType:
         labels.add_column(name, overflow="ellipsis", no_wrap=True)
     for label in shot["labels"]:
         labels.add_row(label["asset"], label["task"], label["value"], _score(label), label["model"])
-    foot = Text(
-        f"{where} · up {shot['uptime_s']:.0f} s · dead letters {shot['dead_letters']} · Ctrl-C ends it"
-    )
+    worker = "worker ready" if shot["ready"] else "worker loading models"
+    state = f"{worker} · up {shot['uptime_s']:.0f} s · dead letters {shot['dead_letters']}"
+    foot = Text(f"{where} · {state} · Ctrl-C ends it")
     return Group(flows, Text(), readers, Text(), labels, Text(), foot)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.live import Live
 
@@ -29,6 +28,7 @@ from streams.events import Item, Label, Recommendation
 from streams.feed.player import Player
 from streams.feed.records import outgoing
 from streams.feed.tail import reading
+from streams.observe.scrape import samples
 from streams.settings import Settings, origins
 from streams.topics import INPUTS, LABELS, RECOMMENDATIONS
 from streams.transport.producer import BatchProducer
@@ -103,9 +103,8 @@ async def run_demo(given: Given, options: Options, clock: Clock, say: Callable[[
             return 0
         except Retry as error:
             raise EnvironmentProblem(f"the broker stopped taking records: {error}") from error
-    say(
-        f"stopped: the worker ended in {ended.seconds:.1f} s with exit code {ended.code}, the broker after it"
-    )
+    broker_too = "" if options.bootstrap else "; the broker after it"
+    say(f"stopped: the worker ended in {ended.seconds:.1f} s with exit code {ended.code}{broker_too}")
     return 0 if ended.code == 0 else 1
 
 
@@ -302,9 +301,7 @@ class _Show:
                     async with session.get(f"{url}/metrics") as answer:
                         page = await answer.text()
                     self._board.metrics(
-                        (sample.name, sample.labels, sample.value)
-                        for family in text_string_to_metric_families(page)
-                        for sample in family.samples
+                        (sample.name, sample.labels, sample.value) for sample in samples(page)
                     )
                     async with session.get(f"{url}/readyz") as answer:
                         self._board.ready = answer.status == 200
@@ -331,6 +328,8 @@ class _Show:
     def _shot(self) -> dict[str, Any]:
         if not self._process.running:
             log = FOLDER / LOG
-            raise HeadraceError(f"the worker has ended by itself; the end of its log, {log}:{_last_lines(log)}")
+            raise HeadraceError(
+                f"the worker has ended by itself; the end of its log, {log}:{_last_lines(log)}"
+            )
         self._board.tastes = {reader.user: reader.tastes for reader in self._crowd.readers[:WATCHED]}
         return self._board.snapshot(self._clock.monotonic_s() - self._started_s)

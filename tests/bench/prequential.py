@@ -3,9 +3,9 @@
     python tests/bench/prequential.py movielens ml-100k.inter       ratings of 5, seen items excluded, top 10
     python tests/bench/prequential.py yoochoose train.tsv           items new to the visit only, top 20
 
-Events are predicted in groups of `--group` (1 = learn after each); a group ends early where a user returns. The item table
-takes all changed rows after each group. Scored: from 30 % (movielens) or 20 % (yoochoose) of the stream on, users' first events
-excluded; an item that cannot be listed counts as a miss.
+Events are predicted in groups of `--group` (1 = learn after each); a group ends early where a user returns.
+The item table takes all changed rows after each group. Scored: from 30 % (movielens) or 20 % (yoochoose) of
+the stream on, users' first events excluded; an item that cannot be listed counts as a miss.
 """
 
 import argparse
@@ -35,16 +35,18 @@ def read(kind: str, path: Path) -> tuple[list[str], list[str], np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kind", choices=["movielens", "yoochoose"])
     parser.add_argument("path", type=Path)
     parser.add_argument("--group", type=int, default=16)
     parser.add_argument("--limit", type=int, default=None)
-    parser.add_argument("--symmetry", type=float, default=0.0)
+    parser.add_argument("--symmetry", type=float, default=0.5)
     parser.add_argument("--discount", type=float, default=0.9)
-    parser.add_argument("--publish", type=int, default=50)
+    parser.add_argument("--publish", type=int, default=100)
     parser.add_argument("--ring", type=int, default=64)
-    parser.add_argument("--followers", type=int, default=100)
+    parser.add_argument("--followers", type=int, default=200)
     parser.add_argument("--half-life-s", type=float, default=float("inf"))
     parser.add_argument("--rank", default="{}", help="JSON of RankSettings")
     args = parser.parse_args()
@@ -55,7 +57,9 @@ def main() -> None:
     settings = replace(RankSettings(), **json.loads(args.rank))
     index = ItemIndex()
     tastes = UserRows(index, ring=args.ring)
-    columns = ItemColumns(index, 1, half_life_s=args.half_life_s, keep=max(200, args.publish), discount=args.discount)
+    columns = ItemColumns(
+        index, 1, half_life_s=args.half_life_s, keep=max(200, args.publish), discount=args.discount
+    )
     table = ItemTable(index, args.half_life_s, args.followers, args.publish, args.symmetry)
     items = index.lookup(names)
     kinds = np.full(len(users), actions.CODES["click"], np.int8)
@@ -75,7 +79,9 @@ def main() -> None:
             found = rank(table, tastes, rows, int(at_ms[place]), k, settings).items
             hits += int((found == items[ask][:, None]).sum())
             scored += len(ask)
-        folded = tastes.fold(users[part], items[part], kinds[part], weights[part], at_ms[part], offsets[part], 10)
+        folded = tastes.fold(
+            users[part], items[part], kinds[part], weights[part], at_ms[part], offsets[part], 10
+        )
         moved = transitions(folded, items[part], kinds[part], weights[part], at_ms[part], offsets[part], 0)
         changed = columns.fold(moved, offsets[part])
         table.apply(columns.names(changed), list(columns.encode(changed, args.publish)))

@@ -1,5 +1,6 @@
 """Users' states do not depend on how events were cut into batches: compared byte by byte."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,7 +81,7 @@ def state(rows: UserRows) -> dict[str, bytes]:
 def folded(log: Log, cuts: Sequence[int]) -> dict[str, bytes]:
     rows = fresh()
     edges = [0, *sorted(cuts), len(log.users)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         log.fold(rows, slice(start, stop))
     return state(rows)
 

@@ -54,7 +54,9 @@ class System:
         return [self.index.names[i] for i in found.items[user] if i >= 0]
 
 
-def random_events(seed: int, count: int, users: int = 12, items: int = 40, gap_ms: int = 60_000) -> list[Event]:
+def random_events(
+    seed: int, count: int, users: int = 12, items: int = 40, gap_ms: int = 60_000
+) -> list[Event]:
     rng = np.random.default_rng(seed)
     at_ms = START_MS + np.cumsum(rng.integers(0, gap_ms, count))
     who, what = rng.integers(0, users, count), np.minimum(rng.geometric(0.08, count), items)
@@ -105,7 +107,9 @@ def oracle_scores(
     }
 
 
-@pytest.mark.parametrize(("half_life_s", "symmetry"), [(math.inf, 0.0), (math.inf, 0.5), (3600.0, 0.0), (3600.0, 1.0)])
+@pytest.mark.parametrize(
+    ("half_life_s", "symmetry"), [(math.inf, 0.0), (math.inf, 0.5), (3600.0, 0.0), (3600.0, 1.0)]
+)
 def test_scores_equal_a_plain_dict_implementation(half_life_s: float, symmetry: float) -> None:
     events = random_events(3, 400)
     now_ms = events[-1][3] + 12_345
@@ -141,13 +145,17 @@ def test_nothing_seen_or_hidden_is_listed_and_nothing_twice() -> None:
     system.play(events)
     found = system.lists([f"u{i}" for i in range(12)], k=40, taste=0.3)
     for user in range(12):
-        own = [(item, kind) for who, item, kind, _ in events if who == f"u{user}" and kind != IMPRESSION][-32:]
+        own = [(item, kind) for who, item, kind, _ in events if who == f"u{user}" and kind != IMPRESSION][
+            -32:
+        ]
         names = system.names(found, user)
         assert names and not {item for item, _ in own} & set(names)
         assert len(set(names)) == len(names)
     again = system.lists([f"u{i}" for i in range(12)], k=40, repeat=True)
     for user in range(12):
-        own = [(item, kind) for who, item, kind, _ in events if who == f"u{user}" and kind != IMPRESSION][-32:]
+        own = [(item, kind) for who, item, kind, _ in events if who == f"u{user}" and kind != IMPRESSION][
+            -32:
+        ]
         assert not {item for item, kind in own if kind == HIDE} & set(system.names(again, user))
         assert {item for item, kind in own if kind == CLICK} & set(system.names(again, user))
 
@@ -189,7 +197,9 @@ def test_top_k_equals_a_full_stable_sort(size: int, levels: int) -> None:
     scores[3] = -np.inf
     items, best = top_k(scores, 20)
     for row in range(9):
-        order = [i for i in np.argsort(-scores[row], kind="stable").tolist() if np.isfinite(scores[row, i])][:20]
+        order = [i for i in np.argsort(-scores[row], kind="stable").tolist() if np.isfinite(scores[row, i])][
+            :20
+        ]
         assert items[row].tolist() == order + [-1] * (20 - len(order))
         assert best[row].tolist() == [scores[row, i] for i in order] + [0] * (20 - len(order))
 
@@ -202,3 +212,14 @@ def test_lists_do_not_depend_on_who_else_is_in_the_batch() -> None:
     for i, user in enumerate(users):
         alone = system.lists([user], taste=0.2)
         np.testing.assert_allclose(alone.scores[0], together.scores[i], rtol=1e-5)
+
+
+def test_a_repeated_past_item_is_one_reason() -> None:
+    system = System()
+    path = ["a", "b", "c", "b", "a", "b", "d"]
+    system.play([(f"u{u}", item, CLICK, START_MS + n) for u in range(4) for n, item in enumerate(path)])
+    system.play([("reader", item, CLICK, START_MS + n) for n, item in enumerate(["a", "b", "a", "b"])])
+    found = system.lists(["reader"])
+    assert system.names(found) == ["d", "c"] or system.names(found) == ["c", "d"]
+    assert [system.index.names[i] for i in found.past[0, :4]] == ["b", "a", "b", "a"]
+    assert (found.by_past[0, :2, :2] > 0).all() and not found.by_past[0, :, 2:].any()
