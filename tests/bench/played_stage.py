@@ -5,6 +5,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -86,6 +87,24 @@ class Stage:
 
         _until(settled, within_s, f"{agent} has worked through {records} records")
         return time.monotonic() - began
+
+    @contextlib.contextmanager
+    def watching(self, agent: str) -> Iterator[list[float]]:
+        """The agent's lag in records, looked at once a second while the block runs."""
+        seen: list[float] = []
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(1.0):
+                seen.append(self.metric("headrace_consumer_lag_records", agent))
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            stop.set()
+            thread.join()
 
     def read(self, topic: str) -> list[Any]:
         """Every record of a topic now, in order per partition."""
