@@ -276,9 +276,11 @@ def _quality(readers: dict[str, _Reader], recording: Recording, total: int) -> d
         "scored_without_a_list": without,
         "listed_but_had_already": round(repeated / max(places, 1), 4),
         "clicks_behind": {
-            "mean": round(float(np.mean(behind)), 2),
-            "none": round(float(np.mean(np.array(behind) == 0)), 3),
-        },
+            "mean": round(sum(behind) / len(behind), 2),
+            "none": round(behind.count(0) / len(behind), 3),
+        }
+        if behind
+        else None,
         "quality": {name: tally.figures() for name, tally in tallies.items()},
     }
 
