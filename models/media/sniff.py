@@ -71,7 +71,10 @@ def require(data: bytes, declared: str, family: Family) -> str:
     claimed = declared_family(declared)
     if found is None:
         raise BadInput("undecodable", f"the bytes are no known {family} format")
-    if found.family != family or (claimed is not None and claimed != found.family):
+    if found.family != family:
+        expected = {"text": "a text", "image": "a picture", "audio": "a recording"}[family]
+        raise BadInput("mislabelled", f"{expected} is expected, but the content is {found.container}")
+    if claimed is not None and claimed != found.family:
         raise BadInput("mislabelled", f"declared {_clean(declared)}, but the content is {found.container}")
     return found.container
 

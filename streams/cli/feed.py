@@ -28,7 +28,7 @@ def feed(
     topic: Annotated[str | None, typer.Option(help="Another topic than the event's own.")] = None,
     speed: Annotated[str, typer.Option(help="Times the recorded pace, or max. Media: files a second.")] = "1",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first bad line.")] = False,
+    strict: Annotated[bool, typer.Option(help="Stop at the first bad line or file.")] = False,
     as_json: Json = False,
 ) -> None:
     """Play recorded clicks in time order, a catalogue of items, or media files, into a cluster.
@@ -37,7 +37,8 @@ def feed(
     """
     from streams.feed.clicks import BadLines
 
-    settings, pace, bad = settings_of(ctx), _speed(speed), BadLines(strict)
+    settings, pace = settings_of(ctx), _speed(speed)
+    bad = BadLines(strict, "file" if form == "media" else "line")
     records = itertools.islice(_records(paths, form, topic, bad), limit)
     first = next(records, None)  # a missing file or a wrong format shows before a broker is asked
     if first is None:
@@ -119,6 +120,7 @@ def _speed(text: str) -> float | None:
 def _bad_words(bad: "BadLines") -> str:
     if not bad.count:
         return ""
-    first = "".join(f"\n  line {number}: {reason}" for number, reason in bad.first[:SHOWN_BAD])
+    first = "".join(f"\n  {bad.words(number, reason)}" for number, reason in bad.first[:SHOWN_BAD])
     more = f"\n  and {bad.count - SHOWN_BAD} more" if bad.count > SHOWN_BAD else ""
-    return f"; left out {bad.count} bad:{first}{more}"
+    units = bad.unit if bad.count == 1 else f"{bad.unit}s"
+    return f"; left out {bad.count} bad {units}:{first}{more}"

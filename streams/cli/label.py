@@ -1,7 +1,7 @@
 """`headrace label`: one inference task on local files, with no Kafka."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.context import Json, print_json, settings_of
-from streams.errors import UserMistake
+from streams.errors import EnvironmentProblem, UserMistake
 
 if TYPE_CHECKING:
     from models.errors import ModelError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 STDIN = "-"
+SHOWN_PASSED_OVER = 5
 
 
 @app.command(epilog="Example: headrace label sentiment reviews.txt --lines --json")
@@ -35,7 +36,7 @@ def label(
     if task not in TASKS:
         raise UserMistake(f"there is no task {task!r}; there are {', '.join(TASKS)}")
     media = settings_of(ctx).media
-    read = _Reading(media.max_payload_bytes, lines)
+    read = _Reading(media.max_payload_bytes, lines, task_class(task).accepts)
     payloads = read.all(paths)
     first = next(payloads, None)  # a missing file shows before a model is loaded
     failed = 0
@@ -44,9 +45,13 @@ def label(
         for name, outcome in _in_order(loaded, _chained(first, payloads), read):
             failed += isinstance(outcome, ModelError)
             _show(name, outcome, loaded, as_json)
-    for name, message in read.refused:
+    for name, reason, message in read.refused:
         failed += 1
-        _refuse(name, "unreadable", message, as_json)
+        _refuse(name, reason, message, as_json)
+    if read.passed_over:
+        _say_passed_over(task, read.passed_over)
+    if first is None and not failed:
+        raise EnvironmentProblem(f"nothing for {task} in {', '.join(paths)}")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -62,6 +67,7 @@ def _load(name: str, task: "type[Task]", media: "Media") -> "Task":
             cache=media.cache,
             folder=chosen.folder if chosen else None,
             device=media.device,
+            dtype=media.dtype,  # as the worker does: the same file must get the same label
             options=dict(chosen.options) if chosen else {},
         )
     )
@@ -69,14 +75,19 @@ def _load(name: str, task: "type[Task]", media: "Media") -> "Task":
 
 @dataclass
 class _Reading:
-    """Payloads from paths, with the names they are shown under."""
+    """Payloads from paths, with the names they are shown under.
+
+    A file that the task does not read is refused where it was named, and passed over where a folder was.
+    """
 
     max_bytes: int
     lines: bool
+    accepts: Callable[[str], bool]
 
     def __post_init__(self) -> None:
         self.names: list[str] = []
-        self.refused: list[tuple[str, str]] = []
+        self.refused: list[tuple[str, str, str]] = []  # name, reason, message
+        self.passed_over: list[str] = []
 
     def all(self, paths: list[str]) -> Iterator["Payload"]:
         from streams.feed.media import media_files
@@ -86,18 +97,25 @@ class _Reading:
                 yield from self._lines(STDIN, sys.stdin.buffer.read(self.max_bytes))
                 continue
             for path, _ in media_files([Path(given)]):
-                yield from self._file(path)
+                yield from self._file(path, named=path == Path(given))
 
-    def _file(self, path: Path) -> Iterator["Payload"]:
+    def _file(self, path: Path, named: bool) -> Iterator["Payload"]:
         from streams.feed.media import media_type_of
 
         try:
             if path.stat().st_size > self.max_bytes:
-                self.refused.append((str(path), f"larger than media.max_payload_bytes, {self.max_bytes}"))
+                limit = f"larger than media.max_payload_bytes, {self.max_bytes}"
+                self.refused.append((str(path), "too_large", limit))
                 return
             data, media_type = path.read_bytes(), media_type_of(path) or "application/octet-stream"
         except OSError as error:
-            self.refused.append((str(path), str(error)))
+            self.refused.append((str(path), "unreadable", error.strerror or str(error)))
+            return
+        if data and not self.accepts(media_type):  # an empty file is the task's to refuse
+            if named:
+                self.refused.append((str(path), "unsupported", f"this task does not read {media_type}"))
+            else:
+                self.passed_over.append(str(path))
             return
         if self.lines:
             yield from self._lines(str(path), data)
@@ -151,6 +169,13 @@ def _show(name: str, outcome: "Outcome | ModelError", task: "Task", as_json: boo
             score = "" if finding.score is None else f" {finding.score:.3f}"
             value = finding.value if isinstance(finding.value, str) else value_words(finding.value)
             typer.echo(f"{name}: {finding.task} {value}{score}")
+
+
+def _say_passed_over(task: str, names: list[str]) -> None:
+    files = "a file" if len(names) == 1 else f"{len(names)} files"
+    shown = ", ".join(Path(name).name for name in names[:SHOWN_PASSED_OVER])
+    more = ", …" if len(names) > SHOWN_PASSED_OVER else ""
+    typer.echo(f"passed over {files} that {task} does not read: {shown}{more}", err=True)
 
 
 def _refuse(name: str, reason: str, message: str, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from hashlib import sha1
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -41,19 +42,27 @@ class BadLine(ValueError):
 
 @dataclass(slots=True)
 class BadLines:
-    """What was left out: a count, and the first few as (line number from 1, reason)."""
+    """What was left out: a count, and the first few as (number from 1, reason).
+
+    `unit` is what the numbers count: lines of a file, or files, whose reasons name them.
+    """
 
     strict: bool = False
+    unit: Literal["line", "file"] = "line"
     count: int = 0
     first: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, number: int, reason: str) -> None:
         """Count it. Raises UserMistake when strict."""
         if self.strict:
-            raise UserMistake(f"line {number}: {reason}")
+            raise UserMistake(self.words(number, reason))
         self.count += 1
         if len(self.first) < REMEMBERED:
             self.first.append((number, reason))
+
+    def words(self, number: int, reason: str) -> str:
+        """One of them for people."""
+        return f"line {number}: {reason}" if self.unit == "line" else reason
 
 
 Parse = Callable[[bytes], Click]

@@ -4,6 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
+from streams.cli.run import run
 from streams.clock import SystemClock
 from streams.demo.feed import DATA
 from streams.events import ClaimCheck
@@ -38,6 +41,20 @@ def test_a_folder_goes_to_the_right_topics_keyed_by_asset(tmp_path: Path) -> Non
     assert dict(records[0].headers)["ce_type"] == b"media.asset.v1"
     assert bad.count == 1
     assert "noise.dat" in bad.first[0][1]
+
+
+def test_a_bad_file_is_told_by_its_name_not_as_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "noise.dat").write_bytes(b"\x00\x01\x02\x03" * 50)
+
+    assert run(["feed", str(tmp_path), "--format", "media"]) == 3
+    err = capsys.readouterr().err
+    assert "left out 1 bad file:" in err
+    assert "noise.dat: neither a recording" in err
+    assert "line" not in err.replace(str(tmp_path), "")
+    assert run(["feed", str(tmp_path), "--format", "media", "--strict"]) == 2
+    assert "line" not in capsys.readouterr().err.replace(str(tmp_path), "")
 
 
 def test_a_large_file_becomes_a_claim_check_that_a_worker_can_open(tmp_path: Path) -> None:

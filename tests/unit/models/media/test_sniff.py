@@ -46,6 +46,11 @@ def test_a_declaration_that_contradicts_the_content_is_mislabelled() -> None:
     assert require(b"fLaC0000", "", "audio") == "flac"
 
 
+def test_the_message_says_what_was_expected_where_the_declaration_is_right() -> None:
+    with pytest.raises(BadInput, match="a recording is expected, but the content is utf-8"):
+        require(b"plain words", "text/plain", "audio")
+
+
 def test_the_message_holds_no_control_characters_of_the_declaration() -> None:
     with pytest.raises(BadInput) as caught:
         require(b"plain words", "image/\x1b[31mred\n", "image")
