@@ -133,6 +133,7 @@ class Worker:
             groups_in_flight=settings.reader.groups_in_flight,
             # one group a period takes all there is, or the period would be a bound on throughput
             group_records=sys.maxsize if agent.period_s else settings.reader.group_records,
+            gather_s=settings.reader.gather_ms / 1000,
             period_s=agent.period_s,
         )
         agent.commit = reader.commit_group = commit

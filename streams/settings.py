@@ -114,6 +114,9 @@ class Reader(Section):
     fetch_bytes: Count = Field(1 << 20, description="of one partition in one fetch")
     batches_in_flight: Count = Field(32, description="per partition")
     bytes_in_flight: Count = Field(64 << 20, description="over all partitions of one agent")
+    gather_ms: float = Field(
+        2.0, ge=0, le=100, description="how long a first batch waits for others to share its group"
+    )
     group_records: Count = Field(
         8000, description="records decided at once; a group ends with the batch that reaches it"
     )

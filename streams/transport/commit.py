@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 W = TypeVar("W")
 
+FEW_BATCHES = 8
+
 
 @dataclass(slots=True)
 class Submission(Generic[W]):
@@ -59,6 +61,7 @@ class GroupCommit(Generic[W]):
         observer: CommitObserver,
         groups_in_flight: int,
         group_records: int,
+        gather_s: float = 0.0,
         period_s: float = 0.0,
     ) -> None:
         self._decide = decide
@@ -69,6 +72,7 @@ class GroupCommit(Generic[W]):
         self._observer = observer
         self._slots = asyncio.Semaphore(groups_in_flight)
         self._group_records = group_records
+        self._gather_s = gather_s
         self._period_s = period_s
         self._waiting: list[Submission[W]] = []
         self._wake = asyncio.Event()
@@ -92,6 +96,8 @@ class GroupCommit(Generic[W]):
             if self._period_s:
                 await asyncio.sleep(max(0.0, next_s - self._clock.monotonic_s()))
                 next_s = self._clock.monotonic_s() + self._period_s
+            elif self._gather_s and len(self._waiting) < FEW_BATCHES:
+                await asyncio.sleep(self._gather_s)  # the rest of the same poll is being decoded
             await self._slots.acquire()
             group = self._next_group()
             if not group:
