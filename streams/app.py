@@ -27,9 +27,10 @@ from models.errors import ModelError
 from models.types import LoadOptions
 from streams.admin import require_topology
 from streams.agents.base import Agent, Services
+from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
-from streams.inference import InferenceService
+from streams.inference.service import InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
 from streams.registry import agent_class
@@ -51,6 +52,8 @@ class _Boot(BootStrategy):
 
 class HeadraceApp(faust.App):
     """A Faust app that boots without Kafka of its own."""
+
+    mundane_level = "debug"
 
     BootStrategy = _Boot
 
@@ -270,6 +273,7 @@ async def run_worker(
     The process ends within `worker.grace_s` of the signal, whatever hangs.
     """
     stop = stop or asyncio.Event()
+    keep_freed_memory()
     with _Deadline(settings.worker.grace_s) as deadline, _signals(stop):
         worker = Worker(settings, clock or SystemClock())
         stopped = asyncio.create_task(stop.wait())

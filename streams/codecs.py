@@ -48,21 +48,6 @@ class ClickColumns:
         return len(self.users)
 
 
-def joined(parts: Sequence[ClickColumns]) -> ClickColumns:
-    """Columns of one partition's batches, in the given order. Rejected records stay with their batch."""
-    if len(parts) == 1:
-        return parts[0]
-    return ClickColumns(
-        partition=parts[0].partition,
-        users=[user for part in parts for user in part.users],
-        items=[item for part in parts for item in part.items],
-        kinds=np.concatenate([part.kinds for part in parts]),
-        dwell_s=np.concatenate([part.dwell_s for part in parts]),
-        at_ms=np.concatenate([part.at_ms for part in parts]),
-        offsets=np.concatenate([part.offsets for part in parts]),
-    )
-
-
 class _Bad(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from models.taste.items import ItemIndex
 from models.taste.transitions import encode, transitions
 from models.taste.users import Folded
-from streams.codecs import ClickColumns
 from streams.effects import Emit
 from streams.topics import TRANSITIONS
 
@@ -26,15 +25,21 @@ class TransitionWriter:
         self._partition_of: NDArray[np.int32] = np.zeros(0, np.int32)
 
     def emits(
-        self, columns: ClickColumns, items: NDArray[np.int32], weights: NDArray[np.float32], folded: Folded
+        self,
+        folded: Folded,
+        items: NDArray[np.int32],
+        kinds: NDArray[np.int8],
+        weights: NDArray[np.float32],
+        at_ms: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        sources: NDArray[np.int32],
     ) -> list[Emit]:
-        """The transitions of one partition's fold, one effect a target partition, in offset order."""
-        found = transitions(
-            folded, items, columns.kinds, weights, columns.at_ms, columns.offsets, columns.partition
-        )
+        """The transitions of a fold (columns as folded, `sources` their partitions), one effect a target
+        partition, those of one source in offset order."""
+        found = transitions(folded, items, kinds, weights, at_ms, offsets, sources)
         if not len(found.items):
             return []
-        self._cover()
+        self._place(found.items)
         values = encode(found, self._items)
         names = self._items.names
         keys = [(names[i] or "").encode() for i in found.items.tolist()]
@@ -45,11 +50,15 @@ class TransitionWriter:
             emits.append(Emit(TRANSITIONS, partition, [keys[i] for i in chosen], [values[i] for i in chosen]))
         return emits
 
-    def _cover(self) -> None:
-        known, names = len(self._partition_of), self._items.names
-        if known < len(names):
-            new = [_partition(name or "", self._partitions) for name in names[known:]]
-            self._partition_of = np.concatenate([self._partition_of, np.array(new, np.int32)])
+    def _place(self, items: NDArray[np.int32]) -> None:
+        """Find the partition of items that were not yet written. Those written have names: they came by name."""
+        names = self._items.names
+        missing = len(names) - len(self._partition_of)
+        if missing > 0:
+            room = np.full(max(missing, len(names) // 2), -1, np.int32)
+            self._partition_of = np.concatenate([self._partition_of, room])
+        for item in np.unique(items[self._partition_of[items] < 0]).tolist():
+            self._partition_of[item] = _partition(names[item] or "", self._partitions)
 
 
 def _partition(key: str, partitions: int) -> int:

@@ -1,7 +1,9 @@
-"""What readers do with items: kinds, their codes on the wire of the state, and how much each says about taste.
+"""What readers do with items: kinds, their codes on the wire of the state, and how much each says about
+taste.
 
-Default weights: notes of section "Action weights" in the README's sources; a starting point, not tuned. Version 1 treats
-`undo` as a click taken back (minus the weight of a click): it does not look up which action it undoes.
+The default weights are a starting point, not tuned on data.
+Version 1 treats `undo` as a click taken back (minus the weight of a click): it does not look up which action
+it undoes.
 """
 
 from collections.abc import Iterable, Sequence

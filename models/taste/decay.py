@@ -12,19 +12,20 @@ the same bits in any frame. Only underflow could break this, and four rules, eac
 events alone, keep every value a normal float32:
 
 1. weights are multiples of 2**-8 up to 255 in size (`snap`), and 0 changes neither sum nor reference;
-2. codes are +1 or -1, so every component of a contribution has the same size, at least 2**-8;
+2. codes are +1 or -1 (the unknown item, which has none, gets weight 0), so every component of a
+   contribution has the same size, at least 2**-8;
 3. an advance of `REACH` = 32 half-lives or more first sets the sum to zero;
 4. an event 32 half-lives or more behind the reference adds nothing.
 
-Why that is enough. A contribution in its own frame is a multiple of 2**-31 (24 bits, size >= 2**-8); a late one
-a multiple of 2**-62. Right after an advance the sum is a multiple of 2**-32 whatever it was before: either
-the result is at least 2**-9 in size, or it cancelled, and then the old part was within a factor of two of c and
-so itself a multiple of 2**-32. Hence a stored sum is a multiple of 2**-62, and in any frame less than 64 half-lives
-newer a multiple of 2**-126, the smallest normal float32. What is dropped by 3 and 4 is 2**-32 of what it was, less than
-float32 resolves beside one fresh click unless the sum exceeds 256 of them.
+Why that is enough. A contribution in its own frame is a multiple of 2**-31 (24 bits, size >= 2**-8); a late
+one a multiple of 2**-62. Right after an advance the sum is a multiple of 2**-32 whatever it was before:
+either the result is at least 2**-9 in size, or it cancelled, and then the old part was within a factor of two
+of c and so itself a multiple of 2**-32. Hence a stored sum is a multiple of 2**-62, and in any frame less
+than 64 half-lives newer a multiple of 2**-126, the smallest normal float32. What is dropped by 3 and 4 is
+2**-32 of what it was, less than float32 resolves beside one fresh click unless the sum exceeds 256 of them.
 
-2**f comes from two tables of 1,024 entries made with decimal arithmetic, not from exp2, whose last bit differs
-between processors: f is cut to 20 bits (relative error below 7e-7).
+2**f comes from two tables of 1,024 entries made with decimal arithmetic, not from exp2, whose last bit
+differs between processors: f is cut to 20 bits (relative error below 7e-7).
 
 Forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009.
 """
@@ -68,8 +69,9 @@ _FINE = _powers(1 << _BITS, 1 << 2 * _BITS)
 
 def snap(weights: F32) -> F32:
     """Weights as decayed sums take them: the nearest multiple of 1/256, at most 255 in size."""
-    snapped = np.rint(weights * np.float32(_WEIGHT_STEP)) / np.float32(_WEIGHT_STEP)
-    return np.clip(snapped, -_MAX_WEIGHT, _MAX_WEIGHT).astype(np.float32, copy=False)
+    steps = np.rint(weights * np.float32(_WEIGHT_STEP)) / np.float32(_WEIGHT_STEP)
+    snapped: F32 = np.clip(steps, -_MAX_WEIGHT, _MAX_WEIGHT).astype(np.float32, copy=False)
+    return snapped
 
 
 def whole_ms(half_lives_s: Sequence[float]) -> tuple[int, ...]:
@@ -80,27 +82,33 @@ def whole_ms(half_lives_s: Sequence[float]) -> tuple[int, ...]:
     return found
 
 
-def frames(at_ms: I64, weights: F32, half_life_ms: int) -> tuple[I64, F32]:
-    """n (N,) and c = w * 2**f (N,) of events; n is 0 where the weight is 0 and for an infinite half-life (0)."""
-    if half_life_ms == 0:
-        return np.zeros(len(at_ms), np.int64), weights.copy()
-    whole = at_ms // half_life_ms
-    part = ((at_ms - whole * half_life_ms) << (2 * _BITS)) // half_life_ms
+def frames(at_ms: I64, weights: F32, half_lives_ms: I64) -> tuple[I64, F32]:
+    """n (H, N) and c = w * 2**f (H, N) of events; n is 0 where the weight is 0.
+
+    `half_lives_ms` (H,), 0 for infinite: then n = 0 and c = w.
+    """
+    finite = np.maximum(half_lives_ms, 1)[:, None]
+    whole: I64 = at_ms // finite
+    part = ((at_ms - whole * finite) << (2 * _BITS)) // finite
+    if not half_lives_ms.all():
+        whole[half_lives_ms == 0] = part[half_lives_ms == 0] = 0
     scale = _COARSE[part >> _BITS] * _FINE[part & ((1 << _BITS) - 1)]
-    whole[weights == 0] = 0
+    whole[:, weights == 0] = 0
     return whole, weights * scale
 
 
 def running_newest(whole: I64, rank: I64, before: I64) -> I64:
-    """The reference right after each event: (N,) int64.
+    """The reference right after each event: (H, N) int64.
 
-    Events are grouped by owner in order: `rank` (N,) ascends from 0, `whole` (N,) are their n,
-    `before` (N,) the owner's stored reference, -1 for none.
+    Events are grouped by owner in order: `rank` (N,) ascends from 0, `whole` (H, N) are their n,
+    `before` (H, N) the owner's stored reference, -1 for none.
     """
-    packed = np.maximum.accumulate((rank << 46) | whole)
-    return np.maximum(packed & (MAX_AT_MS - 1), before)
+    packed = np.maximum.accumulate((rank << 46) | whole, axis=1)
+    newest: I64 = np.maximum(packed & (MAX_AT_MS - 1), before)
+    return newest
 
 
 def scale_of(half_lives: I64) -> F32:
     """2**-half_lives for values >= 0, and 0 from REACH on."""
-    return SCALES[np.minimum(half_lives, REACH)]
+    scales: F32 = SCALES[np.minimum(half_lives, REACH)]
+    return scales

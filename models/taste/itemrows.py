@@ -1,7 +1,9 @@
-"""Bytes of one item-table row: what every worker follows of every item, and the item side's own changelog. Version 1.
+"""Bytes of one item-table row: what every worker follows of every item, and the item side's own changelog.
+Version 1.
 
-    version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f4 · total f4 · impressions f4 · count u2 ·
-    name length u2, then marks i8[sources], predecessors `count` times (hash u8 · weight f4), heaviest first, the name in UTF-8.
+    version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f4 · total f4 · impressions f4
+    · count u2 · name length u2, then marks i8[sources], predecessors `count` times (hash u8 · weight f4),
+    heaviest first, the name in UTF-8.
 
 Little-endian, no padding.
 """
@@ -111,8 +113,10 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
         marks=marks.astype(np.int64).reshape(len(values), sources or 0),
         predecessors=predecessors,
         weights=weights,
-        **{
-            name: heads[name].astype(np.float32 if heads[name].dtype.kind == "f" else np.int64)
-            for name in _FIXED
-        },
+        fence=heads["fence"].astype(np.int64),
+        ref=heads["ref"].astype(np.int64),
+        newest_at_ms=heads["newest_at_ms"].astype(np.int64),
+        popularity=heads["popularity"].astype(np.float32),
+        total=heads["total"].astype(np.float32),
+        impressions=heads["impressions"].astype(np.float32),
     )

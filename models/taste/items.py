@@ -1,8 +1,8 @@
 """Item names as small integers, stable 64-bit hashes and sign codes. NumPy alone.
 
-A local index depends on the order in which a worker met the items and never leaves it. What is stored or sent is
-the item's hash (BLAKE2b of its UTF-8 name, 8 bytes), and the code is a function of the hash: so users' sums and
-changelogs mean the same on every worker and after every restart.
+A local index depends on the order in which a worker met the items and never leaves it. What is stored or sent
+is the item's hash (BLAKE2b of its UTF-8 name, 8 bytes), and the code is a function of the hash: so users'
+sums and changelogs mean the same on every worker and after every restart.
 """
 
 from collections.abc import Sequence
@@ -153,7 +153,7 @@ class ItemIndex:
     def _probe(self, hashes: U64) -> I32:
         mask = np.uint64(len(self._keys) - 1)
         slots = hashes & mask
-        found = self._values[slots]
+        found: I32 = self._values[slots]
         open_ = np.flatnonzero((self._keys[slots] != hashes) & (found >= 0))
         while len(open_):
             slots[open_] = (slots[open_] + np.uint64(1)) & mask

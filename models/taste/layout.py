@@ -3,8 +3,8 @@
     head    version u1 · settings u4 · fence i8 · newest_at_ms i8 · refs i8[H] · filled u2 · bank f4[H, D + 2]
     entries `filled` of them, oldest first: item hash u8 · kind i1 · at_ms low u4, high u2
 
-`settings` is a hash of D, the half-lives and the ring's length. A value of another version or other settings is
-refused, never misread: a change here needs a new version and a golden file beside the old one.
+`settings` is a hash of D, the half-lives and the ring's length. A value of another version or other settings
+is refused, never misread: a change here needs a new version and a golden file beside the old one.
 """
 
 import struct
@@ -66,7 +66,7 @@ class StateLayout:
         all_heads, all_entries = heads.tobytes(), entries.tobytes()
         size = self.head.itemsize
         stops = (ends * _ENTRY.itemsize).tolist()
-        starts = [0, *stops[:-1]]
+        starts = [0, *stops][: len(stops)]
         begins = range(0, len(all_heads), size)
         return [
             all_heads[begin : begin + size] + all_entries[start:stop]
@@ -98,4 +98,5 @@ def joined_at_ms(entries: Records) -> NDArray[np.int64]:
     """Times (E,) of ring entries."""
     low: NDArray[Any] = entries["at_low"].astype(np.int64)
     high: NDArray[Any] = entries["at_high"].astype(np.int64)
-    return low | (high << 32)
+    joined: NDArray[np.int64] = low | (high << 32)
+    return joined

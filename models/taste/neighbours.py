@@ -1,8 +1,9 @@
 """What is learnt about the items of one partition: who leads to them, how popular they are. NumPy alone.
 
-Keyed by the item reached: for each, decayed weights of its predecessors (C[j, i] of item-to-item counts, the column of i),
-their sum, popularity and impressions. Forward decay as for users (`models.taste.decay`), one half-life; sums of
-several readers meet here in an order that depends on partitions, so they agree to float32 rounding, not to the bit.
+Keyed by the item reached: for each, decayed weights of its predecessors (C[j, i] of item-to-item counts, the
+column of i), their sum, popularity and impressions. Forward decay as for users (`models.taste.decay`), one
+half-life; sums of several readers meet here in an order that depends on partitions, so they agree to float32
+rounding, not to the bit.
 """
 
 from collections.abc import Sequence
@@ -25,8 +26,9 @@ Bools = NDArray[np.bool_]
 class ItemColumns:
     """Columns by row, one row an item of this partition.
 
-    fence (I,) last applied offset of the transitions partition or -1; marks (I, P) last applied source offset by source
-    partition: a transition at or below either is dropped. ref, popularity, total, impressions, newest_at_ms (I,).
+    fence (I,) last applied offset of the transitions partition or -1; marks (I, P) last applied source offset
+    by source partition: a transition at or below either is dropped. ref, popularity, total, impressions,
+    newest_at_ms (I,).
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class ItemColumns:
         keep: int = 200,
         discount: float = 0.9,
     ) -> None:
-        """`sources` partitions of clicks; `keep` predecessors an item; `discount` g of the k-th previous item."""
+        """`sources` partitions of clicks; `keep` predecessors an item; `discount` g of the k-th previous
+        item.
+        """
         self.items = items
         self.sources = sources
         self.keep = keep
         self.discount = discount
-        (self._half_life_ms,) = decay.whole_ms([half_life_s])
+        self._half_life_ms = np.array(decay.whole_ms([half_life_s]), np.int64)
         self.drop()
 
     def drop(self) -> None:
@@ -75,7 +79,7 @@ class ItemColumns:
         at_ms, kinds = batch.at_ms[applied], batch.kinds[applied]
         shown = kinds == actions.IMPRESSION
         weights = np.where(shown, np.float32(1), decay.snap(batch.weights[applied]))
-        whole, scaled = decay.frames(at_ms, weights, self._half_life_ms)
+        (whole,), (scaled,) = decay.frames(at_ms, weights, self._half_life_ms)
         ref = self.ref[rows]
         np.maximum.at(ref, rank, whole)
         kept = decay.scale_of(ref - self.ref[rows])
@@ -92,8 +96,10 @@ class ItemColumns:
         np.maximum.at(self.marks, (rows[rank], batch.sources[applied]), batch.source_offsets[applied])
         return rows
 
-    def encode(self, rows: I64, publish: int = 50) -> list[bytes]:
-        """Item-table rows with the `publish` heaviest predecessors; `publish=self.keep` keeps the whole state."""
+    def encode(self, rows: I64, publish: int = 100) -> list[bytes]:
+        """Item-table rows with the `publish` heaviest predecessors; `publish=self.keep` keeps the whole
+        state.
+        """
         keys, weights = self.predecessors.heaviest(rows, publish)
         return encode(
             ItemRecords(
@@ -112,7 +118,9 @@ class ItemColumns:
         )
 
     def load(self, values: Sequence[bytes]) -> None:
-        """Set rows to encoded ones; of an item that occurs twice the later stands. Raises BadInput("item_layout")."""
+        """Set rows to encoded ones; of an item that occurs twice the later stands. Raises
+        BadInput("item_layout").
+        """
         found = decode(values, self.items, self.keep, self.sources)
         last = {name: i for i, name in enumerate(found.names)}
         at = np.fromiter(last.values(), np.int64, len(last))

@@ -1,19 +1,22 @@
-"""Lists for a batch of users: counts, taste vectors and popularity blended, filtered, exactly the k best. NumPy alone.
+"""Lists for a batch of users: counts, taste vectors and popularity blended, filtered, exactly the k best.
+NumPy alone.
 
-    L0(i)   = sum over the last W positive items j_k of lambda**(k-1) * C[j_k, i] / ((1 + row[j_k])**b * (1 + col[i])**a)
+    L0(i)   = sum over the last W positive items j_k
+              of lambda**(k-1) * C[j_k, i] / ((1 + row[j_k])**b * (1 + col[i])**a)
     L1(i)   = sum over half-lives h of beta_h * cos(bank_h, sketch_i)
     score   = L0 + m * (beta * L1 + p * popularity / max popularity),  m = the user's largest L0, 1 if that is 0
 
-A user without history gets popular items. Every term is a sum over known parts, so shares and reasons are exact.
+A user without history gets popular items. Every term is a sum over known parts, so shares and reasons are
+exact.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions
-from models.taste.table import ItemTable
+from models.taste.table import ItemTable, Prepared
 from models.taste.users import UserRows
 
 F32 = NDArray[np.float32]
@@ -23,12 +26,13 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LAYERS = ("counts", "taste", "popularity")
+_CELLS = 1 << 19  # users x items ranked at once: 5 MB of scratch, about the second-level cache
 _BLOCK = 16  # items whose maximum stands for them in the first selection
 
 
 @dataclass(frozen=True, slots=True)
 class RankSettings:
-    """How layers are weighed. Sources: notes on recommenders, section L0; `beta` is not tuned yet."""
+    """How layers are weighed; symbols as in the formulas above. A starting point: `taste` is not tuned yet."""
 
     window: int = 10  # W, recent items that count
     order_decay: float = 0.85  # lambda: the k-th most recent item counts lambda**(k-1)
@@ -59,28 +63,39 @@ class Lists:
 def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
     """Lists for users by row (B,). `now_ms` is event time: popularity and counts are taken at that moment.
 
-    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never listed.
+    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never
+    listed. Large batches are ranked in parts, so that working memory does not grow with them.
     """
     table.cover()
+    most = max(1, _CELLS // len(table.items))
+    if len(rows) <= most:
+        return _rank(table, users, rows, now_ms, k, settings)
+    parts = [_rank(table, users, rows[i : i + most], now_ms, k, settings) for i in range(0, len(rows), most)]
+    return Lists(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Lists)))
+
+
+def _rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
     size = len(table.items)
+    scratch = table.scratch(len(rows) * size)
+    counts, scores = scratch[0].reshape(-1, size), scratch[1].reshape(-1, size)
     past, kinds, at_ms = users.recent(rows, settings.window)
     past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
-    flat = _Followers.of(table, past, settings, table.at(now_ms))
-    counts = flat.scores(len(rows), size)
+    prepared = table.prepared(now_ms, settings.popularity_power)
+    flat = _Followers.of(table, past, settings, prepared)
+    flat.write_to(counts)
     scale = counts.max(axis=1, initial=0)
     scale[scale <= 0] = 1
     wanted = _wanted(users, rows, settings) * scale[:, None]
-    popular = _popularity(table, size)
+    popular = prepared.popularity
     weight = np.float32(settings.popularity) * scale
     if not settings.popularity:
         weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
-    scores = counts
-    scores += weight[:, None] * popular
-    if settings.taste:
-        scores += wanted @ table.sketches[:size].T
-    _bar(scores, table, users, rows, settings)
+    np.matmul(np.concatenate([wanted, weight[:, None]], axis=1), prepared.blend, out=scores)
+    scores += counts
+    _bar(scores, users, rows, settings)
+    scores[:, prepared.barred] = -np.inf
     items, best = top_k(scores, k)
-    by_past = flat.by_past(items, size)
+    by_past = flat.by_past(items, scratch[2].reshape(-1, size))
     layers = np.empty((*items.shape, 3), np.float32)
     held = items >= 0
     listed = np.maximum(items, 0)
@@ -96,86 +111,79 @@ def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, sett
 
 
 def top_k(scores: F32, k: int) -> tuple[I32, F32]:
-    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower index.
+    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower
+    index.
 
-    Exact by blocks: an item among the k best lies in one of the k blocks with the best maxima (ties to the lower block).
+    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches
+    it is sorted; with random scores that is little more than k items.
     """
     batch, size = scores.shape
-    blocks = -(-size // _BLOCK)
-    if size < blocks * _BLOCK:
-        scores = np.concatenate(
-            [scores, np.full((batch, blocks * _BLOCK - size), -np.inf, np.float32)], axis=1
-        )
-    cut = scores.reshape(batch, blocks, _BLOCK)
-    if blocks > k:
-        best = np.sort(np.argsort(-cut.max(axis=2), axis=1, kind="stable")[:, :k], axis=1)
-        cut = np.take_along_axis(cut, best[:, :, None], 1)
-        index = (best[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(batch, -1)
-    else:
-        index = np.broadcast_to(np.arange(blocks * _BLOCK), (batch, blocks * _BLOCK))
-    values = cut.reshape(batch, -1)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    best_scores = np.take_along_axis(values, order, 1)
-    items = np.take_along_axis(index, order, 1).astype(np.int32)
-    none = np.isneginf(best_scores)
-    items[none] = -1
-    best_scores[none] = 0
-    if items.shape[1] < k:
-        room = ((0, 0), (0, k - items.shape[1]))
-        items, best_scores = np.pad(items, room, constant_values=-1), np.pad(best_scores, room)
-    return items, best_scores
+    blocks = size // _BLOCK
+    least = np.full(batch, np.finfo(np.float32).min)
+    if blocks > k > 0:
+        maxima = scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks).max(axis=1)
+        least = np.maximum(least, np.partition(maxima, blocks - k, axis=1)[:, blocks - k])
+    found = np.flatnonzero(scores >= least[:, None])  # row by row, lower index first
+    user = found // size
+    values = scores.reshape(-1)[found]
+    order = np.lexsort((-values, user))  # stable
+    user, found, values = user[order], found[order], values[order]
+    counts = np.bincount(user, minlength=batch)
+    nth = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = nth < k
+    items = np.full((batch, k), -1, np.int32)
+    best = np.zeros((batch, k), np.float32)
+    items[user[first], nth[first]] = found[first] % size
+    best[user[first], nth[first]] = values[first]
+    return items, best
 
 
 @dataclass(frozen=True, slots=True)
 class _Followers:
-    """All (user, place in the past, item) parts of L0, flat; a repeated past item's parts bear its newest place."""
+    """All (user, past item, follower) parts of L0, flat."""
 
-    user: I64  # (E,)
-    place: I64  # (E,)
-    item: I32  # (E,)
+    user: I64  # (S,) one entry a user and past item
+    place: I64  # (S,) the newest place of that past item
+    source: I64  # (E,) index into the two above
+    cell: I64  # (E,) user * I + follower
     part: F32  # (E,)
     window: int
-    batch: int
 
     @classmethod
-    def of(cls, table: ItemTable, past: I32, settings: RankSettings, factor: float) -> "_Followers":
-        batch, window = past.shape
-        newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
+    def of(cls, table: ItemTable, past: I32, settings: RankSettings, prepared: Prepared) -> "_Followers":
         if settings.counts:
             user, place = np.nonzero(past > 0)
         else:
             user = place = np.empty(0, np.int64)
-        source = past[user, place]
-        row = 1 + table.row_sums()[source] * factor
+        had = past[user, place]
+        newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
+        row = 1 + table.row_sums(had) * prepared.factor
         head = settings.order_decay**place / row**settings.row_power
-        column = factor / (1 + table.column_sums() * factor) ** settings.popularity_power
-        keys, weights = table.followers.keys[source], table.followers.weights[source]
-        held = np.flatnonzero(keys.reshape(-1) >= 0)
-        of = held // table.followers.width
-        item = keys.reshape(-1)[held]
-        part = weights.reshape(-1)[held] * head.astype(np.float32)[of] * column.astype(np.float32)[item]
-        return cls(user[of], newest[user, place][of], item, part, window, batch)
+        keys = table.followers.keys[had].reshape(-1)
+        held = np.flatnonzero(keys >= 0)
+        source = held // table.followers.width
+        item = keys[held]
+        part = table.followers.weights[had].reshape(-1)[held] * prepared.column[item]
+        part *= head.astype(np.float32)[source]
+        cell = (user * len(prepared.column))[source] + item
+        return cls(user, newest[user, place], source, cell, part, past.shape[1])
 
-    def scores(self, batch: int, size: int) -> F32:
-        """L0 (B, I)."""
-        summed = np.bincount(self.user * size + self.item, self.part, batch * size)
-        return summed.astype(np.float32).reshape(batch, size)
+    def write_to(self, counts: F32) -> None:
+        """Set `counts` (B, I) to L0."""
+        counts.reshape(-1)[:] = np.bincount(self.cell, self.part, counts.size)
 
-    def by_past(self, items: I32, size: int) -> F32:
-        """L0 of listed items (B, k) by past item: (B, k, W)."""
+    def by_past(self, items: I32, where: NDArray[np.int16]) -> F32:
+        """L0 of listed items (B, k) by past item: (B, k, W). `where` (B, I) is overwritten."""
         batch, k = items.shape
-        where = np.full(batch * size, -1, np.int16)
-        held = items >= 0
-        user, nth = np.nonzero(held)
-        where[user * size + items[held]] = nth
-        listed = where[self.user * size + self.item]
+        where.fill(-1)
+        user, nth = np.nonzero(items >= 0)
+        where[user, items[user, nth]] = nth
+        listed = where.reshape(-1)[self.cell]
         hits = np.flatnonzero(listed >= 0)
-        at = (self.user[hits] * k + listed[hits]) * self.window + self.place[hits]
-        return (
-            np.bincount(at, self.part[hits], batch * k * self.window)
-            .astype(np.float32)
-            .reshape(batch, k, self.window)
-        )
+        source = self.source[hits]
+        at = (self.user[source] * k + listed[hits]) * self.window + self.place[source]
+        summed = np.bincount(at, self.part[hits], batch * k * self.window)
+        return summed.astype(np.float32).reshape(batch, k, self.window)
 
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
@@ -190,15 +198,9 @@ def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     return wanted
 
 
-def _popularity(table: ItemTable, size: int) -> F32:
-    popularity = table.popularity[:size]
-    return popularity / max(float(popularity.max(initial=0)), 1e-30)
-
-
-def _bar(scores: F32, table: ItemTable, users: UserRows, rows: I32, settings: RankSettings) -> None:
-    """Set what may not be listed to -inf."""
+def _bar(scores: F32, users: UserRows, rows: I32, settings: RankSettings) -> None:
+    """Set what the user has had, or hidden, to -inf."""
     items, kinds, _ = users.recent(rows, users.ring)
     barred = actions.is_hiding(kinds) if settings.repeat else np.ones(items.shape, np.bool_)
     user, place = np.nonzero(barred & (items >= 0))
     scores[user, items[user, place]] = -np.inf
-    scores[:, ~table.listable()] = -np.inf

@@ -1,10 +1,12 @@
 """What every worker holds of all items, fed by item-table rows; lists are ranked against it. NumPy alone.
 
-Item-table rows are columns of the counts C (who leads to i); lists need rows (whom j leads to). So each applied row
-updates the follower lists of its predecessors in place: cost by changed pairs, never by the size of the table.
+Item-table rows are columns of the counts C (who leads to i); lists need rows (whom j leads to). So each
+applied row updates the follower lists of its predecessors in place: cost by changed pairs, never by the size
+of the table.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,27 +25,43 @@ Bools = NDArray[np.bool_]
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Shared by the lists of one moment."""
+
+    factor: float  # from stored weights to their value now; at most 1
+    column: F32  # (I,) factor / (1 + column sum now)**a
+    popularity: F32  # (I,) of the most popular item
+    blend: F32  # (D + 1, I) sketches, then popularity: one product gives both layers
+    barred: I64  # items that may not be listed: no row here, so perhaps no name
+
+
 class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
 
-    present (I,) bool, popularity (I,) float32, total (I,) float32 sum of predecessors, out (I,) float64 sum of
-    followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors sum of w * code(predecessor),
-    so that a user's bank dotted with it is a long-memory version of the counts.
+    present (I,) bool, popularity (I,) float32, total (I,) float32 sum of predecessors, out (I,) float64 sum
+    of followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors sum of w
+    * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts.
     """
 
     def __init__(
         self,
         items: ItemIndex,
         half_life_s: float = 30 * 86400.0,
-        followers: int = 100,
-        predecessors: int = 50,
-        symmetry: float = 0.0,
+        followers: int = 200,
+        predecessors: int = 100,
+        symmetry: float = 0.5,
     ) -> None:
-        """`symmetry` s adds s * C[i, j] to C[j, i]: 0 directed, 1 symmetric. `half_life_s` as of the item side."""
+        """`symmetry` s adds s * C[i, j] to C[j, i]: 0 directed, 1 symmetric. `half_life_s` as of the item
+        side.
+        """
         self.items = items
         self.symmetry = symmetry
         (self._half_life_ms,) = decay.whole_ms([half_life_s])
         self.ref = -1
+        self._version = 0
+        self._scratch = (np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int16))
+        self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
         self.present: Bools = np.zeros(0, np.bool_)
         self.popularity: F32 = np.zeros(0, np.float32)
         self.total: F32 = np.zeros(0, np.float32)
@@ -67,6 +85,7 @@ class ItemTable:
         gone = self.items.lookup([key for key, value in latest.items() if not value]).astype(np.int64)
         changed = self.items.lookup([key for key, value in latest.items() if value]).astype(np.int64)
         self.cover()
+        self._version += 1
         self._advance(int(records.ref.max(initial=-1)))
         scale = decay.scale_of(self.ref - records.ref)
         self.present[changed] = True
@@ -89,19 +108,41 @@ class ItemTable:
         """Make room for every item of the index, known here or not."""
         self._reserve(len(self.items))
 
-    def at(self, now_ms: int) -> float:
-        """Factor from stored weights to their value at a time, event time in ms; at most 1."""
-        if self._half_life_ms == 0 or self.ref < 0:
-            return 1.0
-        return float(2.0 ** min(0.0, self.ref - now_ms / self._half_life_ms))
+    def prepared(self, now_ms: int, popularity_power: float) -> "Prepared":
+        """What all lists of a moment share; kept until the table or the moment changes.
 
-    def listable(self) -> Bools:
-        """(len(items),) whether an item may be listed: it has a row here, and with it a name."""
-        return self.present[: len(self.items)]
+        `now_ms` is event time; it is cut to 2**-16 of the half-life (40 s at 30 days), an error below 2e-5.
+        """
+        step = 0
+        if self._half_life_ms and self.ref >= 0:
+            step = max(0, (now_ms << 16) // self._half_life_ms - (self.ref << 16))
+        key = (self._version, len(self.items), step, popularity_power)
+        if self._prepared is None or self._prepared[0] != key:
+            size, factor = len(self.items), float(2.0 ** (-step / 65536))
+            column = factor / (1 + self.column_sums()[:size] * factor) ** popularity_power
+            popularity = self.popularity[:size] / max(float(self.popularity.max(initial=0)), 1e-30)
+            barred = np.flatnonzero(~self.present[:size])
+            blend = np.concatenate([self.sketches[:size].T, popularity[None]])
+            self._prepared = (key, Prepared(factor, column.astype(np.float32), popularity, blend, barred))
+        return self._prepared[1]
 
-    def row_sums(self) -> F64:
-        """(I,) sum of what each item leads to, as `symmetry` says."""
-        return self.out + self.symmetry * self.total
+    def scratch(self, cells: int) -> tuple[F32, F32, NDArray[np.int16]]:
+        """Three working arrays of this many cells, of undefined content and valid until the next call.
+
+        Kept between calls: fresh pages for each batch of lists cost more than the ranking itself.
+        """
+        if len(self._scratch[0]) < cells:
+            self._scratch = (
+                np.empty(cells, np.float32),
+                np.empty(cells, np.float32),
+                np.empty(cells, np.int16),
+            )
+        one, two, three = self._scratch
+        return one[:cells], two[:cells], three[:cells]
+
+    def row_sums(self, items: I32) -> F64:
+        """(N,) sum of what each of these items leads to, as `symmetry` says."""
+        return self.out[items] + self.symmetry * self.total[items]
 
     def column_sums(self) -> F64:
         """(I,) sum of what leads to each item, as `symmetry` says."""
@@ -117,18 +158,20 @@ class ItemTable:
         if not len(items):
             return
         keys = np.where(keys == 0, np.int32(-1), keys)  # predecessors beyond the index's bound
-        old = self.columns.keys[items]
-        np.subtract.at(self.out, old[old >= 0], self.columns.weights[items][old >= 0])
-        np.add.at(self.out, keys[keys >= 0], weights[keys >= 0])
+        weights = np.where(keys >= 0, weights, np.float32(0))
+        old, old_weights = _pairs(items, self.columns.keys[items], self.columns.weights[items])
+        new, new_weights = _pairs(items, keys, weights)
+        np.subtract.at(self.out, old >> 32, old_weights)
+        np.add.at(self.out, new >> 32, new_weights)
         self.columns.keys[items] = keys
-        self.columns.weights[items] = np.where(keys >= 0, weights, np.float32(0))
-        both = np.concatenate([old, keys], axis=1)
-        reached = np.broadcast_to(items[:, None], both.shape)[both >= 0]
-        before = both[both >= 0].astype(np.int64)
-        pairs = (before << 32) | reached
+        self.columns.weights[items] = weights
+        pairs = np.concatenate(
+            [new[new_weights != _at(new, old, old_weights)], old[_at(old, new, new_weights) == 0]]
+        )
         if self.symmetry:
-            pairs = np.concatenate([pairs, (reached << 32) | before])
-        pairs = np.unique(pairs)
+            pairs = np.concatenate([pairs, (pairs & 0xFFFFFFFF) << 32 | pairs >> 32])
+        pairs = np.sort(pairs)
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs
         source, target = pairs >> 32, pairs & 0xFFFFFFFF
         counts = self.columns.get(target, source.astype(np.int32))
         if self.symmetry:
@@ -166,3 +209,19 @@ class ItemTable:
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.followers.reserve(size + more)
         self.columns.reserve(size + more)
+
+
+def _pairs(items: I64, keys: I32, weights: F32) -> tuple[I64, F32]:
+    """All (predecessor << 32 | item) of columns, ascending, and their weights."""
+    held = keys >= 0
+    pairs = (keys.astype(np.int64) << 32 | items[:, None])[held]
+    order = np.argsort(pairs)
+    return pairs[order], weights[held][order]
+
+
+def _at(wanted: I64, pairs: I64, weights: F32) -> F32:
+    """Weights of wanted pairs among ascending ones, 0 where missing."""
+    if not len(pairs):
+        return np.zeros(len(wanted), np.float32)
+    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    return np.where(pairs[place] == wanted, weights[place], np.float32(0))

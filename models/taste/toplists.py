@@ -1,7 +1,8 @@
 """Bounded sparse rows: for each row the N heaviest keys with their weights, as two matrices. NumPy alone.
 
-Serves both directions of item-to-item counts: an item's predecessors (weights are added to) and its followers (weights
-are set). A free slot has key -1 and weight 0. All operations take many (row, key) pairs, each pair at most once a call.
+Serves both directions of item-to-item counts: an item's predecessors (weights are added to) and its followers
+(weights are set). A free slot has key -1 and weight 0. All operations take many (row, key) pairs, each pair
+at most once a call.
 """
 
 import numpy as np
@@ -36,7 +37,9 @@ class TopLists:
         return np.where(slots >= 0, self.weights[rows, slots], np.float32(0))
 
     def add(self, rows: I64, keys: I32, weights: F32) -> None:
-        """Add to the weights of pairs (P,). A new pair takes a free slot, else the lightest: so newcomers can grow."""
+        """Add to the weights of pairs (P,). A new pair takes a free slot or a lighter one; the heaviest new
+        pair of a row takes the lightest slot in any case, so that newcomers can grow.
+        """
         slots = self._find(rows, keys)
         held = slots >= 0
         self.weights[rows[held], slots[held]] += weights[held]
@@ -69,11 +72,12 @@ class TopLists:
 
     def _find(self, rows: I64, keys: I32) -> I64:
         """Slots (P,) of pairs, -1 where not held."""
-        slots = np.empty(len(rows), np.int64)
+        slots = np.full(len(rows), -1)
         for cut in range(0, len(rows), _CHUNK):
             part = slice(cut, cut + _CHUNK)
             same = self.keys[rows[part]] == keys[part, None]
-            slots[part] = np.where(same.any(axis=1), same.argmax(axis=1), -1)
+            first = same.argmax(axis=1)
+            slots[part] = np.where(same[np.arange(len(first)), first], first, -1)
         return slots
 
     def _insert(self, rows: I64, keys: I32, weights: F32, push_out: bool) -> None:
@@ -90,8 +94,9 @@ class TopLists:
         fits = nth < self.width
         rows, keys, weights, rank, nth = (column[fits] for column in (rows, keys, weights, rank, nth))
         slots = by_weight[rank, nth]
-        if not push_out:
-            wins = weights > self.weights[rows, slots]
-            rows, keys, weights, slots = rows[wins], keys[wins], weights[wins], slots[wins]
+        wins = weights > self.weights[rows, slots]
+        if push_out:
+            wins |= nth == 0
+        rows, keys, weights, slots = rows[wins], keys[wins], weights[wins], slots[wins]
         self.keys[rows, slots] = keys
         self.weights[rows, slots] = weights

@@ -1,10 +1,11 @@
 """What one user's events tell about items: from which recent items a reader came to this one. NumPy alone.
 
-A transition is keyed by the item reached and carries up to W items had before it, most recent first; the k-th counts
-w * g**(k - 1) there. It names the source event (partition, offset), so that the item side can drop what was sent twice.
+A transition is keyed by the item reached and carries up to W items had before it, most recent first; the k-th
+counts w * g**(k - 1) there. It names the source event (partition, offset), so that the item side can drop
+what was sent twice.
 
-Bytes, version 1, little-endian: version u1 · kind i1 · source u2 · source_offset i8 · at_ms i8 · weight f4 · count u1, then
-`count` item hashes u8. The record's key is the item's name.
+Bytes, version 1, little-endian: version u1 · kind i1 · source u2 · source_offset i8 · at_ms i8 · weight f4 ·
+count u1, then `count` item hashes u8. The record's key is the item's name.
 """
 
 from collections.abc import Sequence
@@ -51,10 +52,11 @@ class Transitions:
 
 
 def transitions(
-    folded: Folded, items: I32, kinds: I8, weights: F32, at_ms: I64, offsets: I64, source: int
+    folded: Folded, items: I32, kinds: I8, weights: F32, at_ms: I64, offsets: I64, source: int | I32
 ) -> Transitions:
-    """Transitions of a folded batch (columns as given to `fold`, with a window): applied positive events with a
-    weight above 0, and impressions (no previous items; they count as seen). `source` is the batch's partition.
+    """Transitions of a folded batch (columns as given to `fold`, with a window): applied positive events with
+    a weight above 0, and impressions (no previous items; they count as seen). `source`: their
+    partition.
     """
     positive = actions.is_positive(kinds) & (weights > 0)
     shown = kinds == actions.IMPRESSION
@@ -68,7 +70,7 @@ def transitions(
         kinds[chosen],
         weights[chosen],
         at_ms[chosen],
-        np.full(len(chosen), source, np.int64),
+        np.broadcast_to(np.asarray(source, np.int64), len(items))[chosen],
         offsets[chosen],
     )
 

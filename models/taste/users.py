@@ -1,12 +1,14 @@
-"""Readers' tastes of one partition as columns: decayed sums of item codes, a ring of recent events, a fence.
+"""Readers' tastes as columns: decayed sums of item codes, a ring of recent events, a fence.
 
-A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on how they
-were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are strictly sequential a
-user: users with few events in a batch go in rounds (everyone's first event, then the second, ...), busy ones
-through `np.add.reduce` over the slow axis of their own run. NumPy adds pairwise only along the fast axis; over the slow
-one it adds row after row, 20 times as fast as `accumulate` (a test compares it with a plain loop).
+A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on
+how they were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are
+strictly sequential a user: users with few events in a batch go in rounds (everyone's first event, then the
+second, ...), busy ones through `np.add.reduce` over the slow axis of their own run. NumPy adds pairwise only
+along the fast axis; over the slow one it adds row after row, 20 times as fast as `accumulate` (a test
+compares it with a plain loop).
 
-Layout of a bank row: D sums of w * code, then the net sum of w, then the gross sum of |w|; one row a half-life.
+Layout of a bank row: D sums of w * code, then the net sum of w, then the gross sum of |w|; one row a
+half-life.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions, decay, layout
-from models.taste.items import ItemIndex
+from models.taste.items import UNKNOWN, ItemIndex
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -45,10 +47,14 @@ class Folded:
 
 
 class UserRows:
-    """Columns by row; a row belongs to one user until `forget`. Not thread-safe.
+    """Columns by row; a row belongs to one user of one partition until `forget` or `drop`. Not thread-safe.
 
-    fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or -1;
-    bank (U, H, D + 2) float32; ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R; pushed (U,).
+    All partitions of a worker share the columns, so that a batch over many partitions is one fold; which
+    users a partition has is known by name, and a partition goes as a whole.
+
+    fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or
+    -1; bank (U, H, D + 2) float32; ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R;
+    pushed (U,).
     """
 
     def __init__(
@@ -60,15 +66,17 @@ class UserRows:
         """`half_lives_s` may hold math.inf (nothing is forgotten). Raises ValueError on one under 1 ms."""
         self.items = items
         self.half_lives_ms = decay.whole_ms(half_lives_s)
+        self._half_lives_ms = np.array(self.half_lives_ms, np.int64)
         self.ring = ring
         self.layout = layout.StateLayout(items.dim, self.half_lives_ms, ring)
-        self.drop()
+        self.clear()
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Forget everybody; memory is given back."""
         h, r, size = len(self.half_lives_ms), self.ring, 64
-        self.index: dict[str, int] = {}
-        self.names: list[str | None] = []
+        self._index: dict[int, dict[str, int]] = {}
+        self.names: list[str] = []  # by row; empty where the row is free
+        self.partition_of: I32 = np.full(64, -1, np.int32)
         self._free: list[int] = []
         self.fence: I64 = np.full(size, -1, np.int64)
         self.newest_at_ms: I64 = np.zeros(size, np.int64)
@@ -80,39 +88,49 @@ class UserRows:
         self.ring_at_ms: I64 = np.zeros((size, r), np.int64)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return sum(map(len, self._index.values()))
 
-    def users(self) -> list[str]:
-        """Names of all users held, in no particular order."""
-        return list(self.index)
+    def users(self, partition: int = 0) -> list[str]:
+        """Names of a partition's users, in no particular order."""
+        return list(self._index.get(partition, ()))
 
-    def rows_of(self, users: Sequence[str]) -> I32:
-        """Rows (N,) int32; users not yet known get an empty row."""
+    def rows_of(self, users: Sequence[str], partition: int = 0) -> I32:
+        """Rows (N,) int32; users not yet known to the partition get an empty row."""
+        index = self._index.setdefault(partition, {})
         try:
-            return np.fromiter(map(self.index.__getitem__, users), np.int32, len(users))
+            return np.fromiter(map(index.__getitem__, users), np.int32, len(users))
         except KeyError:
-            found = np.fromiter(map(self.index.get, users, repeat(-1)), np.int32, len(users))
+            found = np.fromiter(map(index.get, users, repeat(-1)), np.int32, len(users))
             missing = np.flatnonzero(found < 0).tolist()
-            self._reserve(len(self.names) + len(missing))
+            self.reserve(len(self.names) + len(missing))
             for i in missing:
-                row = self.index.get(users[i])
-                found[i] = self._add(users[i]) if row is None else row
+                row = index.get(users[i])
+                found[i] = self._add(users[i], index, partition) if row is None else row
             return found
 
-    def forget(self, user: str) -> bool:
+    def forget(self, user: str, partition: int = 0) -> bool:
         """Erase one user; whether there was one. The row is reused."""
-        row = self.index.pop(user, None)
+        row = self._index.get(partition, {}).pop(user, None)
         if row is None:
             return False
-        self.names[row] = None
-        for name, empty in _COLUMNS.items():
-            self.__dict__[name][row] = empty
-        self._free.append(row)
+        self._free_rows([row])
         return True
+
+    def drop(self, partition: int) -> None:
+        """Erase all users of a partition; their rows are reused."""
+        self._free_rows(list(self._index.pop(partition, {}).values()))
+
+    def _free_rows(self, rows: list[int]) -> None:
+        for row in rows:
+            self.names[row] = ""
+        for name, empty in _COLUMNS.items():
+            self.__dict__[name][rows] = empty
+        self._free += rows
 
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names and their index."""
-        return sum(self.__dict__[name].nbytes for name in _COLUMNS) + 190 * len(self.index)
+        columns: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
+        return columns + 190 * len(self)
 
     def fold(
         self,
@@ -124,18 +142,31 @@ class UserRows:
         offsets: I64,
         window: int = 0,
     ) -> Folded:
-        """Apply n events; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
+        """Apply n events of the users of partition 0, by name: see `fold_rows`."""
+        return self.fold_rows(self.rows_of(users), items, kinds, weights, at_ms, offsets, window)
 
-        Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of the
-        last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
+    def fold_rows(
+        self,
+        row_of: I32,
+        items: I32,
+        kinds: I8,
+        weights: F32,
+        at_ms: I64,
+        offsets: I64,
+        window: int = 0,
+    ) -> Folded:
+        """Apply n events, by row; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
+
+        Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
+        the last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
         """
-        n = len(users)
+        n = len(row_of)
         if n and (int(at_ms.min()) < 0 or int(at_ms.max()) >= decay.MAX_AT_MS):
             raise BadInput("bad_time", "event time outside 0..2**46 ms")
         if not np.isfinite(weights).all():
             raise BadInput("bad_weight", "weight not finite")
-        row_of = self.rows_of(users)
         weights = decay.snap(weights)
+        weights[items == UNKNOWN] = 0  # it has no code of its own: moves no sum
         applied = self._beyond_fence(row_of, offsets)
         previous = np.full((n, window), -1, np.int32)
         touched: list[I32] = []
@@ -179,16 +210,17 @@ class UserRows:
         )
         return self.layout.join(heads, entries, ends)
 
-    def load(self, users: Sequence[str], values: Sequence[bytes]) -> None:
-        """Set users to encoded states; of a user that occurs twice the later one stands.
+    def load(self, users: Sequence[str], values: Sequence[bytes], partition: int = 0) -> None:
+        """Set a partition's users to encoded states; of a user that occurs twice the later one stands.
 
-        Raises BadInput("state_layout") on another version, other settings or a wrong length; nothing is then loaded.
+        Raises BadInput("state_layout") on another version, other settings or a wrong length; nothing is then
+        loaded.
         """
         latest = {user: i for i, user in enumerate(users)}
         if len(latest) < len(users):
             values = [values[i] for i in latest.values()]
         heads, entries = self.layout.split(values)
-        rows = self.rows_of(list(latest))
+        rows = self.rows_of(list(latest), partition)
         filled = heads["filled"].astype(np.int64)
         self.fence[rows] = heads["fence"]
         self.newest_at_ms[rows] = heads["newest_at_ms"]
@@ -213,7 +245,7 @@ class UserRows:
         return items, self.ring_kinds[at, slots], self.ring_at_ms[at, slots]
 
     def _beyond_fence(self, row_of: I32, offsets: I64) -> Bools:
-        if len(offsets) < 2 or bool((offsets[1:] > offsets[:-1]).all()):
+        if not _repeats(row_of, offsets):
             return offsets > self.fence[row_of]
         fences: dict[int, int] = {}  # a batch that repeats offsets: rare, so event by event
         applied = np.zeros(len(offsets), np.bool_)
@@ -224,20 +256,15 @@ class UserRows:
         return applied
 
     def _fold_bank(self, run: "_Run", items: I32, weights: F32, at_ms: I64) -> None:
-        n, h = len(items), len(self.half_lives_ms)
-        own = np.empty((n, h), np.float32)  # contribution in the frame of `refs`
-        advance = np.empty((n, h), np.int64)  # how far the event moves the reference
-        refs = np.empty((n, h), np.int64)  # the reference after the event
-        before = self.refs[run.rows]
-        for i, half_life_ms in enumerate(self.half_lives_ms):
-            whole, scaled = decay.frames(at_ms, weights, half_life_ms)
-            newest = decay.running_newest(whole, run.rank, before[run.rank, i])
-            was = np.empty(n, np.int64)
-            was[1:] = newest[:-1]
-            was[run.starts] = before[:, i]
-            advance[:, i] = newest - was
-            own[:, i] = scaled * decay.scale_of(newest - whole)
-            refs[:, i] = newest
+        whole, scaled = decay.frames(at_ms, weights, self._half_lives_ms)
+        before = self.refs[run.rows].T
+        newest = decay.running_newest(whole, run.rank, before[:, run.rank])
+        was = np.empty_like(newest)
+        was[:, 1:] = newest[:, :-1]
+        was[:, run.starts] = before
+        own = (scaled * decay.scale_of(newest - whole)).T  # (n, H) contribution in the frame of `refs`
+        advance = (newest - was).T  # (n, H) how far the event moves the reference
+        refs = newest.T  # (n, H) the reference after the event
         hot = run.hot_users()
         self._rounds(run, hot, items, weights, own, advance)
         for user in hot.tolist():
@@ -326,16 +353,17 @@ class UserRows:
         found: I32 = line[at[:, None] - np.arange(1, window + 1)]
         return found
 
-    def _add(self, user: str) -> int:
+    def _add(self, user: str, index: dict[str, int], partition: int) -> int:
         row = self._free.pop() if self._free else len(self.names)
         if row == len(self.names):
             self.names.append(user)
         else:
             self.names[row] = user
-        self.index[user] = row
+        index[user] = row
+        self.partition_of[row] = partition
         return row
 
-    def _reserve(self, rows: int) -> None:
+    def reserve(self, rows: int) -> None:
         """Room for this many rows. By a quarter once large: doubling would break the promise of 3 KB a user."""
         size = len(self.fence)
         if rows <= size:
@@ -350,6 +378,7 @@ class UserRows:
 
 # Every column and the value of an empty row.
 _COLUMNS = {
+    "partition_of": -1,
     "fence": -1,
     "newest_at_ms": 0,
     "refs": -1,
@@ -371,6 +400,16 @@ def _resized(column: NDArray[Any], rows: int) -> NDArray[Any]:
         new[: len(column)] = column
         return new
     return column
+
+
+def _repeats(row_of: I32, offsets: I64) -> bool:
+    """Whether a row's offsets do not ascend. A log's offsets ascend, so this nearly always ends at once."""
+    descents = np.flatnonzero(offsets[1:] <= offsets[:-1])
+    if not len(descents):
+        return False
+    order = np.argsort(row_of, kind="stable")
+    rows, sorted_offsets = row_of[order], offsets[order]
+    return bool(((rows[1:] == rows[:-1]) & (sorted_offsets[1:] <= sorted_offsets[:-1])).any())
 
 
 def _latest(touched: list[I32], lasts: list[I64]) -> tuple[I32, I64]:
@@ -403,6 +442,8 @@ class _Run:
 
     def hot_users(self) -> I64:
         """Users (indices into rows) for whom an own pass is cheaper than the rounds they would cause."""
+        if int(self.counts.max()) <= _HOT_COST:
+            return np.empty(0, np.int64)
         order = np.argsort(-self.counts, kind="stable")
         rounds = np.append(self.counts[order[:64]], 0)  # rounds left when the first i users are hot
         if len(order) > 64:
@@ -414,6 +455,9 @@ class _Run:
 
         Users go in blocks of _BLOCK, whose sums stay in the processor's cache through all their rounds.
         """
+        if len(self.rank) == len(self.rows) <= _BLOCK:  # each user once: the common case of small batches
+            order = np.arange(len(self.rows))
+            return order, order, [[len(order)]]
         counts = self.counts.copy()
         counts[hot] = 0
         users = np.argsort(-counts, kind="stable")[: len(counts) - len(hot)]

@@ -16,7 +16,7 @@ from streams.clock import Clock
 from streams.codecs import Rejected
 from streams.deadletters import dead_letters
 from streams.effects import Effects
-from streams.inference import InferenceService
+from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.settings import Settings
 from streams.transport.batch import PartitionBatch

@@ -1,29 +1,28 @@
 """Clicks: fold groups of batches into the readers' rows, publish fresh lists, tell the item agent what followed what.
 
-All batches of a group are folded before one list is made, so a reader's last click of the group makes the list; lists
-of all partitions are ranked together. The numbers are in `models.taste`; this file says what goes where.
+A group over many partitions is one fold and one ranking: the fixed cost of a few hundred NumPy calls is paid a
+group, not a batch. A reader's last click of the group makes the list. The numbers are in `models.taste`, the
+records in `streams.lists` and `streams.transitions`; this file says what goes where.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
 from models.taste.actions import weights_of
 from models.taste.items import ItemIndex
-from models.taste.rank import LAYERS, Lists, RankSettings, rank
+from models.taste.rank import RankSettings, rank
 from models.taste.table import ItemTable
-from models.taste.users import Folded, UserRows
+from models.taste.users import Folded
 from streams.agents.base import Agent, Services
-from streams.codecs import ClickColumns, decode_clicks, joined
-from streams.effects import Effects, Emit
-from streams.events import RECOMMENDATION, SOURCE, Because, Reason, Recommendation, Recommended
+from streams.codecs import ClickColumns, decode_clicks
+from streams.effects import Effects, Emit, Header
+from streams.lists import named, recommendation, touched
 from streams.state.changelog import ChangelogReader, TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
@@ -34,34 +33,26 @@ from streams.transport.reader import Profile
 
 log = logging.getLogger(__name__)
 
-MODEL = "taste-v1"
 RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
 
 
-class Touched(msgspec.Struct):
-    """The small output of `taste.output = "touched"`: who moved, and by which click."""
-
-    id: str
-    user: str
-    at: int
-    because: Because
-
-
 @dataclass(slots=True)
-class _Moved:
-    """One partition's part of a group: its rows, what was folded, and from where."""
+class Group:
+    """All clicks of a group, partition after partition, each in offset order; what folding them did."""
 
-    rows: UserRows
-    columns: ClickColumns
-    items: NDArray[np.int32]
-    weights: NDArray[np.float32]
+    partitions: NDArray[np.int32]  # (n,)
+    items: NDArray[np.int32]  # (n,)
+    kinds: NDArray[np.int8]  # (n,)
+    weights: NDArray[np.float32]  # (n,)
+    at_ms: NDArray[np.int64]  # (n,)
+    offsets: NDArray[np.int64]  # (n,)
     folded: Folded
 
-    @property
-    def users(self) -> list[str]:
-        """Who moved, in the order of `folded.rows`."""
-        names = self.rows.names
-        return [names[row] or "" for row in self.folded.rows.tolist()]
+    def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Each partition with the places of its readers in `folded.rows`."""
+        of_rows = self.partitions[self.folded.last]
+        for partition in np.unique(of_rows).tolist():
+            yield partition, np.flatnonzero(of_rows == partition)
 
 
 class ClicksAgent(Agent[ClickColumns]):
@@ -74,17 +65,16 @@ class ClicksAgent(Agent[ClickColumns]):
         super().__init__(services)
         settings = services.settings
         self._taste = settings.taste
-        self._partitions = settings.topics.partitions
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
         self._state = UserState(self._taste, self._items)
         self._table = ItemTable(self._items)
         self._rank = RankSettings()
         self._changelog = ChangelogReader(settings.kafka, TASTE_CHANGELOG)
-        self._follower = TableFollower(settings.kafka, ITEM_TABLE, self._partitions, self._apply_table)
-        self._following: asyncio.Task[None] | None = None
-        self._transitions = (
-            TransitionWriter(self._items, self._partitions) if self._taste.transitions else None
+        self._follower = TableFollower(
+            settings.kafka, ITEM_TABLE, settings.topics.partitions, self._apply_table
         )
+        self._following: asyncio.Task[None] | None = None
+        self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
 
     # -- life
@@ -130,155 +120,92 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def decide(self, group: Sequence[Submission[ClickColumns]]) -> Effects:
         effects = Effects()
-        moved = [self._fold(columns) for columns in _by_partition(group)]
-        moved = [m for m in moved if len(m.folded.rows)]
-        if self._taste.output == "lists":
-            self._publish_lists(effects, moved)
-        else:
-            self._publish_touched(effects, moved)
-        if self._transitions is not None:
-            for m in moved:
-                effects.outputs += self._transitions.emits(m.columns, m.items, m.weights, m.folded)
-        for m in moved:
-            effects.changelog.append(
-                Emit(
-                    TASTE_CHANGELOG,
-                    m.columns.partition,
-                    keys=[user.encode() for user in m.users],
-                    values=m.rows.encode(m.folded.rows),
-                )
-            )
+        parts = sorted((s.work for s in group if len(s.work)), key=lambda columns: columns.partition)
+        if parts:
+            self._decide_clicks(effects, parts)
         for submission in group:
             self.reject(effects, submission.batch.partition, submission.work.rejected)
         self._measure()
         return effects
 
-    def _fold(self, columns: ClickColumns) -> _Moved:
-        rows = self._state.rows(columns.partition)
-        items = self._items.lookup(columns.items)
-        weights = weights_of(columns.kinds, columns.dwell_s)
-        folded = rows.fold(
-            columns.users,
-            items,
-            columns.kinds,
-            weights,
-            columns.at_ms,
-            columns.offsets,
-            window=WINDOW if self._transitions is not None else 0,
-        )
-        repeated = len(columns) - int(np.count_nonzero(folded.applied))
-        if repeated:
-            self.metrics.repeated(repeated)
-        return _Moved(rows, columns, items, weights, folded)
-
-    def _publish_touched(self, effects: Effects, moved: Sequence[_Moved]) -> None:
-        for m in moved:
-            columns, partition = m.columns, m.columns.partition
-            users = m.users
-            values = [
-                _encode(Touched(f"{partition}-{offset}", user, at, Because(CLICKS, partition, offset)))
-                for user, offset, at in zip(
-                    users,
-                    columns.offsets[m.folded.last].tolist(),
-                    columns.at_ms[m.folded.last].tolist(),
-                    strict=True,
-                )
-            ]
-            effects.outputs.append(
-                Emit(RECOMMENDATIONS, partition, keys=[user.encode() for user in users], values=values)
-            )
-            self.metrics.published(RECOMMENDATIONS, len(values))
-
-    def _publish_lists(self, effects: Effects, moved: Sequence[_Moved]) -> None:
-        for m in moved:
-            rows, users = m.folded.rows, m.users
-            values: list[bytes] = []
-            for start in range(0, len(rows), RANK_TOGETHER):
-                part = slice(start, start + RANK_TOGETHER)
-                last = m.folded.last[part]
-                now_ms = int(m.columns.at_ms[last].max())
-                lists = rank(self._table, m.rows, rows[part], now_ms, self._taste.list_size, self._rank)
-                values += self._encoded(lists, users[part], m.columns, last.tolist())
+    def _decide_clicks(self, effects: Effects, parts: Sequence[ClickColumns]) -> None:
+        """`parts` are sorted by partition, and within one in the order they were read."""
+        moved = self._fold(parts)
+        rows = moved.folded.rows
+        if not len(rows):
+            return
+        names = self._state.rows.names
+        users = [names[row] for row in rows.tolist()]
+        keys = [user.encode() for user in users]
+        values, headers = self._outputs(moved, users)
+        state = self._state.rows.encode(rows)
+        for partition, places in moved.by_partition():
+            at = places.tolist()
+            own_keys = [keys[i] for i in at]
             effects.outputs.append(
                 Emit(
                     RECOMMENDATIONS,
-                    m.columns.partition,
-                    keys=[user.encode() for user in users],
-                    values=values,
-                    headers=[_HEADERS] * len(values),
+                    partition,
+                    own_keys,
+                    [values[i] for i in at],
+                    [headers[i] for i in at] if headers is not None else None,
                 )
             )
-            self.metrics.published(RECOMMENDATIONS, len(values))
-            self.services.metrics.lists.inc(len(values))
+            effects.changelog.append(Emit(TASTE_CHANGELOG, partition, own_keys, [state[i] for i in at]))
+        if self._taste.transitions:
+            effects.outputs += self._transitions.emits(
+                moved.folded,
+                moved.items,
+                moved.kinds,
+                moved.weights,
+                moved.at_ms,
+                moved.offsets,
+                moved.partitions,
+            )
+        self.metrics.published(RECOMMENDATIONS, len(values))
 
-    def _encoded(
-        self, lists: Lists, users: Sequence[str], columns: ClickColumns, last: Sequence[int]
-    ) -> list[bytes]:
-        partition, offsets, at_ms = columns.partition, columns.offsets[last], columns.at_ms[last]
-        ranked = _named(lists, self._items.names)
-        return [
-            _encode(
-                Recommendation(
-                    id=f"{CLICKS}-{partition}-{offset}",
-                    user=user,
-                    at=at,
-                    model=MODEL,
-                    items=items,
-                    because=Because(CLICKS, partition, offset),
-                )
-            )
-            for user, offset, at, items in zip(users, offsets.tolist(), at_ms.tolist(), ranked, strict=True)
-        ]
+    def _fold(self, parts: Sequence[ClickColumns]) -> Group:
+        rows = self._state.rows
+        row_of = np.concatenate([rows.rows_of(part.users, part.partition) for part in parts])
+        partitions = np.repeat(
+            np.array([part.partition for part in parts], np.int32), [len(part) for part in parts]
+        )
+        items = self._items.lookup([item for part in parts for item in part.items])
+        kinds = np.concatenate([part.kinds for part in parts])
+        weights = weights_of(kinds, np.concatenate([part.dwell_s for part in parts]))
+        at_ms = np.concatenate([part.at_ms for part in parts])
+        offsets = np.concatenate([part.offsets for part in parts])
+        window = WINDOW if self._taste.transitions else 0
+        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window)
+        repeated = len(offsets) - int(np.count_nonzero(folded.applied))
+        if repeated:
+            self.metrics.repeated(repeated)
+        return Group(partitions, items, kinds, weights, at_ms, offsets, folded)
+
+    def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
+        """A value (and headers) for each reader that moved."""
+        last = moved.folded.last
+        at_ms = moved.at_ms[last]
+        causes = zip(
+            users, moved.partitions[last].tolist(), moved.offsets[last].tolist(), at_ms.tolist(), strict=True
+        )
+        if self._taste.output == "touched":
+            return [touched(*cause) for cause in causes], None
+        values: list[bytes] = []
+        headers: list[list[Header]] = []
+        rows = moved.folded.rows
+        for start in range(0, len(rows), RANK_TOGETHER):
+            part = slice(start, start + RANK_TOGETHER)
+            now_ms = int(at_ms[part].max())
+            lists = rank(self._table, self._state.rows, rows[part], now_ms, self._taste.list_size, self._rank)
+            for items, cause in zip(named(lists, self._items.names), causes, strict=False):
+                value, extra = recommendation(*cause, items)
+                values.append(value)
+                headers.append(extra)
+        self.services.metrics.lists.inc(len(values))
+        return values, headers
 
     def _measure(self) -> None:
-        self.services.metrics.users.set(self._state.users)
-        self.services.metrics.user_bytes.set(self._state.memory_bytes)
+        self.services.metrics.users.set(len(self._state.rows))
+        self.services.metrics.user_bytes.set(self._state.rows.bytes_used())
         self.services.metrics.items.set(len(self._items))
-
-
-_encode: Any = msgspec.json.Encoder().encode
-_HEADERS = [
-    ("ce_type", RECOMMENDATION.encode()),
-    ("ce_source", SOURCE.encode()),
-    ("ce_specversion", b"1.0"),
-    ("content-type", b"application/json"),
-]
-
-
-def _named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
-    """Lists with names and reasons. The shares of an item add up to 1, to rounding: the strongest past item,
-    the rest of the history, the taste vectors, popularity."""
-    scores = np.maximum(lists.scores, np.finfo(np.float32).tiny)
-    shares = lists.layers / scores[:, :, None]
-    place = np.maximum(lists.because, 0)
-    because = np.where(lists.because >= 0, np.take_along_axis(lists.past, place, 1), -1)
-    rest = shares[..., LAYERS.index("counts")] - lists.because_share
-    parts = np.stack([lists.because_share, rest, shares[..., 1], shares[..., 2]], axis=2)
-    columns = (lists.items, lists.scores, because, np.round(parts, 4))
-    return [
-        [
-            Recommended(names[item] or "", round(score, 6), _reasons(past, share, names))
-            for item, score, past, share in zip(*row, strict=True)
-            if item >= 0
-        ]
-        for row in zip(*(column.tolist() for column in columns), strict=True)
-    ]
-
-
-def _reasons(past: int, shares: Sequence[float], names: Sequence[str | None]) -> list[Reason]:
-    reasons = [Reason("after", shares[0], names[past])] if past >= 0 else []
-    reasons += [
-        Reason(kind, share)
-        for kind, share in zip(("history", "taste", "popularity"), shares[1:], strict=True)
-        if abs(share) >= 0.0005
-    ]
-    return reasons
-
-
-def _by_partition(group: Sequence[Submission[ClickColumns]]) -> list[ClickColumns]:
-    """One set of columns a partition: its batches of the group, joined in the order they were read."""
-    found: dict[int, list[ClickColumns]] = {}
-    for submission in group:
-        if len(submission.work):
-            found.setdefault(submission.batch.partition, []).append(submission.work)
-    return [joined(parts) for parts in found.values()]

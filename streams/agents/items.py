@@ -23,6 +23,9 @@ from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
 from streams.transport.reader import Profile
 
+# Predecessors an item keeps, and publishes: the row is also the agent's changelog, so none may be left out.
+KEEP = 100
+
 
 class ItemsAgent(Agent[Transitions]):
     """Topic `transitions` to `item-table`."""
@@ -75,14 +78,14 @@ class ItemsAgent(Agent[Transitions]):
                         ITEM_TABLE,
                         partition,
                         keys=[name.encode() for name in names],
-                        values=columns.encode(rows),
+                        values=columns.encode(rows, KEEP),
                     )
                 )
                 self.metrics.published(ITEM_TABLE, len(names))
         return effects
 
     async def recover(self, partition: int) -> None:
-        columns = ItemColumns(self._items, sources=self.services.settings.topics.partitions)
+        columns = ItemColumns(self._items, sources=self.services.settings.topics.partitions, keep=KEEP)
 
         def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
             columns.load([value for value in values if value])

@@ -6,7 +6,7 @@ its labels are there. Several batches are in flight; the ledger commits only the
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from streams.codecs import MediaDecoder, Rejected, encode
 from streams.effects import Effects, Emit
 from streams.errors import REASONS, Reject
 from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, ModelName
-from streams.inference import InferenceClosed
+from streams.inference.service import InferenceClosed
 from streams.payloads import payload_of
 from streams.topics import AUDIO, LABELS, UPLOADS
 from streams.transport.batch import PartitionBatch, Record
@@ -48,8 +48,12 @@ class MediaAgent(Agent[MediaWork]):
         self._media = services.settings.media
         self._decoder = MediaDecoder(self._media.max_payload_bytes)
         self._slots = asyncio.Semaphore(self._media.records_in_flight)
-        self._accepts = [(name, task_class(name).accepts) for name in self.tasks]
+        self._accepts: list[tuple[str, Callable[[str], bool]]] = []
         self._batches: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """The tasks are warm: what they import is imported."""
+        self._accepts = [(name, task_class(name).accepts) for name in self.tasks]
 
     def profile(self) -> Profile:
         reader = self.services.settings.reader

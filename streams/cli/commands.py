@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "feed": "streams.cli.feed",
     "label": "streams.cli.label",
     "train": "streams.cli.train",
+    "bench": "streams.cli.bench",
     "config": "streams.cli.config",
 }
 """Command name -> module, in the order of `headrace --help`."""

@@ -13,7 +13,7 @@ app = typer.Typer()
 def demo(
     ctx: typer.Context,
     seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Stop after so long. Default: Ctrl-C.")
+        float | None, typer.Option(min=0.1, help="Stop after so long of feed. Default: Ctrl-C.")
     ] = None,
     readers: Annotated[int, typer.Option(min=1, max=100_000, help="How many people read.")] = 200,
     rate: Annotated[float, typer.Option(min=0.1, max=5000, help="Clicks a second of all readers.")] = 40.0,

@@ -24,14 +24,14 @@ SHOWN_BAD = 5
 def feed(
     ctx: typer.Context,
     paths: Annotated[list[Path], typer.Argument(help="Files; folders too for media.")],
-    form: Annotated[str, typer.Option("--format", help="jsonl, movielens, yoochoose or media.")],
+    form: Annotated[str, typer.Option("--format", help="jsonl, movielens, yoochoose, items or media.")],
     topic: Annotated[str | None, typer.Option(help="Another topic than the event's own.")] = None,
     speed: Annotated[str, typer.Option(help="Times the recorded pace, or max. Media: files a second.")] = "1",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
     strict: Annotated[bool, typer.Option(help="Stop at the first bad line.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Play recorded clicks in time order, or media files, into a cluster.
+    """Play recorded clicks in time order, a catalogue of items, or media files, into a cluster.
 
     Events carry the same ids each time, so that playing a file twice counts once.
     """
@@ -61,6 +61,7 @@ def feed(
 def _records(paths: list[Path], form: str, topic: str | None, bad: "BadLines") -> Iterator["Outgoing"]:
     from streams.clock import SystemClock
     from streams.feed.clicks import read_clicks
+    from streams.feed.items import read_items
     from streams.feed.media import read_media
     from streams.feed.records import outgoing
 
@@ -69,6 +70,11 @@ def _records(paths: list[Path], form: str, topic: str | None, bad: "BadLines") -
         return
     for path in paths:
         source = f"headrace/feed/{path.name}"
+        if form == "items":
+            now_ms = SystemClock().wall_ms()
+            for item in read_items(path, bad, now_ms):
+                yield outgoing(item, source=source, topic=topic, play_ms=now_ms)
+            continue
         for click in read_clicks(path, form, bad):
             yield outgoing(click, source=source, topic=topic)
 

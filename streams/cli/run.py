@@ -1,11 +1,9 @@
 """The command line as a whole: global options, lazy commands, and how errors become exit codes.
 
-0 done, 1 failed, 2 a user's mistake, 3 something outside is missing; no stack trace for 2 and 3.
+0 done, 1 failed, 2 a user's mistake, 3 something outside is missing, 130 interrupted; no stack trace for 2 and 3.
 """
 
 import importlib
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,9 +90,6 @@ def run(arguments: Sequence[str]) -> int:
         return _say(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `headrace tail … | head`: the reader has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     return DONE
 
 

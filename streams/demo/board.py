@@ -48,6 +48,7 @@ class Board:
         self.received = {RECOMMENDATIONS: 0, LABELS: 0}
         self.lag: dict[str, int] = {}
         self.dead_letters = 0
+        self.ready = False
         self.first_list_s: float | None = None
         self.first_label_s: float | None = None
         self.tastes: Mapping[str, tuple[str, ...]] = {}
@@ -83,6 +84,7 @@ class Board:
         }
         return {
             "uptime_s": round(uptime_s, 1),
+            "ready": self.ready,
             "flows": flows,
             "lag": self.lag,
             "dead_letters": self.dead_letters,
@@ -178,9 +180,9 @@ def live_view(shot: dict[str, Any], where: str) -> RenderableType:
         labels.add_column(name, overflow="ellipsis", no_wrap=True)
     for label in shot["labels"]:
         labels.add_row(label["asset"], label["task"], label["value"], _score(label), label["model"])
-    foot = Text(
-        f"{where} · up {shot['uptime_s']:.0f} s · dead letters {shot['dead_letters']} · Ctrl-C ends it"
-    )
+    worker = "worker ready" if shot["ready"] else "worker loading models"
+    state = f"{worker} · up {shot['uptime_s']:.0f} s · dead letters {shot['dead_letters']}"
+    foot = Text(f"{where} · {state} · Ctrl-C ends it")
     return Group(flows, Text(), readers, Text(), labels, Text(), foot)
 
 
@@ -188,7 +190,8 @@ def plain_lines(shot: dict[str, Any]) -> list[str]:
     """The same for a log file: a line for the flow, one a reader with a list, one for the newest label."""
     flow = ", ".join(f"{topic} {flow['per_s']:g}/s" for topic, flow in shot["flows"].items())
     lag = ", ".join(f"{agent} {records}" for agent, records in sorted(shot["lag"].items())) or "unknown"
-    lines = [f"{shot['uptime_s']:.0f} s: {flow}; lag: {lag}; dead letters: {shot['dead_letters']}"]
+    loading = "" if shot["ready"] else " (loading models)"
+    lines = [f"{shot['uptime_s']:.0f} s{loading}: {flow}; lag: {lag}; dead letters: {shot['dead_letters']}"]
     for reader in shot["readers"]:
         if reader["list"]:
             places = "; ".join(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +13,6 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.live import Live
 
@@ -28,13 +28,15 @@ from streams.events import Item, Label, Recommendation
 from streams.feed.player import Player
 from streams.feed.records import outgoing
 from streams.feed.tail import reading
+from streams.observe.scrape import samples
 from streams.settings import Settings, origins
 from streams.topics import INPUTS, LABELS, RECOMMENDATIONS
 from streams.transport.producer import BatchProducer
 
 FOLDER = Path(".headrace")
-WORKER_READY_WITHIN_S = 180.0
-"""The very first start converts the models' weights."""
+LOG = "worker.log"
+WORKER_STARTS_WITHIN_S = 60.0
+LOG_LINES_SHOWN = 8
 WATCHED = 4
 TICK_S = 0.05
 VIEW_EVERY_S = 0.5
@@ -101,9 +103,8 @@ async def run_demo(given: Given, options: Options, clock: Clock, say: Callable[[
             return 0
         except Retry as error:
             raise EnvironmentProblem(f"the broker stopped taking records: {error}") from error
-    say(
-        f"stopped: the worker ended in {ended.seconds:.1f} s with exit code {ended.code}, the broker after it"
-    )
+    broker_too = "" if options.bootstrap else "; the broker after it"
+    say(f"stopped: the worker ended in {ended.seconds:.1f} s with exit code {ended.code}{broker_too}")
     return 0 if ended.code == 0 else 1
 
 
@@ -172,10 +173,10 @@ async def _worker(
         command += ["--set", text]
     process = ServerProcess("the worker", [*command, "worker"], log, clock=clock)
     url = f"http://127.0.0.1:{settings.observe.port}"
-    say(f"worker: log in {log}, metrics on {url}/metrics; loading models…")
+    say(f"worker: log in {log}, metrics on {url}/metrics")
     try:
-        await asyncio.to_thread(process.start, lambda: _ready(url, stop), WORKER_READY_WITHIN_S)
-        say("worker: ready")
+        await asyncio.to_thread(process.start, lambda: _answers(url, stop), WORKER_STARTS_WITHIN_S)
+        say("worker: started; clicks are read while the models are still loading")
         yield process
     finally:
         since_s = clock.monotonic_s()
@@ -188,19 +189,30 @@ async def _worker(
 
 def _fresh_log() -> Path:
     FOLDER.mkdir(exist_ok=True)
-    log = FOLDER / "worker.log"
+    log = FOLDER / LOG
     log.unlink(missing_ok=True)
     return log
 
 
-def _ready(url: str, stop: asyncio.Event) -> bool:
+def _answers(url: str, stop: asyncio.Event) -> bool:
+    """Whether the observation port is open. Not whether the worker is ready: lists need no models, so the
+    feed begins before that."""
     if stop.is_set():
         raise _Stopped
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=1.0) as answer:
-            return bool(answer.status == 200)
-    except OSError:  # not listening yet, or 503: urllib's errors are OSErrors
+        with urllib.request.urlopen(f"{url}/healthz", timeout=1.0):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
         return False
+
+
+def _last_lines(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - 4096, 0))
+        lines = file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES_SHOWN:]
+    return "".join(f"\n    {line}" for line in lines)
 
 
 class _Show:
@@ -281,18 +293,18 @@ class _Show:
                             self._board.recommendation(recommendation(record.value), now_s)
 
     async def _metrics(self) -> None:
-        """The worker's own page, once a second."""
-        url = f"http://127.0.0.1:{self._settings.observe.port}/metrics"
+        """The worker's own pages, once a second."""
+        url = f"http://127.0.0.1:{self._settings.observe.port}"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as session:
             while True:
                 with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):  # busy: next second
-                    async with session.get(url) as answer:
+                    async with session.get(f"{url}/metrics") as answer:
                         page = await answer.text()
                     self._board.metrics(
-                        (sample.name, sample.labels, sample.value)
-                        for family in text_string_to_metric_families(page)
-                        for sample in family.samples
+                        (sample.name, sample.labels, sample.value) for sample in samples(page)
                     )
+                    async with session.get(f"{url}/readyz") as answer:
+                        self._board.ready = answer.status == 200
                 await asyncio.sleep(1.0)
 
     async def _view(self) -> None:
@@ -315,6 +327,9 @@ class _Show:
 
     def _shot(self) -> dict[str, Any]:
         if not self._process.running:
-            raise HeadraceError(f"the worker has ended by itself; its log is {FOLDER / 'worker.log'}")
+            log = FOLDER / LOG
+            raise HeadraceError(
+                f"the worker has ended by itself; the end of its log, {log}:{_last_lines(log)}"
+            )
         self._board.tastes = {reader.user: reader.tastes for reader in self._crowd.readers[:WATCHED]}
         return self._board.snapshot(self._clock.monotonic_s() - self._started_s)

@@ -67,7 +67,7 @@ def read_clicks(path: Path, form: str, bad: BadLines) -> Iterator[Click]:
     same ids, and a file that grew keeps those it had.
     """
     if form not in FORMATS:
-        raise UserMistake(f"format {form!r} is not one of {', '.join(FORMATS)}")
+        raise UserMistake(f"format {form!r} is not one of {', '.join(FORMATS)}, items, media")
     try:
         if path.stat().st_size == 0:
             return

@@ -7,8 +7,8 @@ resolved once and updated a batch at a time: a per-record exporter costs about 3
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
-from streams.device import BatchReport
 from streams.errors import REASONS
+from streams.inference.device import BatchReport
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 

@@ -15,7 +15,8 @@ _NUMBERS = re.compile(r"\d+")
 
 
 class RateLimit(logging.Filter):
-    """Lets the same message (logger and template, whatever its numbers) through once in a while, and says how many it held back."""
+    """Lets the same message (logger and template, whatever its numbers) through once in a while, and says how
+    many it held back."""
 
     def __init__(self, clock: Clock, quiet_s: float = QUIET_S, remembered: int = 512) -> None:
         super().__init__()

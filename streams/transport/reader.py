@@ -75,6 +75,8 @@ class ReaderObserver(Protocol):
 class BatchReader(Service):
     """One agent's consumer, ledgers and committer."""
 
+    mundane_level = "debug"  # of mode's "Starting..." and "Stopping..."
+
     def __init__(
         self,
         app: Any,

@@ -1,5 +1,6 @@
 """Users' states do not depend on how events were cut into batches: compared byte by byte."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.taste import actions
 from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.users import Folded, UserRows
 
 MINUTE_MS = 60_000
 START_MS = 1_700_000_000_000
@@ -28,7 +29,7 @@ class Log:
     at_ms: np.ndarray
     offsets: np.ndarray
 
-    def fold(self, rows: UserRows, part: slice, window: int = 0) -> object:
+    def fold(self, rows: UserRows, part: slice, window: int = 0) -> Folded:
         items = rows.items.lookup(self.items[part])
         columns = (self.kinds[part], self.weights[part], self.at_ms[part], self.offsets[part])
         return rows.fold(self.users[part], items, *columns, window)
@@ -80,7 +81,7 @@ def state(rows: UserRows) -> dict[str, bytes]:
 def folded(log: Log, cuts: Sequence[int]) -> dict[str, bytes]:
     rows = fresh()
     edges = [0, *sorted(cuts), len(log.users)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         log.fold(rows, slice(start, stop))
     return state(rows)
 
@@ -95,7 +96,7 @@ EVENT = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENT, min_size=1, max_size=60), st.lists(st.integers(0, 60), max_size=6))
 def test_any_cut_gives_the_same_bytes(
     events: list[tuple[int, int, int, float, int, bool]], cuts: list[int]
@@ -106,7 +107,7 @@ def test_any_cut_gives_the_same_bytes(
     assert folded(log, range(len(events))) == whole  # one event at a time
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.4, 0.95]), st.integers(1, 40), st.randoms())
 def test_long_logs_with_a_hot_user(seed: int, hot: float, users: int, random: object) -> None:
     log = seeded_log(seed, 700, users, hot)
@@ -115,3 +116,17 @@ def test_long_logs_with_a_hot_user(seed: int, hot: float, users: int, random: ob
     assert folded(log, cuts) == whole
     assert folded(log, range(0, 700, 7)) == whole
     assert folded(log, range(700)) == whole
+
+
+def test_a_batch_larger_than_the_inner_chunk() -> None:
+    log = seeded_log(3, 10_000, 300, 0.3)
+    rows = fresh()
+    found = log.fold(rows, slice(0, 10_000), 3)
+    assert state(rows) == folded(log, range(0, 10_000, 999))
+    newest = {user: i for i, user in enumerate(log.users)}
+    assert dict(zip(found.rows.tolist(), found.last.tolist(), strict=True)) == {
+        rows.index[user]: i for user, i in newest.items()
+    }
+    again = fresh()
+    parts = [log.fold(again, slice(i, i + 500), 3).previous for i in range(0, 10_000, 500)]
+    assert (np.concatenate(parts) == found.previous).all()

@@ -20,12 +20,13 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "streams/demo/",
         "streams/feed/",  # recorded input, and `tail`: clients of their own
         "streams/admin.py",
+        "streams/bench/",  # the yardsticks, and the feed
         "streams/app.py",  # its errors: no broker yet
         "streams/cli/context.py",  # its errors, in words for a user
         "streams/transitions.py",  # murmur2, the partition of a key
     ),
-    "faust": ("streams/app.py", "streams/agents/", "streams/transport/"),
-    "mode": ("streams/app.py", "streams/agents/", "streams/transport/"),  # Faust's services
+    "faust": ("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),
+    "mode": ("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),  # Faust's services
     "prometheus_client": ("streams/observe/",),
     "time": ("streams/clock.py",),
     "confluent_kafka": (),  # the tests' mock cluster

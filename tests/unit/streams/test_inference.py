@@ -16,8 +16,8 @@ import pytest
 
 from models.errors import BadInput, DeviceLost, WeightsMismatch
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
-from streams.device import BatchReport
-from streams.inference import InferenceClosed, InferenceFailed, InferenceLimits, InferenceService
+from streams.inference.device import BatchReport
+from streams.inference.service import InferenceClosed, InferenceFailed, InferenceLimits, InferenceService
 
 R = TypeVar("R")
 
@@ -147,7 +147,7 @@ async def error_of(waiting: Awaitable[Any]) -> BaseException | None:
 
 
 def test_importing_it_does_not_import_torch() -> None:
-    code = "import sys, streams.inference; sys.exit('torch' in sys.modules)"
+    code = "import sys, streams.inference.service; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

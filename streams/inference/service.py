@@ -25,9 +25,9 @@ from models.errors import BadInput, ModelError
 from models.inference.steps import finish, kind_and_place, prepare
 from models.registry import task_class
 from models.types import LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task
-from streams.admission import Admission
-from streams.device import BatchReport, Device, Reports, Request
-from streams.mailbox import Mailbox
+from streams.inference.admission import Admission
+from streams.inference.device import BatchReport, Device, Reports, Request
+from streams.inference.mailbox import Mailbox
 
 R = TypeVar("R")
 

@@ -1,0 +1,216 @@
+"""`headrace bench latency`: from a click's send to its output in a consumer's hands, at a steady rate.
+
+One process sends and consumes (on the broker's core), the contender has a core of its own. The feed is an open loop:
+click n is due at start + n / rate and is sent whether or not earlier ones came back. A click that a later one of the
+same reader supersedes within one group has no output and no latency. The worker is `headrace worker` itself.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from streams import admin
+from streams.bench.clicks import LISTS, PARTITIONS, TOUCHED, Say, publish_table
+from streams.bench.cluster import settings_for
+from streams.bench.feed import ClickFeed, Drawn, draw, keys, values
+from streams.bench.place import Child, Place
+from streams.bench.result import Result, Row, machine
+from streams.clock import SystemClock
+from streams.errors import Fatal
+from streams.feed.records import partition_of
+from streams.transport.client import close
+
+WARM_S = 8.0
+READY_WITHIN_S = 60.0
+TAIL_S = 3.0  # outputs that come later are lost to the figures, and counted as missing
+BEHIND_S = 0.5
+"""A feed that is so late is not the rate asked for; the row says how late it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How fast and how long."""
+
+    rate_per_s: float = 1000.0
+    seconds: float = 30.0
+    users: int = 50_000
+    items: int = 4_000
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row: a worker with these `[taste]` settings, or the bare loop when None."""
+
+    name: str
+    taste: Mapping[str, Any] | None
+
+
+CASES = (Case("headrace", TOUCHED), Case("headrace_lists", LISTS), Case("bare_loop", None))
+
+
+def run(place: Place, plan: Plan, say: Say) -> Result:
+    """All cases, one after another."""
+    rows = []
+    for case in CASES:
+        say(f"{case.name}: {plan.rate_per_s:g} clicks/s for {plan.seconds:g} s")
+        rows.append(asyncio.run(_one(place, plan, case)))
+    return Result("latency", machine(place.described()), rows)
+
+
+async def _one(place: Place, plan: Plan, case: Case) -> Row:
+    prefix = f"b{uuid.uuid4().hex[:8]}-"
+    await admin.apply(settings_for(place.bootstrap, prefix, PARTITIONS))
+    start_ms = SystemClock().wall_ms() - 86_400_000
+    clicks = int(plan.rate_per_s * (WARM_S + plan.seconds))
+    feed = ClickFeed(clicks, plan.users, plan.items, plan.seed, start_ms)
+    if case.taste is not None and case.taste["output"] == "lists":
+        await publish_table(place, prefix, feed)
+    with Child(case.name, _command(place, prefix, case), place.cores.contender) as child:
+        async with Probe(place.bootstrap, prefix, draw(feed)) as probe:
+            await probe.until_answered(child, READY_WITHIN_S)
+            await probe.play(0, int(plan.rate_per_s * WARM_S), plan.rate_per_s)
+            child.check()
+            cpu_s, began_s = child.cpu_s, SystemClock().monotonic_s()
+            first = int(plan.rate_per_s * WARM_S)
+            await probe.play(first, clicks, plan.rate_per_s)
+            took_s = SystemClock().monotonic_s() - began_s
+            cpu_s = child.cpu_s - cpu_s
+            await asyncio.sleep(TAIL_S)
+            child.check()
+            figures = probe.figures(first)
+            figures |= {
+                "clicks_per_s": round((clicks - first) / took_s),
+                "cpu_cores_used": round(cpu_s / took_s, 2),
+                "rss_mb": child.rss_mb,
+            }
+        child.stop()
+    return {"case": case.name, **figures}
+
+
+def _command(place: Place, prefix: str, case: Case) -> list[str]:
+    if case.taste is None:
+        job = {
+            "bootstrap": place.bootstrap,
+            "prefix": prefix,
+            "clicks": 0,
+            "partitions": PARTITIONS,
+            "options": {"forever": True},
+        }
+        return ["streams.bench.child", "streams.bench.bare:profile_job", json.dumps(job)]
+    sets = {
+        "kafka.bootstrap": place.bootstrap,
+        "kafka.topic_prefix": prefix,
+        "kafka.group": f"{prefix}group",
+        "kafka.session_timeout_s": 6,
+        "kafka.heartbeat_interval_s": 2,
+        "topics.partitions": PARTITIONS,
+        "observe.port": 0,
+        **{f"taste.{name}": str(value).lower() for name, value in case.taste.items()},
+    }
+    arguments = [part for name, value in sets.items() for part in ("--set", f"{name}={value}")]
+    return ["streams", *arguments, "worker", "--agents", "clicks"]
+
+
+class _Output(msgspec.Struct):
+    at: int  # unique to a click: the feed's event time
+
+
+class Probe:
+    """Sends clicks on time and notes when the output of each arrives."""
+
+    def __init__(self, bootstrap: str, prefix: str, drawn: Drawn) -> None:
+        self._clock = SystemClock()
+        self._topic, self._output = f"{prefix}clicks", f"{prefix}recommendations"
+        self._keys, self._values = keys(drawn), values(drawn)
+        self._partitions = [partition_of(key, PARTITIONS) for key in self._keys]
+        self._of_at = {at: n for n, at in enumerate(drawn.at_ms.tolist())}
+        self._sent_s = np.full(len(self._keys), np.nan)
+        self._due_s = np.full(len(self._keys), np.nan)
+        self._seen_s = np.full(len(self._keys), np.nan)
+        self._first_at = int(drawn.at_ms[0])
+        self._answered = asyncio.Event()
+        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap, group_id=None, fetch_max_wait_ms=100, fetch_min_bytes=1
+        )
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Probe":
+        await self._producer.start()
+        await self._consumer.start()
+        tps = [TopicPartition(self._output, partition) for partition in range(PARTITIONS)]
+        self._consumer.assign(tps)
+        for tp in tps:
+            self._consumer.seek(tp, 0)
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        await close(self._producer)
+        await close(self._consumer)
+
+    async def until_answered(self, child: Child, within_s: float) -> None:
+        """Send an early click of the first reader until an output comes back. Raises Fatal."""
+        deadline_s = self._clock.monotonic_s() + within_s
+        early = values_at(self._first_at - 3_600_000)
+        while not self._answered.is_set():
+            child.check()
+            if self._clock.monotonic_s() > deadline_s:
+                raise Fatal(f"{child.name} gave no output within {within_s:g} s")
+            await self._producer.send_and_wait(self._topic, early, key=b"early", partition=0)
+            await asyncio.sleep(0.2)
+
+    async def play(self, first: int, end: int, rate_per_s: float) -> None:
+        """Send clicks first..end - 1, each when it is due."""
+        clock, start_s = self._clock.monotonic_s, self._clock.monotonic_s()
+        for n in range(first, end):
+            due_s = start_s + (n - first) / rate_per_s
+            wait_s = due_s - clock()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            self._due_s[n], self._sent_s[n] = due_s, clock()
+            await self._producer.send(
+                self._topic, self._values[n], key=self._keys[n], partition=self._partitions[n]
+            )
+
+    def figures(self, first: int) -> dict[str, Any]:
+        """Over clicks from `first` on that have an output."""
+        latency_ms = (self._seen_s[first:] - self._sent_s[first:]) * 1000
+        late_ms = (self._sent_s[first:] - self._due_s[first:]) * 1000
+        seen = latency_ms[np.isfinite(latency_ms)]
+        if not len(seen):
+            raise Fatal("no output came back")
+        return {
+            "outputs": len(seen),
+            "p50_ms": round(float(np.percentile(seen, 50)), 1),
+            "p99_ms": round(float(np.percentile(seen, 99)), 1),
+            "max_ms": round(float(seen.max()), 1),
+            "feed_late_p99_ms": round(float(np.percentile(late_ms, 99)), 1),
+        }
+
+    async def _watch(self) -> None:
+        decode = msgspec.json.Decoder(_Output).decode
+        while True:
+            found = await self._consumer.getmany(timeout_ms=200)
+            now_s = self._clock.monotonic_s()
+            for records in found.values():
+                for record in records:
+                    self._answered.set()
+                    n = self._of_at.get(decode(record.value).at)
+                    if n is not None and np.isnan(self._seen_s[n]):
+                        self._seen_s[n] = now_s
+
+
+def values_at(at_ms: int) -> bytes:
+    """A click that is not part of the feed."""
+    return f'{{"id":"early","user":"early","item":"item-0000","kind":"click","at":{at_ms}}}'.encode()

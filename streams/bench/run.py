@@ -1,0 +1,72 @@
+"""Which benchmarks there are, and what the command line asked of them."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from streams.bench import clicks, latency, transport
+from streams.bench.place import Place, lane_of, running_place
+from streams.bench.result import Result
+from streams.errors import UserMistake
+from streams.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Sizes; None means each benchmark's own."""
+
+    broker: str | None = None
+    clicks: int | None = None
+    faust_clicks: int | None = None
+    users: int = 50_000
+    items: int = 4_000
+    seconds: float = 30.0
+    rate: float = 1000.0
+    repetitions: int = 1
+
+
+Say = Callable[[str], None]
+
+
+def _clicks(place: Place, wanted: Wanted, say: Say) -> Result:
+    default = clicks.Plan()
+    count = wanted.clicks or default.clicks
+    plan = clicks.Plan(
+        clicks=count,
+        users=wanted.users,
+        items=wanted.items,
+        lists_clicks=min(count, default.lists_clicks),
+        faust_clicks=min(count, wanted.faust_clicks or default.faust_clicks),
+        repetitions=wanted.repetitions,
+    )
+    return clicks.run(place, plan, say)
+
+
+def _transport(place: Place, wanted: Wanted, say: Say) -> Result:
+    default = transport.Plan()
+    count = wanted.clicks or default.records
+    plan = transport.Plan(count, min(count, wanted.faust_clicks or default.faust_records), wanted.repetitions)
+    return transport.run(place, plan, say)
+
+
+def _latency(place: Place, wanted: Wanted, say: Say) -> Result:
+    return latency.run(
+        place, latency.Plan(wanted.rate, wanted.seconds, users=wanted.users, items=wanted.items), say
+    )
+
+
+BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
+    "transport": _transport,
+    "clicks": _clicks,
+    "latency": _latency,
+}
+
+
+def run_benchmarks(name: str, wanted: Wanted, settings: Settings, say: Say) -> Iterator[Result]:
+    """Run the named one, or all, on one broker. Raises UserMistake, EnvironmentProblem, Fatal."""
+    if name != "all" and name not in BENCHMARKS:
+        raise UserMistake(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its retries on fresh topics are no news
+    with running_place(lane_of(wanted.broker), settings.demo) as place:
+        for one in BENCHMARKS if name == "all" else [name]:
+            yield BENCHMARKS[one](place, wanted, say)

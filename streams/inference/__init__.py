@@ -1,0 +1,1 @@
+"""Futures to device batches: admission, one device thread, results back to the loop."""

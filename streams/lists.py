@@ -1,0 +1,81 @@
+"""Lists on the wire: what `models.taste.rank` found, with names, reasons and ids. Pure."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from models.taste.rank import LAYERS, Lists
+from streams.effects import Header
+from streams.events import RECOMMENDATION, SOURCE, Because, Reason, Recommendation, Recommended
+from streams.topics import CLICKS
+
+MODEL = "taste-v1"
+SMALLEST_SHARE = 0.0005  # of a score; smaller ones are left out
+
+
+class Touched(msgspec.Struct):
+    """The small output of `taste.output = "touched"`: who moved, and by which click."""
+
+    id: str
+    user: str
+    at: int
+    because: Because
+
+
+def touched(user: str, partition: int, offset: int, at_ms: int) -> bytes:
+    """A reader moved."""
+    return _encode(Touched(f"{CLICKS}-{partition}-{offset}", user, at_ms, Because(CLICKS, partition, offset)))
+
+
+def recommendation(
+    user: str, partition: int, offset: int, at_ms: int, items: list[Recommended]
+) -> tuple[bytes, list[Header]]:
+    """A list's value and headers. The id names the click that caused it: a replay writes the same one."""
+    name = f"{CLICKS}-{partition}-{offset}"
+    value = _encode(
+        Recommendation(
+            id=name, user=user, at=at_ms, model=MODEL, items=items, because=Because(CLICKS, partition, offset)
+        )
+    )
+    return value, [*_HEADERS, ("ce_id", name.encode())]
+
+
+def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
+    """B lists with names and reasons. The shares of an item add up to 1, to rounding: the strongest past item,
+    the rest of the history, the taste vectors, popularity. A share below 0 spoke against the item."""
+    scores = np.maximum(lists.scores, np.finfo(np.float32).tiny)
+    shares = lists.layers / scores[:, :, None]
+    place = np.maximum(lists.because, 0)
+    because = np.where(lists.because >= 0, np.take_along_axis(lists.past, place, 1), -1)
+    rest = shares[..., LAYERS.index("counts")] - lists.because_share
+    parts = np.stack([lists.because_share, rest, shares[..., 1], shares[..., 2]], axis=2)
+    columns = (lists.items, np.round(lists.scores, 6), because, np.round(parts, 4))
+    return [
+        [
+            Recommended(names[item] or "", score, _reasons(past, share, names))
+            for item, score, past, share in zip(*row, strict=True)
+            if item >= 0
+        ]
+        for row in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _reasons(past: int, shares: Sequence[float], names: Sequence[str | None]) -> list[Reason]:
+    reasons = [Reason("after", shares[0], names[past])] if past >= 0 else []
+    reasons += [
+        Reason(kind, share)
+        for kind, share in zip(_KINDS, shares[1:], strict=True)
+        if abs(share) >= SMALLEST_SHARE
+    ]
+    return reasons
+
+
+_KINDS = ("history", "taste", "popularity")
+_encode = msgspec.json.Encoder().encode
+_HEADERS: list[Header] = [
+    ("ce_type", RECOMMENDATION.encode()),
+    ("ce_source", SOURCE.encode()),
+    ("ce_specversion", b"1.0"),
+    ("content-type", b"application/json"),
+]

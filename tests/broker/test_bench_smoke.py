@@ -1,0 +1,44 @@
+"""The benchmark of clicks at a tiny size, through the real command: its JSON, and that nobody skips work."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CLICKS, FAUST_CLICKS = 2000, 400
+
+
+@pytest.mark.embedded
+def test_bench_clicks_prints_its_result_and_every_contender_did_every_click() -> None:
+    arguments = ["--broker", "embedded", "--clicks", str(CLICKS), "--faust-clicks", str(FAUST_CLICKS)]
+    sizes = ["--users", "300", "--items", "60"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams", "bench", "clicks", "--json", *arguments, *sizes],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+
+    assert set(result) == {"bench", "machine", "rows", "ratios"}
+    assert result["bench"] == "clicks" and result["machine"]["lane"] == "embedded"
+    rows = {row["case"]: row for row in result["rows"]}
+    done = {name: row["clicks"] for name, row in rows.items()}
+    assert done == {
+        "headrace": CLICKS,
+        "bare_loop": CLICKS,
+        "headrace_lists": CLICKS,
+        "plain_faust": FAUST_CLICKS,
+    }
+    assert rows["headrace"]["users"] == rows["bare_loop"]["users"] == rows["headrace_lists"]["users"] > 200
+    for row in rows.values():
+        assert row["outputs"] >= row["users"]  # each touched reader was published
+        assert row["clicks_per_s"] > 0 and row["rss_mb"] > 0 and row["state_bytes_per_user"] > 0
+        assert 0 < row["cpu_cores_used"] <= 1.1
+    assert all(value > 0 for value in result["ratios"].values())
+    assert set(result["ratios"]) == {"vs_faust", "vs_bare_loop", "lists_vs_faust"}

@@ -1,0 +1,75 @@
+"""Bytes of the changelog across releases, and memory a user."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+
+from models.taste import actions
+from models.taste.items import ItemIndex
+from models.taste.users import UserRows
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "taste-user-v1.bin"
+START_MS = 1_700_000_000_000
+
+
+def known_state() -> UserRows:
+    """What the golden file holds: 30 events of one user at irregular times."""
+    rows = UserRows(ItemIndex(), ring=16)
+    kinds = np.array([i % len(actions.KINDS) for i in range(30)], np.int8)
+    at_ms = START_MS + np.array([i * i * 7_001 for i in range(30)], np.int64)
+    items = rows.items.lookup([f"item-{i % 7}" for i in range(30)])
+    weights = actions.weights_of(kinds, np.full(30, 12.5))
+    rows.fold(["user"] * 30, items, kinds, weights, at_ms, np.arange(100, 130))
+    return rows
+
+
+def test_version_1_is_written_and_read_as_ever() -> None:
+    written = known_state().encode(np.array([0], np.int32))[0]
+    golden = GOLDEN.read_bytes()
+    assert written == golden
+    rows = UserRows(ItemIndex(), ring=16)
+    rows.load(["user"], [golden])
+    assert rows.encode(np.array([0], np.int32))[0] == golden
+    assert rows.fence[0] == 129 and rows.newest_at_ms[0] == START_MS + 29 * 29 * 7_001
+    items, kinds, at_ms = rows.recent(np.array([0], np.int32), 2)
+    assert [rows.items.hashes[i] for i in items[0]] == known_state().items.hashes[[2, 1]].tolist()
+    assert kinds[0].tolist() == [29 % 12, 28 % 12] and at_ms[0, 0] == rows.newest_at_ms[0]
+
+
+def test_a_user_costs_at_most_3_kb() -> None:
+    count = 20_000
+    users = [f"reader-{i:012d}" for i in range(count)]
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    rows = UserRows(ItemIndex())
+    rows.items.lookup(["item"])
+    zeros = np.zeros(1000, np.int32)
+    for start in range(0, count, 1000):
+        part = users[start : start + 1000]
+        at_ms = np.full(1000, START_MS, np.int64)
+        offsets = np.arange(start, start + 1000)
+        rows.fold(part, zeros + 1, zeros.astype(np.int8) + 2, zeros.astype(np.float32) + 1, at_ms, offsets)
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert held / count < 3072
+    assert rows.bytes_used() / count < 3072
+    row = 8 + 8 + 4 * 8 + 4 * 66 * 4 + 8 + 64 * (4 + 1 + 8)  # fence, newest, refs, bank, pushed, ring
+    assert row == 1944
+    assert rows.bytes_used() >= (row + 100) * count
+
+
+def test_growth_keeps_what_is_there_while_someone_looks() -> None:
+    rows = known_state()
+    view = rows.bank[:1]  # keeps the array from growing in place
+    before = rows.encode(np.array([0], np.int32))
+    rows.rows_of([f"u{i}" for i in range(5000)])
+    assert rows.encode(np.array([0], np.int32)) == before
+    assert view.base is not None
+    assert (rows.fence[1:] == -1).all() and (rows.refs[1:] == -1).all() and not rows.bank[1:].any()
+
+
+def test_dropping_forgets_everybody() -> None:
+    rows = known_state()
+    rows.clear()
+    assert len(rows) == 0 and rows.users() == [] and rows.encode(np.empty(0, np.int32)) == []
