@@ -16,5 +16,7 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     wanted = ((_MMAP_THRESHOLD, _FROM_HEAP_BYTES), (_TRIM_THRESHOLD, _KEEP_BYTES), (_TOP_PAD, _PAD_BYTES))
-    taken = [mallopt(name, value) == 1 for name, value in wanted]  # each is asked for, whatever the others say
+    taken = [
+        mallopt(name, value) == 1 for name, value in wanted
+    ]  # each is asked for, whatever the others say
     return all(taken)

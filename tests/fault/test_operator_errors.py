@@ -1,4 +1,4 @@
-"""What a person did wrong or forgot: one clear line with the remedy and the documented exit code, never a stack trace."""
+"""What a person did wrong or forgot: one clear line with the remedy, the documented exit code, no stack trace."""
 
 import socket
 import subprocess
