@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from bad_records import click
+from mock_cluster import MockCluster
 from processes import WorkerProcess
 from running import produce, settings_for
 from streams.admin import apply
 from streams.demo.broker import EmbeddedBroker
-from streams.demo.kafka import KafkaBroker
 from streams.demo.server import free_ports
-from streams.settings import Settings, kafka_lib, load
+from streams.settings import Settings, load
+from streams.topics import TOPOLOGY
 
 
 def quick(bootstrap: str, prefix: str) -> Settings:
@@ -47,21 +48,21 @@ def test_a_broker_that_comes_later_without_topics_is_a_mistake_to_mend(tmp_path:
         assert "headrace topics apply" in worker.said and "Traceback" not in worker.said
 
 
-@pytest.mark.kafka
-def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
-    lib = kafka_lib()
-    assert lib is not None
-    with KafkaBroker(lib, heap_mb=256, properties={"group.min.session.timeout.ms": "500"}) as broker:
-        settings = quick(broker.bootstrap, "later-")
-        asyncio.run(apply(settings))
-        broker.stop()
-        with WorkerProcess(settings, tmp_path / "log") as worker:
-            worker.wait_until(lambda: "no broker at" in worker.said, 30, "it says that it waits")
-            broker.start()
-            worker.wait_until(lambda: worker.ready, 25, "ready")
-            assert "broker found at" in worker.said
-            worker.signal(signal.SIGTERM)
-            assert worker.ended(10) == 0, worker.said
+@pytest.mark.mock
+def test_brokers_that_come_later_are_found(mock_cluster: MockCluster, tmp_path: Path) -> None:
+    settings = settings_for(mock_cluster.bootstrap, "later-", ("clicks",), kafka={"session_timeout_s": 6.0})
+    for topic in TOPOLOGY:
+        mock_cluster.create_topic(f"later-{topic.name}", 4)
+    for broker in (1, 2, 3):
+        mock_cluster.broker_down(broker)
+    with WorkerProcess(settings, tmp_path / "log") as worker:
+        worker.wait_until(lambda: "no broker at" in worker.said, 30, "it says that it waits")
+        for broker in (1, 2, 3):
+            mock_cluster.broker_up(broker)
+        worker.wait_until(lambda: worker.ready, 25, "ready")
+        assert "broker found at" in worker.said
+        worker.signal(signal.SIGTERM)
+        assert worker.ended(10) == 0, worker.said
 
 
 @pytest.mark.parametrize(
