@@ -44,9 +44,9 @@ def states(*workers: Worker) -> dict[tuple[int, str], bytes]:
         agent = worker._lines[0].agent
         assert isinstance(agent, ClicksAgent)
         for partition in worker._lines[0].reader.owned:
-            rows = agent._state.rows(partition)
-            users = rows.users()
-            states = zip(users, rows.encode(rows.rows_of(users)), strict=True)
+            rows = agent._state.rows
+            users = rows.users(partition)
+            states = zip(users, rows.encode(rows.rows_of(users, partition)), strict=True)
             found |= {(partition, user): state for user, state in states}
     return found
 
