@@ -75,16 +75,19 @@ async def require_topology(settings: Settings) -> None:
 
     By the list of all topics: a broker that creates what it is asked about would hide what is missing.
     """
-    wrong = [one for one in await plan(settings) if one.kind != "config"]
+    async with admin_client(settings.kafka) as client:
+        counts = await _partition_counts(client)
+    wrong: list[str] = []
+    for topic in TOPOLOGY:
+        name, wanted = _name(settings, topic), partitions_of(settings, topic)
+        if name not in counts:
+            wrong.append(name)
+        elif counts[name] != wanted:
+            wrong.append(f"{name} has {counts[name]} partitions, not {wanted}")
     if wrong:
-        names = ", ".join(
-            one.topic
-            if one.kind == "missing"
-            else f"{one.topic} has {one.found} partitions, not {one.wanted}"
-            for one in wrong
-        )
         raise EnvironmentProblem(
-            f"topics are missing or different: {names}; `headrace topics apply` creates what is missing"
+            f"topics are missing or different: {', '.join(wrong)}; "
+            "`headrace topics apply` creates what is missing"
         )
 
 

@@ -36,6 +36,7 @@ from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
 from streams.registry import agent_class
 from streams.settings import Settings, TaskSettings
+from streams.transport.client import check_not_refused
 from streams.transport.commit import GroupCommit
 from streams.transport.producer import BatchProducer
 from streams.transport.reader import BatchReader
@@ -193,6 +194,7 @@ class Worker:
                 await self._producer.start()
             except (KafkaError, OSError, NoBroker) as error:
                 cause = error.__cause__ or error
+                check_not_refused(cause, self.settings.kafka)
                 if not said:
                     log.warning("no broker at %s (%r); waiting for it", self.settings.kafka.bootstrap, cause)
                     said = True

@@ -5,9 +5,34 @@ import logging
 import ssl
 from typing import Any
 
+from aiokafka import errors
+
+from streams.errors import EnvironmentProblem
 from streams.settings import Kafka
 
 log = logging.getLogger(__name__)
+
+_REFUSALS = (
+    errors.AuthenticationFailedError,
+    errors.AuthenticationMethodNotSupported,
+    errors.ClusterAuthorizationFailedError,
+    errors.GroupAuthorizationFailedError,
+    errors.IllegalSaslStateError,
+    errors.InconsistentGroupProtocolError,
+    errors.InvalidSessionTimeoutError,
+    errors.SaslAuthenticationFailed,
+    errors.TopicAuthorizationFailedError,
+    errors.UnsupportedSaslMechanismError,
+)
+
+
+def check_not_refused(error: BaseException, kafka: Kafka) -> None:
+    """Raises EnvironmentProblem when brokers answered and said no, which waiting does not mend."""
+    if isinstance(error, _REFUSALS):
+        raise EnvironmentProblem(
+            f"the broker at {kafka.bootstrap} refuses this worker ({error!r}): see the [kafka] settings and "
+            "the rights of its user"
+        ) from error
 
 
 def client_options(kafka: Kafka) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from streams.settings import Kafka
 from streams.settings import Reader as ReaderSettings
 from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch, event_of, size_bytes
-from streams.transport.client import client_options, close
+from streams.transport.client import check_not_refused, client_options, close
 from streams.transport.commit import GroupCommit
 from streams.transport.ledger import Ledger
 
@@ -191,6 +191,7 @@ class BatchReader(Service):
             except (KafkaError, OSError) as error:
                 self._consumer = None
                 await close(consumer)
+                check_not_refused(error, self._kafka)
                 if not said:
                     log.warning("no broker at %s (%s); waiting for it", self._kafka.bootstrap, error)
                     said = True
@@ -228,6 +229,7 @@ class BatchReader(Service):
             try:
                 found = await consumer.getmany(timeout_ms=200)
             except KafkaError as error:
+                check_not_refused(error, self._kafka)
                 log.warning("%s: cannot read: %s", self._group, error)
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)

@@ -136,7 +136,8 @@ def test_bad_media(lane: str, request: pytest.FixtureRequest, topic_prefix: str,
                 await send(bootstrap, f"{topic_prefix}{topic}", records)
             for topic, records in sent.items():
                 done = lambda t=topic: value_of(worker, "headrace_applied_total", agent=t)  # noqa: E731
-                await until(lambda d=done, n=len(records): d() == n, 30, f"all of {topic} finished")
+                total = len(records)
+                await until(lambda d=done, n=total: d() == n, 30, f"all of {topic} finished")
                 letters = value_of(worker, "headrace_dead_letters_total", agent=topic)
                 assert letters == len(cases[topic][1])
                 assert value_of(worker, "headrace_records_total", agent=topic) == len(records)

@@ -1,4 +1,4 @@
-"""The clicks agent on a broker: after restart and takeover its state equals a plain replay of the log, to the last bit."""
+"""The clicks agent on a broker: after restart and takeover its state equals a plain replay of the log, bit by bit."""
 
 import asyncio
 import json
@@ -44,9 +44,9 @@ def states(*workers: Worker) -> dict[tuple[int, str], bytes]:
         agent = worker._lines[0].agent
         assert isinstance(agent, ClicksAgent)
         for partition in worker._lines[0].reader.owned:
-            rows = agent._state.rows(partition)
-            users = rows.users()
-            states = zip(users, rows.encode(rows.rows_of(users)), strict=True)
+            rows = agent._state.rows
+            users = rows.users(partition)
+            states = zip(users, rows.encode(rows.rows_of(users, partition)), strict=True)
             found |= {(partition, user): state for user, state in states}
     return found
 
@@ -148,7 +148,7 @@ class TestClicksState:
                 async with running(settings) as second:
                     owned = lambda: [w._lines[0].reader.owned for w in (first, second)]  # noqa: E731
                     await until(lambda: all(owned()), 20, "both own partitions")
-                    assert sorted(sum(owned(), [])) == [0, 1, 2, 3]
+                    assert sorted(p for each in owned() for p in each) == [0, 1, 2, 3]
                     await asyncio.sleep(1.0)
                 await until(lambda: len(first._lines[0].reader.owned) == 4 and first.ready, 20, "takeover")
                 await feeding

@@ -9,8 +9,8 @@ import pytest
 
 from running import committed, produce, read_all, running, settings_for, until
 from streams import registry
-from streams.app import Worker, run_worker
 from streams.admin import apply
+from streams.app import Worker, run_worker
 from streams.errors import Fatal
 
 LANES = [

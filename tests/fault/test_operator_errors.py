@@ -1,4 +1,4 @@
-"""What a person did wrong or forgot: one clear line with the remedy and the documented exit code, never a stack trace."""
+"""What a person did wrong or forgot: one clear line with the remedy, the documented exit code, no stack trace."""
 
 import socket
 import subprocess
@@ -56,6 +56,18 @@ def test_missing_topics(lane: str, request: pytest.FixtureRequest, topic_prefix:
     settings = settings_for(bootstrap, topic_prefix, ("clicks",))
     said = one_line(run_command(["worker", *options_of(settings)], tmp_path), ENVIRONMENT)
     assert "headrace topics apply" in said and "clicks.dlt" in said
+
+
+@pytest.mark.kafka
+def test_a_setting_that_the_broker_refuses(
+    request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path
+) -> None:
+    bootstrap = request.getfixturevalue("kafka_broker").bootstrap
+    too_short = {"session_timeout_s": 0.3, "heartbeat_interval_s": 0.1}
+    settings = settings_for(bootstrap, topic_prefix, ("clicks",), kafka=too_short)
+    assert run_command(["topics", "apply", *options_of(settings)], tmp_path).returncode == 0
+    said = one_line(run_command(["worker", *options_of(settings)], tmp_path), ENVIRONMENT)
+    assert "refuses" in said and "InvalidSessionTimeout" in said
 
 
 @pytest.mark.embedded

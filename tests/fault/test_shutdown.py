@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from bad_records import click
+from mock_cluster import MockCluster
 from processes import WorkerProcess
 from running import produce, settings_for
 from streams.admin import apply
 from streams.demo.broker import EmbeddedBroker
 from streams.demo.server import free_ports
 from streams.settings import Settings, load
+from streams.topics import TOPOLOGY
 
 
 def quick(bootstrap: str, prefix: str) -> Settings:
@@ -37,24 +39,30 @@ def test_without_a_broker_it_waits_says_so_once_and_ends_at_once(tmp_path: Path)
 
 
 @pytest.mark.embedded
-def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
-    import asyncio
-
+def test_a_broker_that_comes_later_without_topics_is_a_mistake_to_mend(tmp_path: Path) -> None:
     port = free_ports(1)[0]
-    settings = quick(f"127.0.0.1:{port}", "later-")
-    with WorkerProcess(settings, tmp_path / "log") as worker:
+    with WorkerProcess(quick(f"127.0.0.1:{port}", "later-"), tmp_path / "log") as worker:
         worker.wait_until(lambda: "no broker at" in worker.said, 30, "it says that it waits")
         with EmbeddedBroker(port=port, binary=load().demo.broker_binary):
-            # the topics must be there when it looks: a broker that is up without them is a mistake to report
-            if worker._child.poll() is None:
-                try:
-                    asyncio.run(apply(settings))
-                    worker.wait_until(lambda: worker.ready, 20, "ready")
-                except AssertionError:
-                    assert "headrace topics apply" in worker.said, worker.said
-                    return
-            worker.signal(signal.SIGTERM)
-            assert worker.ended(10) == 0, worker.said
+            assert worker.ended(15) == 3, worker.said
+        assert "headrace topics apply" in worker.said and "Traceback" not in worker.said
+
+
+@pytest.mark.mock
+def test_brokers_that_come_later_are_found(mock_cluster: MockCluster, tmp_path: Path) -> None:
+    settings = settings_for(mock_cluster.bootstrap, "later-", ("clicks",), kafka={"session_timeout_s": 6.0})
+    for topic in TOPOLOGY:
+        mock_cluster.create_topic(f"later-{topic.name}", 4)
+    for broker in (1, 2, 3):
+        mock_cluster.broker_down(broker)
+    with WorkerProcess(settings, tmp_path / "log") as worker:
+        worker.wait_until(lambda: "no broker at" in worker.said, 30, "it says that it waits")
+        for broker in (1, 2, 3):
+            mock_cluster.broker_up(broker)
+        worker.wait_until(lambda: worker.ready, 25, "ready")
+        assert "broker found at" in worker.said
+        worker.signal(signal.SIGTERM)
+        assert worker.ended(10) == 0, worker.said
 
 
 @pytest.mark.parametrize(
@@ -62,8 +70,6 @@ def test_a_broker_that_comes_later_is_found(tmp_path: Path) -> None:
     [pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)],
 )
 def test_while_busy(lane: str, request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path) -> None:
-    import asyncio
-
     bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
     settings = quick(bootstrap, topic_prefix)
     asyncio.run(apply(settings))
@@ -84,8 +90,6 @@ def test_while_busy(lane: str, request: pytest.FixtureRequest, topic_prefix: str
 
 @pytest.mark.embedded
 def test_while_the_broker_is_gone(tmp_path: Path) -> None:
-    import asyncio
-
     with EmbeddedBroker(binary=load().demo.broker_binary) as broker:
         settings = quick(broker.bootstrap, "gone-")
         asyncio.run(apply(settings))

@@ -1,4 +1,4 @@
-"""Two worker processes in one group: both work; one stops or is killed; its readers go on on the other with their state."""
+"""Two worker processes in one group: both work; one stops or is killed; the other takes over with their state."""
 
 import asyncio
 import json

@@ -38,9 +38,12 @@ def settings_for(
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, ready_within_s: float = 30.0) -> AsyncIterator[Worker]:
+async def running(
+    settings: Settings, ready_within_s: float = 30.0, create: bool = True
+) -> AsyncIterator[Worker]:
     """A worker with its topics, ready; a failure inside it fails the test."""
-    await apply(settings)
+    if create:
+        await apply(settings)
     worker = Worker(settings, SystemClock())
     try:
         await worker.start()

@@ -1,4 +1,4 @@
-"""What the readers' state must be: the whole log of clicks, one event at a time, through `models.taste` into fresh rows.
+"""What the readers' state must be: the whole log of clicks, event by event, through `models.taste` into fresh rows.
 
 Shares the arithmetic of a fold with the product and nothing else: no batches, groups, fences, changelog or recovery.
 """
