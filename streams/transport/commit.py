@@ -1,6 +1,6 @@
 """Group commit: performs the effects of many partition batches at once, in the order of durability.
 
-    outputs sent -> confirmed -> changelog sent (in group order) -> confirmed -> batches done -> offsets
+    outputs sent (in group order) -> confirmed -> changelog sent (in group order) -> confirmed -> batches done -> offsets
 
 All batches that are waiting leave together, over all partitions; the next group starts at once while earlier ones
 are on their way (bounded). Two things hold at every moment, also after a crash:
@@ -78,6 +78,9 @@ class GroupCommit(Generic[W]):
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._chain: asyncio.Future[None] | None = None
+        # Fair: groups queue their outputs one after the other, or a later list could pass an earlier one while
+        # the earlier group waits for room on another partition.
+        self._outputs_turn = asyncio.Lock()
 
     def submit(self, batch: PartitionBatch, work: W) -> None:
         """Hand over a batch. Never waits: the reader's flow control bounds what can be waiting."""
@@ -139,7 +142,9 @@ class GroupCommit(Generic[W]):
     ) -> None:
         started_s = self._clock.monotonic_s()
         try:
-            await self._send_and_confirm(effects.outputs)
+            async with self._outputs_turn:
+                pending = await self._send(effects.outputs)
+            await self._producer.confirmed(pending)
             if before is not None:
                 await asyncio.shield(before)
             lost = {s.batch.partition for s in group if s.batch.lost}
@@ -169,10 +174,6 @@ class GroupCommit(Generic[W]):
         for emit in emits:
             pending += await self._producer.send(emit, now_ms)
         return pending
-
-    async def _send_and_confirm(self, emits: Sequence[Emit]) -> None:
-        if emits:
-            await self._producer.confirmed(await self._send(emits))
 
     async def settle(self) -> None:
         """Wait until no group is on its way; forget what waits. After it the chain starts anew."""

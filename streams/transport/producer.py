@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streams.effects import Emit
-from streams.errors import Retry
+from streams.errors import Fatal, Retry
 from streams.settings import Kafka
 from streams.topics import prefixed
 from streams.transport.client import client_options, close
@@ -41,12 +41,6 @@ class BatchProducer:
             await close(producer)
             raise
         self._producer = producer
-
-    async def partitions_of(self, topic: str) -> int:
-        """How many partitions the cluster gives a topic; waits for metadata."""
-        assert self._producer is not None
-        found = await self._producer.partitions_for(prefixed(self._kafka.topic_prefix, topic))
-        return len(found or ())
 
     async def send(self, emit: Emit, timestamp_ms: int) -> list[Awaitable[Any]]:
         """Queue the records; one awaitable a broker batch. Raises Retry when the queue does not move."""
@@ -81,9 +75,15 @@ class BatchProducer:
 
     @staticmethod
     async def confirmed(pending: Iterable[Awaitable[Any]]) -> None:
-        """Return when every batch is acknowledged by all in-sync replicas. Raises Retry if one was not."""
+        """Return when every batch is acknowledged by all in-sync replicas. Raises Retry if one was not,
+        Fatal for one that never can be."""
         results = await asyncio.gather(*pending, return_exceptions=True)
         for result in results:
+            if isinstance(result, MessageSizeTooLargeError):
+                # Repeating it would repeat for ever; leaving it out would lose it.
+                raise Fatal(
+                    "the broker refuses a record as too large: raise the topic's max.message.bytes"
+                ) from result
             if isinstance(result, BaseException):
                 raise Retry(f"not confirmed by the broker: {result!r}") from result
 

@@ -125,7 +125,7 @@ def test_a_batch_larger_than_the_inner_chunk() -> None:
     assert state(rows) == folded(log, range(0, 10_000, 999))
     newest = {user: i for i, user in enumerate(log.users)}
     assert dict(zip(found.rows.tolist(), found.last.tolist(), strict=True)) == {
-        rows.index[user]: i for user, i in newest.items()
+        int(rows.rows_of([user])[0]): i for user, i in newest.items()
     }
     again = fresh()
     parts = [log.fold(again, slice(i, i + 500), 3).previous for i in range(0, 10_000, 500)]

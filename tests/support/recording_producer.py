@@ -14,8 +14,11 @@ class RecordingProducer:
     def __init__(self) -> None:
         self.events: list[tuple[str, str, tuple[bytes | None, ...]]] = []
         self._open: list[tuple[Emit, asyncio.Future[None]]] = []
+        self.full: dict[int, asyncio.Event] = {}  # partitions whose queue has no room until the event is set
 
     async def send(self, emit: Emit, timestamp_ms: int) -> list[Awaitable[Any]]:
+        if emit.partition in self.full:
+            await self.full[emit.partition].wait()
         self.events.append(("sent", emit.topic, tuple(emit.keys)))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._open.append((emit, future))

@@ -215,6 +215,21 @@ def test_groups_on_their_way_are_bounded_and_what_comes_meanwhile_waits_as_one()
     run(story, groups_in_flight=2)
 
 
+def test_a_later_list_never_passes_an_earlier_one() -> None:
+    async def story(bench: Bench) -> None:
+        bench.producer.full[0] = asyncio.Event()
+        bench.submit(b"first", partition=0)  # no room: its group waits, with the next output behind it
+        bench.submit(b"old", partition=1)
+        await settled()
+        bench.submit(b"new", partition=1)
+        await settled()
+        bench.producer.full[0].set()
+        await settled()
+        assert bench.producer.sent(OUT) == [b"first", b"old", b"new"]
+
+    run(story)
+
+
 def test_a_group_ends_with_the_batch_that_reaches_the_bound_on_records() -> None:
     async def story(bench: Bench) -> None:
         for key in (b"a", b"b", b"c", b"d", b"e"):
