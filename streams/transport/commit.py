@@ -1,8 +1,8 @@
 """Group commit: performs the effects of many partition batches at once, in the order of durability.
 
-    outputs sent (in group order) -> confirmed -> changelog sent (in group order) -> confirmed -> batches done -> offsets
+    outputs sent -> confirmed -> changelog sent -> confirmed -> batches done -> offsets
 
-All batches that are waiting leave together, over all partitions; the next group starts at once while earlier ones
+Groups send in the order in which they were decided. All batches that are waiting leave together, over all partitions; the next group starts at once while earlier ones
 are on their way (bounded). Two things hold at every moment, also after a crash:
 
   * a durable changelog row implies that the outputs it caused are durable;
