@@ -92,7 +92,7 @@ class Item(Struct):
     available: bool = True
 
 
-class Reason(Struct, frozen=True, gc=False):
+class Reason(Struct, frozen=True, gc=False, omit_defaults=True):
     """One exact share of an item's score. `because` is the past item for `type` = "after"."""
 
     type: str

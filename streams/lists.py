@@ -50,28 +50,41 @@ def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
     because = np.where(lists.because >= 0, np.take_along_axis(lists.past, place, 1), -1)
     rest = shares[..., LAYERS.index("counts")] - lists.because_share
     parts = np.stack([lists.because_share, rest, shares[..., 1], shares[..., 2]], axis=2)
-    columns = (lists.items, np.round(lists.scores, 6), because, np.round(parts, 4))
-    return [
-        [
-            Recommended(names[item] or "", score, _reasons(past, share, names))
-            for item, score, past, share in zip(*row, strict=True)
-            if item >= 0
-        ]
-        for row in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    # float64 first: a rounded float32 becomes a long decimal again
+    columns = (
+        lists.items,
+        np.round(lists.scores.astype(np.float64), 6),
+        because,
+        np.round(parts.astype(np.float64), 4),
+    )
+    return [_list(names, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _reasons(past: int, shares: Sequence[float], names: Sequence[str | None]) -> list[Reason]:
-    reasons = [Reason("after", shares[0], names[past])] if past >= 0 else []
-    reasons += [
-        Reason(kind, share)
-        for kind, share in zip(_KINDS, shares[1:], strict=True)
-        if abs(share) >= SMALLEST_SHARE
-    ]
-    return reasons
+def _list(
+    names: Sequence[str | None],
+    items: Sequence[int],
+    scores: Sequence[float],
+    pasts: Sequence[int],
+    shares: Sequence[tuple[float, float, float, float]],
+) -> list[Recommended]:
+    """One list. Plain loop: it runs 20 times a list, and calls and generators here cost as much as ranking."""
+    found: list[Recommended] = []
+    for item, score, past, (after, history, taste, popularity) in zip(
+        items, scores, pasts, shares, strict=True
+    ):
+        if item < 0:
+            break
+        reasons = [Reason("after", after, names[past])] if past >= 0 else []
+        if history >= SMALLEST_SHARE:
+            reasons.append(Reason("history", history))
+        if taste >= SMALLEST_SHARE or taste <= -SMALLEST_SHARE:
+            reasons.append(Reason("taste", taste))
+        if popularity >= SMALLEST_SHARE:
+            reasons.append(Reason("popularity", popularity))
+        found.append(Recommended(names[item] or "", score, reasons))
+    return found
 
 
-_KINDS = ("history", "taste", "popularity")
 _encode = msgspec.json.Encoder().encode
 _HEADERS: list[Header] = [
     ("ce_type", RECOMMENDATION.encode()),

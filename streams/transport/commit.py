@@ -2,8 +2,9 @@
 
     outputs sent -> confirmed -> changelog sent -> confirmed -> batches done -> offsets
 
-Groups send in the order in which they were decided. All batches that are waiting leave together, over all partitions; the next group starts at once while earlier ones
-are on their way (bounded). Two things hold at every moment, also after a crash:
+Groups send in the order in which they were decided. All batches that are waiting leave together, over all
+partitions; the next group starts at once while earlier ones are on their way (bounded). Two things hold at every
+moment, also after a crash:
 
   * a durable changelog row implies that the outputs it caused are durable;
   * a committed offset implies that the changelog rows of everything before it are durable.
