@@ -47,7 +47,7 @@ class Agent(ABC, Generic[W]):
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.metrics = AgentMetrics(services.metrics, self.name)
+        self.metrics = AgentMetrics(services.metrics, self.name, self.topic)
         self.commit: GroupCommit[W] | None = None  # set by the composition root
 
     @abstractmethod

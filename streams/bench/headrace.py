@@ -90,7 +90,7 @@ async def reader_alone(job: Job) -> dict[str, Any]:
         ),
         drain_s=settings.worker.drain_s,
         clock=SystemClock(),
-        observer=AgentMetrics(Metrics("bench"), "clicks"),
+        observer=AgentMetrics(Metrics("bench"), "clicks", "clicks"),
         fatal=failed.append,
     )
     watch, done, future_ms = Stopwatch(), 0, int(settings.taste.future_s * 1000)

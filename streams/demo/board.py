@@ -71,7 +71,7 @@ class Board:
         dead = 0.0
         for name, labels, value in samples:
             if name == "headrace_consumer_lag_records":
-                lag[labels["agent"]] = lag.get(labels["agent"], 0) + int(value)
+                lag[labels["topic"]] = lag.get(labels["topic"], 0) + int(value)
             elif name == "headrace_dead_letters_total":
                 dead += value
         self.lag, self.dead_letters = lag, int(dead)
@@ -189,7 +189,7 @@ def live_view(shot: dict[str, Any], where: str) -> RenderableType:
 def plain_lines(shot: dict[str, Any]) -> list[str]:
     """The same for a log file: a line for the flow, one a reader with a list, one for the newest label."""
     flow = ", ".join(f"{topic} {flow['per_s']:g}/s" for topic, flow in shot["flows"].items())
-    lag = ", ".join(f"{agent} {records}" for agent, records in sorted(shot["lag"].items())) or "unknown"
+    lag = ", ".join(f"{topic} {records}" for topic, records in sorted(shot["lag"].items())) or "unknown"
     loading = "" if shot["ready"] else " (loading models)"
     lines = [f"{shot['uptime_s']:.0f} s{loading}: {flow}; lag: {lag}; dead letters: {shot['dead_letters']}"]
     for reader in shot["readers"]:

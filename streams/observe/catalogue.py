@@ -64,12 +64,13 @@ class Metrics:
             "commit_failures_total", "Offset commits refused or unanswered.", "agent"
         )
         self.lag_records = gauge(
-            "consumer_lag_records", "High watermark minus committable.", "agent", "partition"
+            "consumer_lag_records", "High watermark minus committable.", "agent", "topic", "partition"
         )
         self.lag_seconds = gauge(
             "consumer_lag_seconds",
             "Age of the last finished record while behind, else 0.",
             "agent",
+            "topic",
             "partition",
         )
         self.owned = gauge("partitions_owned", "Partitions of this worker.", "agent")
@@ -108,9 +109,10 @@ class Metrics:
 class AgentMetrics:
     """One agent's children, resolved once: the observer of its reader and of its group commits."""
 
-    def __init__(self, metrics: Metrics, agent: str) -> None:
-        m, self._agent = metrics, agent
+    def __init__(self, metrics: Metrics, agent: str, topic: str) -> None:
+        m, self._agent, self._topic = metrics, agent, topic
         self._metrics = metrics
+        self._lags: set[int] = set()
         self._records = m.records.labels(agent)
         self._bytes = m.read_bytes.labels(agent)
         self._batches = m.batches.labels(agent)
@@ -140,8 +142,9 @@ class AgentMetrics:
         self._batch_records.observe(records)
 
     def lag(self, partition: int, records: int, seconds: float) -> None:
-        self._metrics.lag_records.labels(self._agent, partition).set(records)
-        self._metrics.lag_seconds.labels(self._agent, partition).set(seconds)
+        self._lags.add(partition)
+        self._metrics.lag_records.labels(self._agent, self._topic, partition).set(records)
+        self._metrics.lag_seconds.labels(self._agent, self._topic, partition).set(seconds)
 
     def partitions(self, owned: int, open_: int) -> None:
         self._owned.set(owned)
@@ -149,9 +152,10 @@ class AgentMetrics:
 
     def partition_left(self, partition: int) -> None:
         """Take the partition's series away: a stale lag would alarm for ever."""
-        for gauge in (self._metrics.lag_records, self._metrics.lag_seconds):
-            if (self._agent, str(partition)) in gauge._metrics:  # remove() raises on an unknown child
-                gauge.remove(self._agent, partition)
+        if partition in self._lags:  # remove() raises on an unknown child
+            self._lags.remove(partition)
+            for gauge in (self._metrics.lag_records, self._metrics.lag_seconds):
+                gauge.remove(self._agent, self._topic, partition)
 
     def rebalanced(self, seconds: float) -> None:
         self._rebalances.inc()

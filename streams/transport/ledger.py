@@ -64,6 +64,11 @@ class Ledger:
         """The offset to commit (next to be read after a restart), or None while nothing has finished."""
         return self._committable
 
+    @property
+    def oldest(self) -> int | None:
+        """The first offset in flight, or None."""
+        return self._entries[0].first if self._entries else None
+
     def rewind(self) -> list[Entry]:
         """Forget everything (revoke, seek, failed group). Unfinished batches are marked lost and returned."""
         lost = [entry for entry in self._entries if not entry.done]

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from mode import Service
 
 from streams.clock import Clock
@@ -30,6 +30,7 @@ from streams.transport.batch import PartitionBatch, event_of, size_bytes
 from streams.transport.client import check_not_refused, client_options, close
 from streams.transport.commit import GroupCommit
 from streams.transport.ledger import Ledger
+from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +59,14 @@ class StatefulAgent(Protocol):
         ...
 
 
-class ReaderObserver(Protocol):
+class ReaderObserver(OffsetObserver, Protocol):
     """What the metrics want to know of a reader; called a batch or less."""
 
     def batch_read(self, partition: int, records: int, size_bytes: int) -> None: ...
-    def lag(self, partition: int, records: int, seconds: float) -> None: ...
     def partitions(self, owned: int, open_: int) -> None: ...
     def partition_left(self, partition: int) -> None: ...
     def rebalanced(self, seconds: float) -> None: ...
     def paused(self, partitions: int) -> None: ...
-    def commit_failed(self) -> None: ...
     def rewound(self) -> None: ...
     def recovered(self, partition: int, seconds: float) -> None: ...
 
@@ -113,8 +112,7 @@ class BatchReader(Service):
         self._open: set[TopicPartition] = set()
         self._held: set[TopicPartition] = set()  # paused by flow control
         self._resume_at: dict[TopicPartition, int] = {}  # where to start over when records were not handed on
-        self._committed: dict[TopicPartition, int] = {}
-        self._last_ms: dict[TopicPartition, int] = {}
+        self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._bytes = 0
         self._changed = asyncio.Event()  # a batch finished
         self._rewinding = False
@@ -143,7 +141,7 @@ class BatchReader(Service):
         if ledger is None or not ledger.finish(batch.entry):
             return
         self._bytes -= batch.entry.cost_bytes
-        self._last_ms[tp] = batch.records[-1].timestamp
+        self._offsets.finished(tp, batch.records[-1].timestamp)
         self._changed.set()
         self._release()
 
@@ -244,7 +242,9 @@ class BatchReader(Service):
 
     async def _hand_on(self, tp: TopicPartition, records: list[Any]) -> None:
         ledger = self._ledgers.get(tp)
-        if ledger is None or tp not in self._open:
+        if ledger is None:
+            return  # it left: its next owner starts at the committed offset
+        if tp not in self._open:
             self._resume_at[tp] = min(self._resume_at.get(tp, records[0].offset), records[0].offset)
             return
         cost = size_bytes(records)
@@ -320,8 +320,8 @@ class BatchReader(Service):
         lost = ledger.rewind()
         for store in (self._open, self._held):
             store.discard(tp)
-        for table in (self._resume_at, self._committed, self._last_ms):
-            table.pop(tp, None)
+        self._resume_at.pop(tp, None)
+        self._offsets.forget(tp)
         self._agent.drop(tp.partition)
         self._observer.partition_left(tp.partition)
         return lost
@@ -412,10 +412,7 @@ class BatchReader(Service):
         backoff_s = 0.2
         while True:
             try:
-                committed = await self._consumer.committed(tp)
-                if committed is not None:
-                    return int(committed)
-                return int((await self._consumer.beginning_offsets([tp]))[tp])
+                return await committed_or_first(self._consumer, tp)
             except KafkaError as error:
                 log.warning("%s: no answer about committed offsets yet: %s", self._group, error)
                 await self.sleep(backoff_s)
@@ -429,43 +426,12 @@ class BatchReader(Service):
         while not self.should_stop:
             await self.sleep(self._reader.commit_interval_s)
             await self._commit()
-            self._measure_lag()
+            if self._consumer is not None:
+                self._offsets.measure_lag(self._consumer, self._ledgers, self._clock.wall_ms())
 
     async def _commit(self, within_s: float = math.inf) -> None:
-        due = {
-            tp: ledger.committable
-            for tp, ledger in self._ledgers.items()
-            if ledger.committable is not None and ledger.committable != self._committed.get(tp)
-        }
-        if not due or self._consumer is None:
-            return
-        try:
-            await asyncio.wait_for(self._consumer.commit(due), min(within_s, self._kafka.request_timeout_s))
-        except (CommitFailedError, IllegalStateError) as error:
-            # The group moved on: the next owner repeats what this offset would have covered, and its
-            # fence makes that harmless.
-            log.info("%s: offsets not committed, the group moved on: %s", self._group, error)
-            self._observer.commit_failed()
-        except (KafkaError, asyncio.TimeoutError) as error:
-            log.warning("%s: offsets not committed, trying again: %r", self._group, error)
-            self._observer.commit_failed()
-        else:
-            self._committed |= {tp: offset for tp, offset in due.items() if tp in self._ledgers}
-
-    def _measure_lag(self) -> None:
-        if self._consumer is None:
-            return
-        now_ms = self._clock.wall_ms()
-        for tp, ledger in self._ledgers.items():
-            high = self._consumer.highwater(tp)
-            next_offset = ledger.committable
-            if high is None:
-                continue
-            if next_offset is None:
-                next_offset = self._committed.get(tp, high if not ledger.in_flight else 0)
-            behind = max(0, high - next_offset)
-            age_s = max(0.0, (now_ms - self._last_ms.get(tp, now_ms)) / 1000) if behind else 0.0
-            self._observer.lag(tp.partition, behind, age_s)
+        if self._consumer is not None:
+            await self._offsets.commit(self._consumer, self._ledgers, within_s)
 
     # -- the end
 

@@ -93,7 +93,7 @@ def test_one_of_two_stops(settings: Settings, tmp_path: Path) -> None:
         first.wait_until(lambda: first.metric(OWNED) == 2 and second.metric(OWNED) == 2, 30, "they share")
         feed.more()
         first.wait_until(lambda: first.metric(LISTS) > 0 and second.metric(LISTS) > 0, 15, "both publish")
-        lag = 'headrace_consumer_lag_records{agent="clicks",partition="%d"}'
+        lag = 'headrace_consumer_lag_records{agent="clicks",topic="clicks",partition="%d"}'
         page = first.get("/metrics")[1]
         theirs = [p for p in range(4) if lag % p in page]
         first.signal(signal.SIGTERM)

@@ -112,8 +112,8 @@ def test_the_board_shows_lists_rates_and_labels() -> None:
     board.label(Label("l", "clip/1", "transcribe", AT, name, "one two", because, {}), 1.7)
     board.metrics(
         [
-            ("headrace_consumer_lag_records", {"agent": "clicks", "partition": "0"}, 2.0),
-            ("headrace_consumer_lag_records", {"agent": "clicks", "partition": "1"}, 3.0),
+            ("headrace_consumer_lag_records", {"agent": "clicks", "topic": "clicks", "partition": "0"}, 2.0),
+            ("headrace_consumer_lag_records", {"agent": "clicks", "topic": "clicks", "partition": "1"}, 3.0),
             ("headrace_dead_letters_total", {"agent": "audio", "reason": "empty"}, 1.0),
         ]
     )

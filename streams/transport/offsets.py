@@ -1,0 +1,86 @@
+"""Committing offsets and measuring how far behind a group is. Knows the ledgers' answer, not how it came about."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from streams.transport.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+Ledgers = Mapping[TopicPartition, Ledger]
+
+
+class OffsetObserver(Protocol):
+    """What the metrics want to know of offsets."""
+
+    def commit_failed(self) -> None: ...
+    def lag(self, partition: int, records: int, seconds: float) -> None: ...
+
+
+class Offsets:
+    """What one consumer group has committed and finished, by partition."""
+
+    def __init__(self, group: str, request_timeout_s: float, observer: OffsetObserver) -> None:
+        self._group = group
+        self._request_timeout_s = request_timeout_s
+        self._observer = observer
+        self._committed: dict[TopicPartition, int] = {}
+        self._last_ms: dict[TopicPartition, int] = {}  # time of the last finished record
+
+    def finished(self, tp: TopicPartition, timestamp_ms: int) -> None:
+        """A batch's last record is done."""
+        self._last_ms[tp] = timestamp_ms
+
+    def forget(self, tp: TopicPartition) -> None:
+        """The partition left."""
+        self._committed.pop(tp, None)
+        self._last_ms.pop(tp, None)
+
+    async def commit(self, consumer: Any, ledgers: Ledgers, within_s: float = math.inf) -> None:
+        """Commit the end of each contiguous finished prefix that moved. A refusal is logged and counted: what it
+        would have covered is repeated by whoever owns the partition next, and fences make that harmless."""
+        due = {
+            tp: ledger.committable
+            for tp, ledger in ledgers.items()
+            if ledger.committable is not None and ledger.committable != self._committed.get(tp)
+        }
+        if not due:
+            return
+        try:
+            await asyncio.wait_for(consumer.commit(due), min(within_s, self._request_timeout_s))
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("%s: offsets not committed, the group moved on: %s", self._group, error)
+            self._observer.commit_failed()
+        except (KafkaError, asyncio.TimeoutError) as error:
+            log.warning("%s: offsets not committed, trying again: %r", self._group, error)
+            self._observer.commit_failed()
+        else:
+            self._committed |= {tp: offset for tp, offset in due.items() if tp in ledgers}
+
+    def measure_lag(self, consumer: Any, ledgers: Ledgers, now_ms: int) -> None:
+        """Records between what is finished and the high watermark; the age of the last finished one while behind."""
+        for tp, ledger in ledgers.items():
+            high = consumer.highwater(tp)
+            if high is None:
+                continue
+            done = ledger.committable
+            if done is None:
+                oldest = ledger.oldest
+                done = self._committed.get(tp, high if oldest is None else oldest)
+            behind = max(0, high - done)
+            age_s = max(0.0, (now_ms - self._last_ms.get(tp, now_ms)) / 1000) if behind else 0.0
+            self._observer.lag(tp.partition, behind, age_s)
+
+
+async def committed_or_first(consumer: Any, tp: TopicPartition) -> int:
+    """Where a group starts to read a partition. Raises KafkaError while the broker does not answer."""
+    committed = await consumer.committed(tp)
+    if committed is not None:
+        return int(committed)
+    return int((await consumer.beginning_offsets([tp]))[tp])
