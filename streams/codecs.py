@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.events import CLICK, KINDS, MEDIA, Click, Media
+from models.taste.actions import CODES
+from streams.events import CLICK, MEDIA, Click, Media
 from streams.transport.batch import Record
 
 MAX_CLICK_BYTES = 65_536
 OLDEST_MS = 631_152_000_000  # 1990-01-01; smaller numbers are nearly always seconds given as milliseconds
-KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 E = TypeVar("E", bound=msgspec.Struct)
 
@@ -38,7 +38,7 @@ class ClickColumns:
     partition: int
     users: list[str]
     items: list[str]
-    kinds: NDArray[np.int8]  # (n,) codes of streams.events.KINDS
+    kinds: NDArray[np.int8]  # (n,) codes of models.taste.actions
     dwell_s: NDArray[np.float64]  # (n,) nan where not given
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
@@ -158,7 +158,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         ]
         keep = np.flatnonzero(~bad).tolist()
         events, good, at_ms = [events[i] for i in keep], [good[i] for i in keep], at_ms[~bad]
-    codes = KIND_CODES
+    codes = CODES
     return ClickColumns(
         partition=partition,
         users=[e.user for e in events],

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from models.taste.actions import weights_of
+from models.taste.actions import CODES, weights_of
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
-from streams.codecs import KIND_CODES
 from streams.settings import Settings
 
 
@@ -29,7 +28,7 @@ def replayed(settings: Settings, log: Sequence[Any]) -> dict[tuple[int, str], by
         if rows is None:
             rows = UserRows(items, half_lives_s=settings.taste.half_lives_s, ring=settings.taste.ring)
             partitions[record.partition] = rows
-        kinds = np.array([KIND_CODES[event["kind"]]], np.int8)
+        kinds = np.array([CODES[event["kind"]]], np.int8)
         dwell_s = np.array([event.get("dwell_s", np.nan)], np.float64)
         rows.fold(
             [event["user"]],

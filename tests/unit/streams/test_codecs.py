@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bad_records import NOW_MS, STRUCTURED, Bad, FakeRecord, bad_clicks, click, structured
+from models.taste.actions import CODES
 from streams.codecs import Rejected, decode_clicks
 from streams.deadletters import dead_letters
 from streams.errors import REASONS
@@ -99,3 +100,7 @@ def test_a_dead_letter_is_the_record_itself_with_reasons_behind_its_headers() ->
 
 def test_no_rejected_record_is_no_effect() -> None:
     assert dead_letters("clicks", 0, [], "w") is None
+
+
+def test_every_kind_on_the_wire_has_a_code_and_a_weight() -> None:
+    assert set(KINDS) == set(CODES)
