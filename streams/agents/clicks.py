@@ -92,7 +92,16 @@ class ClicksAgent(Agent[ClickColumns]):
         """Follow the item table; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
             self._following = asyncio.create_task(self._follower.run())
-            await self._follower.caught_up.wait()
+            caught_up = asyncio.create_task(self._follower.caught_up.wait())
+            await asyncio.wait({caught_up, self._following}, return_when=asyncio.FIRST_COMPLETED)
+            caught_up.cancel()
+            self._following.add_done_callback(self._stopped_following)
+
+    def _stopped_following(self, following: "asyncio.Task[None]") -> None:
+        """Lists from a table that stands still would be wrong without a word: an unreadable row stops the worker."""
+        if not following.cancelled():
+            assert self.commit is not None
+            self.commit.fail(following.exception())
 
     async def stop(self) -> None:
         if self._following is not None:

@@ -18,7 +18,7 @@ from models.types import Finding, ModelInfo
 from streams.agents.base import Agent, Services
 from streams.codecs import MediaDecoder, Rejected, encode
 from streams.effects import Effects, Emit
-from streams.errors import REASONS, Reject
+from streams.errors import REASONS, Fatal, Reject
 from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, ModelName
 from streams.inference.service import InferenceClosed
 from streams.payloads import payload_of
@@ -110,6 +110,8 @@ class MediaAgent(Agent[MediaWork]):
                 labels: list[Label] = []
                 for name in names:
                     outcome = await self.services.inference.submit(name, payload)
+                    if outcome.follow_ups:
+                        raise Fatal(f"task {name} asks for others, which this version does not chain")
                     now_s = self.services.clock.monotonic_s()
                     timing = {
                         "wait_s": round(started_s - batch.read_s, 4),

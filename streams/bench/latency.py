@@ -30,8 +30,6 @@ from streams.transport.client import close
 WARM_S = 8.0
 READY_WITHIN_S = 60.0
 TAIL_S = 3.0  # outputs that come later are lost to the figures, and counted as missing
-BEHIND_S = 0.5
-"""A feed that is so late is not the rate asked for; the row says how late it was."""
 
 
 @dataclass(frozen=True, slots=True)

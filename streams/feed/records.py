@@ -1,6 +1,5 @@
 """Events as records of a topic: key, JSON, CloudEvents headers, and the partition that every Kafka client picks."""
 
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import NamedTuple
@@ -86,9 +85,3 @@ def _hash(key: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner gives the key."""
     return _hash(key) % partitions
-
-
-def records_of(events: Iterator[Event], source: str, topic: str | None = None) -> Iterator[Outgoing]:
-    """Each event's record, in order."""
-    for event in events:
-        yield outgoing(event, source=source, topic=topic)

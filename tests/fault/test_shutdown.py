@@ -111,3 +111,30 @@ def test_while_the_broker_is_gone(tmp_path: Path) -> None:
             assert time.monotonic() - started_s < 10.5, worker.said
             assert code == 0, worker.said
             assert "Traceback" not in worker.said, worker.said
+
+
+@pytest.mark.models
+def test_while_models_are_loading(embedded_broker: EmbeddedBroker, topic_prefix: str, tmp_path: Path) -> None:
+    settings = settings_for(embedded_broker.bootstrap, topic_prefix, ("uploads",))
+    asyncio.run(apply(settings))
+    with WorkerProcess(settings, tmp_path / "log") as worker:
+        worker.wait_until(lambda: "metrics on" in worker.said, 30, "it has started")
+        time.sleep(0.3)
+        assert "uploads: ready" not in worker.said
+        worker.signal(signal.SIGTERM)
+        assert worker.ended(10) == 0, worker.said
+        assert "Traceback" not in worker.said
+
+
+@pytest.mark.embedded
+def test_an_item_table_that_cannot_be_read_ends_the_worker(
+    embedded_broker: EmbeddedBroker, topic_prefix: str, tmp_path: Path
+) -> None:
+    settings = quick(embedded_broker.bootstrap, topic_prefix)
+    asyncio.run(apply(settings))
+    asyncio.run(
+        produce(embedded_broker.bootstrap, f"{topic_prefix}item-table", [(b"item", b"\x63not a row")])
+    )
+    with WorkerProcess(settings, tmp_path / "log") as worker:
+        assert worker.ended(30) not in (0, None), worker.said
+        assert "item-table" in worker.said and "Traceback" not in worker.said
