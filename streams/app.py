@@ -37,9 +37,11 @@ from streams.observe.http import ObservePort
 from streams.registry import agent_class
 from streams.settings import Settings, TaskSettings
 from streams.transport.client import check_not_refused
-from streams.transport.commit import GroupCommit
+from streams.transport.commit import Commit, GroupCommit
+from streams.transport.lease import Lease
 from streams.transport.producer import BatchProducer
 from streams.transport.reader import BatchReader
+from streams.transport.transactions import TransactionalCommit, require_transactions
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,8 @@ class Line:
 
     agent: Agent[Any]
     reader: BatchReader
-    commit: GroupCommit[Any]
+    commit: Commit[Any]
+    producer: BatchProducer | None  # of at-least-once delivery
     grouping: "asyncio.Task[None] | None" = None
     joined: bool = False
 
@@ -85,7 +88,7 @@ class Worker:
         self.metrics = Metrics(self.version)
         self.port = ObservePort(self.metrics, healthy=self._healthy, ready=self._ready)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._producer = BatchProducer(settings.kafka)
+        self._exactly_once = settings.worker.delivery == "exactly_once"
         self._inference = InferenceService(
             clock=clock.monotonic_s,
             observer=InferenceMetrics(self.metrics),
@@ -109,7 +112,9 @@ class Worker:
 
     def _line(self, agent: Agent[Any]) -> Line:
         settings = self.settings
+        kafka = settings.kafka
         channel = self._app.channel(maxsize=CHANNEL_BATCHES)
+        lease = Lease(self._clock, kafka.session_timeout_s - kafka.heartbeat_interval_s)
         reader = BatchReader(
             self._app,
             topic=agent.topic,
@@ -123,20 +128,10 @@ class Worker:
             clock=self._clock,
             observer=agent.metrics,
             fatal=self.fail,
+            lease=lease,
         )
-        commit: GroupCommit[Any] = GroupCommit(
-            decide=agent.decide,
-            producer=self._producer,
-            finish=reader.finish,
-            failed=reader.fail,
-            clock=self._clock,
-            observer=agent.metrics,
-            groups_in_flight=settings.reader.groups_in_flight,
-            # one group a period takes all there is, or the period would be a bound on throughput
-            group_records=sys.maxsize if agent.period_s else settings.reader.group_records,
-            gather_s=settings.reader.gather_ms / 1000,
-            period_s=agent.period_s,
-        )
+        producer = None if self._exactly_once else BatchProducer(kafka, lease)
+        commit = self._commit(agent, reader, producer)
         agent.commit = reader.commit_group = commit
 
         async def run(stream: Any) -> None:
@@ -147,7 +142,39 @@ class Worker:
                 raise
 
         self._app.agent(channel, name=f"headrace.{agent.name}", supervisor_strategy=CrashingSupervisor)(run)
-        return Line(agent, reader, commit)
+        return Line(agent, reader, commit, producer)
+
+    def _commit(self, agent: Agent[Any], reader: BatchReader, producer: BatchProducer | None) -> Commit[Any]:
+        """How the agent's effects become durable."""
+        settings = self.settings.reader
+        # one group a period takes all there is, or the period would be a bound on throughput
+        group_records = sys.maxsize if agent.period_s else settings.group_records
+        if producer is None:
+            return TransactionalCommit(
+                decide=agent.decide,
+                finish=reader.finish,
+                failed=reader.fail,
+                in_flight=reader.in_flight,
+                kafka=self.settings.kafka,
+                group=reader.group,
+                topic=agent.topic,
+                clock=self._clock,
+                observer=agent.metrics,
+                group_records=group_records,
+                interval_s=max(agent.period_s, settings.transaction_interval_ms / 1000),
+            )
+        return GroupCommit(
+            decide=agent.decide,
+            producer=producer,
+            finish=reader.finish,
+            failed=reader.fail,
+            clock=self._clock,
+            observer=agent.metrics,
+            groups_in_flight=settings.groups_in_flight,
+            group_records=group_records,
+            gather_s=settings.gather_ms / 1000,
+            period_s=agent.period_s,
+        )
 
     def fail(self, error: BaseException) -> None:
         """Something that cannot be repaired from within: the worker ends and says why."""
@@ -191,7 +218,11 @@ class Worker:
         while True:
             try:
                 await require_topology(self.settings)
-                await self._producer.start()
+                if self._exactly_once:
+                    await require_transactions(self.settings.kafka, self.settings.kafka.group)
+                for line in self._lines:
+                    if line.producer is not None:
+                        await line.producer.start()
             except (KafkaError, OSError, NoBroker) as error:
                 cause = error.__cause__ or error
                 check_not_refused(cause, self.settings.kafka)
@@ -254,7 +285,8 @@ class Worker:
             await line.commit.cancel()
         await _bounded("the app", self._app.stop(), worker.grace_s / 4)
         await asyncio.gather(*(_bounded(line.agent.name, line.agent.stop(), 2.0) for line in self._lines))
-        await self._producer.stop(timeout_s=2.0)
+        producers = [line.producer for line in self._lines if line.producer is not None]
+        await asyncio.gather(*(producer.stop(timeout_s=2.0) for producer in producers))
         await _bounded("inference", self._inference.stop(2.0), 3.0)
         await self.port.stop()
         shutil.rmtree(self._scratch, ignore_errors=True)

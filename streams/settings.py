@@ -122,6 +122,12 @@ class Reader(Section):
     )
     groups_in_flight: Count = Field(16, description="group commits on their way to the broker")
     commit_interval_s: Seconds = Field(1.0, description="how often confirmed offsets are committed")
+    transaction_interval_ms: float = Field(
+        50.0,
+        ge=0,
+        le=10_000,
+        description="exactly-once: a partition begins at most one transaction in this time",
+    )
 
 
 class Worker(Section):
@@ -129,6 +135,10 @@ class Worker(Section):
 
     agents: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
         ("clicks", "items", "audio", "uploads"), description="names of agents to run"
+    )
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once",
+        description="exactly_once: outputs, state and offsets in Kafka transactions; needs a broker that has them",
     )
     grace_s: Seconds = Field(20.0, description="from SIGTERM to the end of the process, whatever happens")
     drain_s: Seconds = Field(

@@ -20,7 +20,7 @@ from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.settings import Settings
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import GroupCommit, Submission
+from streams.transport.commit import Commit, Submission
 from streams.transport.reader import Profile
 
 W = TypeVar("W")
@@ -48,7 +48,7 @@ class Agent(ABC, Generic[W]):
     def __init__(self, services: Services) -> None:
         self.services = services
         self.metrics = AgentMetrics(services.metrics, self.name, self.topic)
-        self.commit: GroupCommit[W] | None = None  # set by the composition root
+        self.commit: Commit[W] | None = None  # set by the composition root
 
     @abstractmethod
     def profile(self) -> Profile:

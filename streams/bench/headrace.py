@@ -1,7 +1,7 @@
 """The worker as a contender: the real composition root for the profile job, the batch reader alone for transport."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mode import CrashingSupervisor
@@ -15,6 +15,8 @@ from streams.errors import Fatal
 from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.topics import CLICKS
 from streams.transport.batch import PartitionBatch
+from streams.transport.commit import Commit
+from streams.transport.lease import Lease
 from streams.transport.reader import BatchReader, Profile
 
 POLL_S = 0.005
@@ -92,7 +94,9 @@ async def reader_alone(job: Job) -> dict[str, Any]:
         clock=SystemClock(),
         observer=AgentMetrics(Metrics("bench"), "clicks", "clicks"),
         fatal=failed.append,
+        lease=Lease(SystemClock(), settings.kafka.session_timeout_s),
     )
+    reader.commit_group = _NoCommit()
     watch, done, future_ms = Stopwatch(), 0, int(settings.taste.future_s * 1000)
 
     async def decode(stream: Any) -> None:
@@ -116,6 +120,25 @@ async def reader_alone(job: Job) -> dict[str, Any]:
             await asyncio.sleep(POLL_S)
         await offsets.reaches(job.clicks)
         return watch.figures(done)
+
+
+class _NoCommit(Commit[None]):
+    """Batches are called done without effects."""
+
+    def submit(self, batch: PartitionBatch, work: None) -> None:
+        raise NotImplementedError
+
+    def fail(self, error: BaseException | None) -> None:
+        raise error or RuntimeError("the benchmark's agent stopped")
+
+    async def run(self) -> None:
+        """Nothing to form."""
+
+    async def reset(self, partitions: Sequence[int]) -> None:
+        """Nothing is on its way."""
+
+    async def cancel(self) -> None:
+        """Nothing is on its way."""
 
 
 class _Stateless:

@@ -15,9 +15,12 @@ the partitions' memory, reads it back from the changelog and starts again at the
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
+
+from aiokafka.errors import KafkaError
 
 from streams.clock import Clock
 from streams.effects import Effects, Emit
@@ -48,7 +51,44 @@ class CommitObserver(Protocol):
     def group_failed(self, batches: int) -> None: ...
 
 
-class GroupCommit(Generic[W]):
+class Commit(ABC, Generic[W]):
+    """How one agent's effects become durable: `GroupCommit` (at least once) or
+    `streams.transport.transactions.TransactionalCommit` (exactly once)."""
+
+    commits_offsets = (
+        False  # whether offsets travel with the effects, so that the reader must not commit them
+    )
+
+    @abstractmethod
+    def submit(self, batch: PartitionBatch, work: W) -> None:
+        """Hand over a batch. Never waits: the reader's flow control bounds what can be waiting."""
+
+    @abstractmethod
+    def fail(self, error: BaseException | None) -> None:
+        """An agent cannot go on with a batch it took; the owner decides what that means."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Form groups until cancelled. An exception of `decide` ends it: the worker must stop."""
+
+    async def open(self, partition: int) -> None:
+        """Before the state of a partition is read: whoever had it before can write no more, where the broker can
+        see to that. Raises Retry, KafkaError or OSError."""
+
+    async def close(self, partition: int) -> None:
+        """The partition left."""
+
+    @abstractmethod
+    async def reset(self, partitions: Sequence[int]) -> None:
+        """Give up all that waits or is on its way for these partitions (`GroupCommit`: for all), and return when
+        nothing more can leave."""
+
+    @abstractmethod
+    async def cancel(self) -> None:
+        """Give up what is on its way: nothing of it will be committed."""
+
+
+class GroupCommit(Commit[W]):
     """One agent's group commits. `decide` is called on the event loop, a group at a time, in order."""
 
     def __init__(
@@ -79,21 +119,19 @@ class GroupCommit(Generic[W]):
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._chain: asyncio.Future[None] | None = None
+        self._generation = 0  # of the producer's connection; a group of an earlier one sends nothing more
         # Fair: groups queue their outputs one after the other, or a later list could pass an earlier one while
         # the earlier group waits for room on another partition.
         self._outputs_turn = asyncio.Lock()
 
     def submit(self, batch: PartitionBatch, work: W) -> None:
-        """Hand over a batch. Never waits: the reader's flow control bounds what can be waiting."""
         self._waiting.append(Submission(batch, work))
         self._wake.set()
 
     def fail(self, error: BaseException | None) -> None:
-        """An agent cannot go on with a batch it took; the owner decides what that means."""
         self._failed(error or RuntimeError("an agent stopped without a reason"))
 
     async def run(self) -> None:
-        """Form groups until cancelled. An exception of `decide` ends it: the worker must stop."""
         next_s = 0.0
         while True:
             await self._wake.wait()
@@ -112,7 +150,8 @@ class GroupCommit(Generic[W]):
             records = sum(len(s.batch.records) for s in group)
             self._observer.group_decided(len(group), records, self._clock.monotonic_s() - started_s)
             before, self._chain = self._chain, asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._perform(group, effects, before, self._chain))
+            work = self._perform(group, effects, before, self._chain, self._generation)
+            task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._ended)
             await asyncio.sleep(0)  # the sends of this group go first, then the next is formed
@@ -140,23 +179,25 @@ class GroupCommit(Generic[W]):
         effects: Effects,
         before: "asyncio.Future[None] | None",
         sent: "asyncio.Future[None]",
+        generation: int,
     ) -> None:
         started_s = self._clock.monotonic_s()
         try:
             async with self._outputs_turn:
-                pending = await self._send(effects.outputs)
+                pending = await self._send(effects.outputs, generation)
             await self._producer.confirmed(pending)
             if before is not None:
                 await asyncio.shield(before)
             lost = {s.batch.partition for s in group if s.batch.lost}
             rows = [emit for emit in effects.changelog if emit.partition not in lost]
-            pending = await self._send(rows)
+            pending = await self._send(rows, generation)
             _resolve(sent, None)
             await self._producer.confirmed(pending)
         except Retry as error:
             _resolve(sent, error)
             self._observer.group_failed(len(group))
-            self._failed(error)
+            if generation == self._generation:  # else it is known, and the start over is under way
+                self._failed(error)
             return
         except BaseException:
             _resolve(sent, Retry("an earlier group was cancelled"))
@@ -169,22 +210,34 @@ class GroupCommit(Generic[W]):
             sum(len(s.batch.records) for s in group), now_s - started_s, now_s - oldest_s
         )
 
-    async def _send(self, emits: Sequence[Emit]) -> list[Any]:
+    async def _send(self, emits: Sequence[Emit], generation: int) -> list[Any]:
         now_ms = self._clock.wall_ms()
         pending: list[Any] = []
         for emit in emits:
+            if generation != self._generation:
+                raise Retry("an earlier group failed")
             pending += await self._producer.send(emit, now_ms)
         return pending
 
-    async def settle(self) -> None:
-        """Wait until no group is on its way; forget what waits. After it the chain starts anew."""
+    async def reset(self, partitions: Sequence[int]) -> None:
+        """Connect anew, so that nothing queued can pass what failed; wait until no group is on its way, and forget
+        what waits. After it the chain starts anew."""
+        self._generation += 1
+        backoff_s = 0.2
+        while True:
+            try:
+                await self._producer.restart()
+                break
+            except (KafkaError, OSError) as error:
+                log.warning("cannot connect to the broker yet: %r", error)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, 5.0)
         while self._tasks:
             await asyncio.wait(set(self._tasks))
         self._waiting.clear()
         self._chain = None
 
     async def cancel(self) -> None:
-        """Give up what is on its way: nothing of it will be committed."""
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()

@@ -69,9 +69,14 @@ class Ledger:
         """The first offset in flight, or None."""
         return self._entries[0].first if self._entries else None
 
+    @property
+    def unfinished(self) -> list[Entry]:
+        """Batches in flight, in order."""
+        return [entry for entry in self._entries if not entry.done]
+
     def rewind(self) -> list[Entry]:
         """Forget everything (revoke, seek, failed group). Unfinished batches are marked lost and returned."""
-        lost = [entry for entry in self._entries if not entry.done]
+        lost = self.unfinished
         for entry in lost:
             entry.lost = True
         self._entries.clear()

@@ -2,76 +2,101 @@
 
 Built on aiokafka's create_batch/send_batch: one future a batch instead of one a record (545k against 58-100k
 records/s, measured). Order within a topic partition is the order of `send` calls.
+
+Idempotent where the broker can: then a batch that is sent again is written once, and none is given up while later
+ones of its partition go on (a gap that fences by offset would take for good). The first failure is the end of the
+connection: `restart` forgets all that is queued, so that nothing later can pass what failed. Nothing is sent
+without the lease (see `streams.transport.lease`).
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RequestTimedOutError,
+    UnknownError,
+    UnsupportedVersionError,
+)
+from aiokafka.protocol.produce import ProduceRequest
 
 from streams.effects import Emit
 from streams.errors import Fatal, Retry
 from streams.settings import Kafka
 from streams.topics import prefixed
 from streams.transport.client import client_options, close
+from streams.transport.lease import Lease
+
+log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 900_000  # below the brokers' default limit of 1 MiB a batch; a larger record goes alone
 
 
 class BatchProducer:
-    """Sends `Emit` effects. `send` returns when a batch is queued; `confirmed` when brokers have it."""
+    """Sends `Emit` effects. `send` returns when a batch is queued; `confirmed` when brokers have it.
 
-    def __init__(self, kafka: Kafka) -> None:
+    With a `lease`, produce requests leave only while it is held.
+    """
+
+    def __init__(self, kafka: Kafka, lease: Lease | None = None) -> None:
         self._kafka = kafka
+        self._lease = lease
+        self._idempotent: bool | None = None  # not known before the first start
         self._producer: AIOKafkaProducer | None = None
         # A partition takes one waiting batch; without a fair lock two senders could swap places.
         self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
         """Connect. Raises aiokafka's KafkaConnectionError while there is no broker."""
+        if self._idempotent is not False:
+            try:
+                self._producer = await self._started(enable_idempotence=True)
+                self._idempotent = True
+                return
+            except (UnknownError, UnsupportedVersionError, IncompatibleBrokerVersion) as error:
+                log.info("the broker knows no idempotent producers (%r): a batch may be written twice", error)
+                self._idempotent = False
+        self._producer = await self._started(enable_idempotence=False)
+
+    async def _started(self, **options: Any) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            **client_options(self._kafka), acks="all", linger_ms=0, max_batch_size=MAX_BATCH_BYTES
+            **client_options(self._kafka), acks="all", linger_ms=0, max_batch_size=MAX_BATCH_BYTES, **options
         )
         try:
             await producer.start()
         except BaseException:
             await close(producer)
             raise
-        self._producer = producer
+        if self._lease is not None:
+            _only_with(self._lease, producer.client)
+        return producer
+
+    async def restart(self) -> None:
+        """Give up all that is queued or on its way (its awaitables fail) and connect anew.
+
+        Raises KafkaError or OSError while there is no broker; then call it again.
+        """
+        old, self._producer = self._producer, None
+        self._turns.clear()
+        if old is not None:
+            await abandon(old)
+        await self.start()
 
     async def send(self, emit: Emit, timestamp_ms: int) -> list[Awaitable[Any]]:
         """Queue the records; one awaitable a broker batch. Raises Retry when the queue does not move."""
         if not emit.values:
             return []
-        assert self._producer is not None
-        topic = prefixed(self._kafka.topic_prefix, emit.topic)
-        pending: list[Awaitable[Any]] = []
-        async with self._turns[topic, emit.partition]:
-            for builder in self._built(emit, timestamp_ms):
-                try:
-                    pending.append(await self._producer.send_batch(builder, topic, partition=emit.partition))
-                except (KafkaError, asyncio.TimeoutError) as error:
-                    for future in pending:
-                        _ignore_result(future)
-                    raise Retry(f"cannot send to {topic}[{emit.partition}]: {error!r}") from error
-        return pending
-
-    def _built(self, emit: Emit, timestamp_ms: int) -> Iterable[Any]:
-        assert self._producer is not None
-        builder = self._producer.create_batch()
-        append = builder.append
-        headers = emit.headers
-        for i, (key, value) in enumerate(zip(emit.keys, emit.values, strict=True)):
-            extra = headers[i] if headers is not None else []
-            if append(timestamp=timestamp_ms, key=key, value=value, headers=extra) is None:
-                yield builder
-                builder = self._producer.create_batch()
-                append = builder.append
-                append(timestamp=timestamp_ms, key=key, value=value, headers=extra)
-        yield builder
+        producer = self._producer  # before the wait: what is queued for this one must not go to the next
+        if producer is None:
+            raise Retry("not connected to the broker")
+        async with self._turns[emit.topic, emit.partition]:
+            return await send_all(producer, self._kafka, emit, timestamp_ms)
 
     @staticmethod
     async def confirmed(pending: Iterable[Awaitable[Any]]) -> None:
@@ -98,3 +123,67 @@ class BatchProducer:
 def _ignore_result(future: Awaitable[Any]) -> None:
     if isinstance(future, asyncio.Future):
         future.add_done_callback(lambda f: f.cancelled() or f.exception())
+
+
+async def send_all(
+    producer: AIOKafkaProducer, kafka: Kafka, emit: Emit, timestamp_ms: int
+) -> list[Awaitable[Any]]:
+    """Queue the records of an effect; one awaitable a broker batch. Raises Retry when the queue does not move."""
+    topic = prefixed(kafka.topic_prefix, emit.topic)
+    pending: list[Awaitable[Any]] = []
+    if not emit.values:
+        return pending
+    for builder in _built(producer, emit, timestamp_ms):
+        try:
+            pending.append(await producer.send_batch(builder, topic, partition=emit.partition))
+        except (KafkaError, asyncio.TimeoutError) as error:
+            for future in pending:
+                _ignore_result(future)
+            raise Retry(f"cannot send to {topic}[{emit.partition}]: {error!r}") from error
+    return pending
+
+
+def _built(producer: AIOKafkaProducer, emit: Emit, timestamp_ms: int) -> Iterable[Any]:
+    """The records of an effect as broker batches."""
+    builder = producer.create_batch()
+    append = builder.append
+    headers = emit.headers
+    for i, (key, value) in enumerate(zip(emit.keys, emit.values, strict=True)):
+        extra = headers[i] if headers is not None else []
+        if append(timestamp=timestamp_ms, key=key, value=value, headers=extra) is None:
+            yield builder
+            builder = producer.create_batch()
+            append = builder.append
+            append(timestamp=timestamp_ms, key=key, value=value, headers=extra)
+    yield builder
+
+
+async def abandon(producer: AIOKafkaProducer, within_s: float = 2.0) -> None:
+    """Close without a flush; whatever was queued or on its way fails with KafkaError.
+
+    aiokafka 0.14 can only flush, so this reaches into it (the version is pinned): the queue is emptied and the
+    sending task cancelled before anything is awaited, so nothing leaves after this call.
+    """
+    sender, queue = producer._sender, producer._message_accumulator
+    task = sender.sender_task
+    if task is not None:
+        task.cancel()
+    gone = KafkaError("given up: an earlier batch failed or its partition was lost")
+    queue.fail_all(gone)
+    queue._batches.clear()
+    queue._closed = producer._closed = True
+    await asyncio.wait([asyncio.ensure_future(producer.client.close())], timeout=within_s)
+    if task is not None:
+        await asyncio.wait([task], timeout=within_s)
+
+
+def _only_with(lease: Lease, client: Any) -> None:
+    """Let produce requests of a client through only while the lease is held; others wait and are tried again."""
+    send = client.send
+
+    async def leased(node_id: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, ProduceRequest) and not lease.held:
+            raise RequestTimedOutError("this worker stood still: its partitions may have a new owner")
+        return await send(node_id, request, **options)
+
+    client.send = leased

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 from mode import Service
 
 from streams.clock import Clock
@@ -28,8 +28,9 @@ from streams.settings import Reader as ReaderSettings
 from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch, event_of, size_bytes
 from streams.transport.client import check_not_refused, client_options, close
-from streams.transport.commit import GroupCommit
-from streams.transport.ledger import Ledger
+from streams.transport.commit import Commit
+from streams.transport.lease import BEAT_S, Lease
+from streams.transport.ledger import Entry, Ledger
 from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first
 
 log = logging.getLogger(__name__)
@@ -91,13 +92,14 @@ class BatchReader(Service):
         clock: Clock,
         observer: ReaderObserver,
         fatal: Callable[[BaseException], None],
+        lease: Lease,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.app = app
         self.topic = topic
-        self.commit_group: GroupCommit[Any] | None = None  # set by the composition root before start
-        self._group = group
+        self.commit_group: Commit[Any] | None = None  # set by the composition root before start
+        self.group = group
         self._channel = channel
         self._agent = agent
         self._kafka = kafka
@@ -107,6 +109,7 @@ class BatchReader(Service):
         self._clock = clock
         self._observer = observer
         self._fatal = fatal
+        self._lease = lease
         self._consumer: AIOKafkaConsumer | None = None
         self._ledgers: dict[TopicPartition, Ledger] = {}
         self._open: set[TopicPartition] = set()
@@ -115,8 +118,8 @@ class BatchReader(Service):
         self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._bytes = 0
         self._changed = asyncio.Event()  # a batch finished
-        self._rewinding = False
-        self._rewind_again = False
+        self._rewinding: set[TopicPartition] = set()
+        self._rewind_again: set[TopicPartition] = set()
         self._turn = asyncio.Lock()  # one opens partitions or rewinds at a time
         self._stopping = False
         self._gave_up = False
@@ -145,25 +148,42 @@ class BatchReader(Service):
         self._changed.set()
         self._release()
 
-    def fail(self, error: BaseException) -> None:
-        """A group failed: drop what is not durable and start over. Anything but Retry stops the worker."""
+    def in_flight(self, partition: int) -> list[Entry]:
+        """Batches of a partition that are not done, in the order of their offsets."""
+        ledger = self._ledgers.get(self._tp(partition))
+        return [] if ledger is None else ledger.unfinished
+
+    def fail(self, error: BaseException, partition: int | None = None) -> None:
+        """A group failed: drop what is not durable (of one partition, or of all) and start over. Anything but Retry
+        stops the worker."""
+        tps = set(self._ledgers) if partition is None else {self._tp(partition)}
         if not isinstance(error, Retry):
             self._fatal(error)
-        elif self._rewinding:
-            self._rewind_again = True  # what was opened meanwhile is ahead of what is durable, too
         elif self._stopping:
             self._gave_up = True  # nothing after it can be confirmed: no use to wait
             self._changed.set()
+        elif tps and tps <= self._rewinding:
+            self._rewind_again |= tps  # what was opened meanwhile is ahead of what is durable, too
         else:
-            self._rewinding = True
-            log.warning("%s: effects were not confirmed, starting over from what is: %s", self._group, error)
-            self._spawn(self._rewind_all())
+            self._rewinding |= tps
+            log.warning("%s: effects were not confirmed, starting over from what is: %s", self.group, error)
+            self._close(tps)  # at once; an opening that is under way may have to be undone below
+            self._spawn(self._start_over(tps))
 
     # -- life
 
     async def on_start(self) -> None:
         """Join the group; waits for a broker as long as it takes, saying so once."""
         self._spawn(self._join())
+        self._spawn(self._beat())
+
+    async def _beat(self) -> None:
+        """Notice when this process stood still so long that its partitions may have a new owner."""
+        while not self.should_stop:
+            still_s = self._lease.beat()
+            if still_s:
+                self.fail(Retry(f"this worker stood still for {still_s:.1f} s"))
+            await asyncio.sleep(BEAT_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run beside the caller, owned by this service; what it raises stops the worker."""
@@ -207,8 +227,8 @@ class BatchReader(Service):
     def _new_consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **client_options(self._kafka),
-            group_id=self._group,
-            group_instance_id=f"{self._kafka.instance_id}.{self._group}" if self._kafka.instance_id else None,
+            group_id=self.group,
+            group_instance_id=f"{self._kafka.instance_id}.{self.group}" if self._kafka.instance_id else None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=int(self._kafka.session_timeout_s * 1000),
@@ -218,6 +238,7 @@ class BatchReader(Service):
             fetch_min_bytes=self._profile.fetch_min_bytes,
             max_partition_fetch_bytes=self._reader.fetch_bytes,
             max_poll_records=self._profile.max_records,
+            isolation_level="read_committed",  # upstream may write in transactions
             partition_assignment_strategy=[RangePartitionAssignor],
         )
 
@@ -228,7 +249,7 @@ class BatchReader(Service):
                 found = await consumer.getmany(timeout_ms=200)
             except KafkaError as error:
                 check_not_refused(error, self._kafka)
-                log.warning("%s: cannot read: %s", self._group, error)
+                log.warning("%s: cannot read: %s", self.group, error)
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
                 continue
@@ -301,16 +322,22 @@ class BatchReader(Service):
         revoked = [tp for tp in revoked if tp in self._ledgers]
         if not revoked:
             return
+        assert self.commit_group is not None
         started_s = self._clock.monotonic_s()
         await self._drain(self._drain_s)
         await self._commit()
         unfinished = sum(len(self._forget(tp)) for tp in revoked)
+        for tp in revoked:
+            await self.commit_group.close(tp.partition)
         if unfinished:
             log.warning(
                 "%s: %d batches were not finished in time; their next owner repeats them",
-                self._group,
+                self.group,
                 unfinished,
             )
+            if not self._stopping and not self.commit_group.commits_offsets:
+                # their effects are queued, and would land after the next owner's
+                self.fail(Retry("partitions left with work unfinished"))
         self._observer.rebalanced(self._clock.monotonic_s() - started_s)
         self._observer.partitions(len(self._ledgers), len(self._open))
 
@@ -336,7 +363,7 @@ class BatchReader(Service):
         self._pause(assigned)
         self._observer.partitions(len(self._ledgers), len(self._open))
         if assigned:
-            log.info("%s: owns partitions %s", self._group, sorted(tp.partition for tp in assigned))
+            log.info("%s: owns partitions %s", self.group, sorted(tp.partition for tp in assigned))
             self._spawn(self._open_all(assigned))
 
     async def _open_all(self, tps: list[TopicPartition]) -> None:
@@ -346,14 +373,19 @@ class BatchReader(Service):
                     await self._open_one(tp)
 
     async def _open_one(self, tp: TopicPartition) -> None:
+        assert self.commit_group is not None
         backoff_s = 0.2
         ledger = self._ledgers.get(tp)
         while not self._stopping and ledger is not None and self._ledgers.get(tp) is ledger:
             started_s = self._clock.monotonic_s()
             try:
+                if not await self._open_commits(tp):
+                    return
                 await self._agent.recover(tp.partition)
+                if self.commit_group.commits_offsets:  # a transaction of the one before may have moved it
+                    self._resume_at[tp] = await self._committed_offset(tp)
             except (Retry, KafkaError, OSError) as error:
-                log.warning("%s: cannot recover partition %d yet: %s", self._group, tp.partition, error)
+                log.warning("%s: cannot recover partition %d yet: %s", self.group, tp.partition, error)
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
                 continue
@@ -372,27 +404,44 @@ class BatchReader(Service):
             self._observer.partitions(len(self._ledgers), len(self._open))
             return
 
-    async def _rewind_all(self) -> None:
-        """Drop all memory that may be ahead of what is durable and read again from the committed offsets."""
-        self._close(self._ledgers)  # at once; an opening that is under way may have to be undone below
-        async with self._turn:
-            self._rewind_again = True
-            while self._rewind_again and not self._stopping:
-                self._rewind_again = False
-                await self._rewind()
-            self._rewinding = False
+    async def _open_commits(self, tp: TopicPartition) -> bool:
+        """Let the partition's effects be written by this worker alone, where transactions can see to that. False
+        when the group says that it has another owner: fencing that one would be wrong."""
+        assert self.commit_group is not None
+        if self.commit_group.commits_offsets and tp in self._rewinding:
+            assert self._consumer is not None
+            try:  # the group checks who asks
+                await self._consumer.commit({tp: await self._committed_offset(tp)})
+            except (CommitFailedError, IllegalStateError) as error:
+                log.info("%s: partition %d has left: %s", self.group, tp.partition, error)
+                return False
+        await self.commit_group.open(tp.partition)
+        return True
 
-    async def _rewind(self) -> None:
+    async def _start_over(self, tps: set[TopicPartition]) -> None:
+        """Drop all memory that may be ahead of what is durable and read again from the committed offsets."""
+        async with self._turn:
+            while not self._stopping:
+                await self._rewind(tps)
+                again = self._rewind_again & tps
+                self._rewind_again -= tps
+                if not again:
+                    break
+            self._rewinding -= tps
+
+    async def _rewind(self, tps: set[TopicPartition]) -> None:
         assert self.commit_group is not None
         self._observer.rewound()
-        ledgers = dict(self._ledgers)
+        ledgers = {tp: ledger for tp, ledger in self._ledgers.items() if tp in tps}
         self._close(ledgers)
         safe = {tp: ledger.committable for tp, ledger in ledgers.items()}
         for ledger in ledgers.values():
             self._bytes -= ledger.in_flight_bytes
             ledger.rewind()
         self._changed.set()
-        await self.commit_group.settle()
+        await self.commit_group.reset([tp.partition for tp in ledgers])
+        self._rewind_again -= tps  # what failed until here is given up
+        self._lease.renew()
         for tp, ledger in ledgers.items():
             if self._ledgers.get(tp) is not ledger:  # it left meanwhile, and perhaps came back
                 continue
@@ -405,7 +454,7 @@ class BatchReader(Service):
         tps = list(tps)
         self._pause(tps)
         self._open.difference_update(tps)
-        self._held.clear()
+        self._held.difference_update(tps)
 
     async def _committed_offset(self, tp: TopicPartition) -> int:
         assert self._consumer is not None
@@ -414,7 +463,7 @@ class BatchReader(Service):
             try:
                 return await committed_or_first(self._consumer, tp)
             except KafkaError as error:
-                log.warning("%s: no answer about committed offsets yet: %s", self._group, error)
+                log.warning("%s: no answer about committed offsets yet: %s", self.group, error)
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
                 if self.should_stop:
@@ -430,7 +479,8 @@ class BatchReader(Service):
                 self._offsets.measure_lag(self._consumer, self._ledgers, self._clock.wall_ms())
 
     async def _commit(self, within_s: float = math.inf) -> None:
-        if self._consumer is not None:
+        assert self.commit_group is not None
+        if self._consumer is not None and not self.commit_group.commits_offsets:
             await self._offsets.commit(self._consumer, self._ledgers, within_s)
 
     # -- the end
@@ -457,7 +507,7 @@ class BatchReader(Service):
         await self._drain(budget_s)
         left = sum(ledger.in_flight for ledger in self._ledgers.values())
         if left:
-            log.warning("%s: stopping with %d batches unfinished; they will be repeated", self._group, left)
+            log.warning("%s: stopping with %d batches unfinished; they will be repeated", self.group, left)
         spent_s = self._clock.monotonic_s() - started_s
         await self._commit(max(LAST_COMMIT_S, budget_s - spent_s))
 

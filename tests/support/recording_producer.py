@@ -16,6 +16,13 @@ class RecordingProducer:
         self._open: list[tuple[Emit, asyncio.Future[None]]] = []
         self.full: dict[int, asyncio.Event] = {}  # partitions whose queue has no room until the event is set
 
+    async def restart(self) -> None:
+        """Everything open fails."""
+        for _, future in self._open:
+            if not future.done():
+                future.set_exception(TimeoutError("given up"))
+        self._open.clear()
+
     async def send(self, emit: Emit, timestamp_ms: int) -> list[Awaitable[Any]]:
         if emit.partition in self.full:
             await self.full[emit.partition].wait()
