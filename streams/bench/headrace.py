@@ -24,7 +24,8 @@ COMMIT_INTERVAL_S = 0.2  # the end of a short run would else wait for the defaul
 
 
 async def profile_job(job: Job) -> dict[str, Any]:
-    """The clicks agent in a real worker. `options`: the settings of `[taste]`, and `profile`: a cProfile file."""
+    """The clicks agent in a real worker. `options`: the settings of `[taste]`, `delivery`, and `profile`: a cProfile
+    file."""
     taste = dict(job.options["taste"])
     settings = settings_for(
         job.bootstrap,
@@ -32,6 +33,7 @@ async def profile_job(job: Job) -> dict[str, Any]:
         job.partitions,
         reader={"commit_interval_s": COMMIT_INTERVAL_S, "max_poll_records": job.max_poll_records},
         taste=taste,
+        worker={"delivery": job.options.get("delivery", "at_least_once")},
     )
     worker = Worker(settings, SystemClock())
     watch = Stopwatch()

@@ -49,6 +49,7 @@ class Case:
 
     name: str
     taste: Mapping[str, Any] | None
+    delivery: str = "at_least_once"
 
 
 CASES = (Case("headrace", TOUCHED), Case("headrace_lists", LISTS), Case("bare_loop", None))
@@ -59,8 +60,13 @@ def run(place: Place, plan: Plan, say: Say) -> Result:
     rows = []
     for case in CASES:
         say(f"{case.name}: {plan.rate_per_s:g} clicks/s for {plan.seconds:g} s")
-        rows.append(asyncio.run(_one(place, plan, case)))
+        rows.append(run_case(place, plan, case))
     return Result("latency", machine(place.described()), rows)
+
+
+def run_case(place: Place, plan: Plan, case: Case) -> Row:
+    """One row."""
+    return asyncio.run(_one(place, plan, case))
 
 
 async def _one(place: Place, plan: Plan, case: Case) -> Row:
@@ -111,6 +117,7 @@ def _command(place: Place, prefix: str, case: Case) -> list[str]:
         "kafka.heartbeat_interval_s": 2,
         "topics.partitions": PARTITIONS,
         "observe.port": 0,
+        "worker.delivery": case.delivery,
         **{f"taste.{name}": str(value).lower() for name, value in case.taste.items()},
     }
     arguments = [part for name, value in sets.items() for part in ("--set", f"{name}={value}")]
@@ -137,7 +144,11 @@ class Probe:
         self._answered = asyncio.Event()
         self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, group_id=None, fetch_max_wait_ms=100, fetch_min_bytes=1
+            bootstrap_servers=bootstrap,
+            group_id=None,
+            fetch_max_wait_ms=100,
+            fetch_min_bytes=1,
+            isolation_level="read_committed",
         )
         self._watching: asyncio.Task[None] | None = None
 

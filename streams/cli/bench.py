@@ -12,7 +12,9 @@ app = typer.Typer()
 @app.command(epilog="Example: headrace bench clicks --broker embedded --json")
 def bench(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="transport, clicks, latency; without one, all three.")] = "all",
+    name: Annotated[
+        str, typer.Argument(help="transport, clicks, latency, delivery; without one, all.")
+    ] = "all",
     as_json: Json = False,
     broker: Annotated[
         str | None,
@@ -31,6 +33,7 @@ def bench(
     """Measure this machine: each contender is a process on one core, the broker is on another.
 
     transport: records a second of the reader. clicks: the profile job, and lists. latency: click to output.
+    delivery: exactly-once against at-least-once.
     """
     from streams.bench.run import Wanted, run_benchmarks
 

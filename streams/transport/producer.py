@@ -120,7 +120,8 @@ class BatchProducer:
         await close(producer, timeout_s)  # with the broker gone, the queue is left to whoever repeats it
 
 
-def _ignore_result(future: Awaitable[Any]) -> None:
+def ignore_result(future: Awaitable[Any]) -> None:
+    """Nobody may be left to ask for it."""
     if isinstance(future, asyncio.Future):
         future.add_done_callback(lambda f: f.cancelled() or f.exception())
 
@@ -138,7 +139,7 @@ async def send_all(
             pending.append(await producer.send_batch(builder, topic, partition=emit.partition))
         except (KafkaError, asyncio.TimeoutError) as error:
             for future in pending:
-                _ignore_result(future)
+                ignore_result(future)
             raise Retry(f"cannot send to {topic}[{emit.partition}]: {error!r}") from error
     return pending
 

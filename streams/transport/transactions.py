@@ -31,7 +31,7 @@ from streams.transport.batch import PartitionBatch
 from streams.transport.client import client_options, close
 from streams.transport.commit import Commit, CommitObserver, Submission
 from streams.transport.ledger import Entry
-from streams.transport.producer import MAX_BATCH_BYTES, BatchProducer, abandon, send_all
+from streams.transport.producer import MAX_BATCH_BYTES, BatchProducer, abandon, ignore_result, send_all
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +176,8 @@ class TransactionalCommit(Commit[W]):
             pending += await send_all(producer, self._kafka, emit, now_ms)
         offsets = {TopicPartition(self._topic, partition): group[-1].batch.entry.next}
         sending = asyncio.ensure_future(producer.send_offsets_to_transaction(offsets, self._group))
+        for future in (*pending, sending):
+            ignore_result(future)
         try:
             await BatchProducer.confirmed([*pending, sending])
         finally:

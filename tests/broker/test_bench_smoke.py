@@ -42,3 +42,22 @@ def test_bench_clicks_prints_its_result_and_every_contender_did_every_click() ->
         assert 0 < row["cpu_cores_used"] <= 1.1
     assert all(value > 0 for value in result["ratios"].values())
     assert {"vs_faust", "vs_bare_loop", "lists_vs_faust"} <= set(result["ratios"])
+
+
+def test_delivery_compares_the_two_in_one_run(kafka_broker: object) -> None:
+    """The benchmark starts a Kafka of its own; the fixture only says whether this machine can."""
+    sizes = ["--clicks", str(CLICKS), "--users", "300", "--items", "60", "--seconds", "2", "--rate", "200"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams", "bench", "delivery", "--json", *sizes],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    rows = {row["case"]: row for row in result["rows"]}
+    assert rows["exactly_once"]["clicks"] == rows["at_least_once"]["clicks"] == CLICKS
+    assert rows["exactly_once_latency"]["p99_ms"] > rows["exactly_once_latency"]["p50_ms"] > 0
+    assert result["ratios"]["exactly_once_vs_at_least_once"] > 0

@@ -75,10 +75,20 @@ async def produce(bootstrap: str, topic: str, records: list[tuple[bytes | None, 
 
 
 async def read_all(
-    bootstrap: str, topic: str, at_least: int = 0, within_s: float = 20.0, partitions: int = 4
+    bootstrap: str,
+    topic: str,
+    at_least: int = 0,
+    within_s: float = 20.0,
+    partitions: int = 4,
+    isolation_level: str = "read_uncommitted",
 ) -> list[Any]:
     """Every record of a topic, partition by partition; waits until there are `at_least` so many."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None, max_partition_fetch_bytes=8 << 20)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        max_partition_fetch_bytes=8 << 20,
+        isolation_level=isolation_level,
+    )
     await consumer.start()
     try:
         tps = [TopicPartition(topic, p) for p in range(partitions)]
