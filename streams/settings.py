@@ -68,9 +68,9 @@ class Kafka(Section):
     )
     instance_id: str | None = Field(None, description="static membership: a stable name of this worker")
     session_timeout_s: Seconds = Field(
-        10.0, description="a worker that is silent for so long loses its partitions"
+        8.0, description="a worker that is silent for so long loses its partitions"
     )
-    heartbeat_interval_s: Seconds = Field(3.0, description="at most a third of the session timeout")
+    heartbeat_interval_s: Seconds = Field(2.0, description="at most a third of the session timeout")
     rebalance_timeout_s: Seconds = Field(30.0, description="how long a rebalance waits for a member")
     request_timeout_s: Seconds = Field(15.0, description="of one request to a broker")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(

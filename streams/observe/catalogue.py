@@ -59,6 +59,9 @@ class Metrics:
         self.group_failures = counter(
             "group_failures_total", "Groups whose effects were not confirmed.", "agent"
         )
+        self.foreign = counter(
+            "foreign_rows_total", "Changelog records that a worker without the partition wrote.", "agent"
+        )
         self.rewinds = counter("rewinds_total", "Starts over from the committed offsets.", "agent")
         self.commit_failures = counter(
             "commit_failures_total", "Offset commits refused or unanswered.", "agent"
@@ -124,6 +127,7 @@ class AgentMetrics:
         self._durable = m.read_to_durable.labels(agent)
         self._group_failures = m.group_failures.labels(agent)
         self._rewinds = m.rewinds.labels(agent)
+        self._foreign = m.foreign.labels(agent)
         self._commit_failures = m.commit_failures.labels(agent)
         self._owned, self._open, self._paused = (
             m.owned.labels(agent),
@@ -186,6 +190,9 @@ class AgentMetrics:
 
     def group_failed(self, batches: int) -> None:
         self._group_failures.inc()
+
+    def foreign_rows(self, records: int) -> None:
+        self._foreign.inc(records)
 
     def repeated(self, records: int) -> None:
         self._repeated.inc(records)

@@ -18,6 +18,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -27,6 +28,7 @@ from streams.effects import Effects, Emit
 from streams.errors import Retry
 from streams.transport.batch import PartitionBatch
 from streams.transport.producer import BatchProducer
+from streams.transport.solewriter import SoleWriter
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class CommitObserver(Protocol):
     def group_decided(self, batches: int, records: int, decide_s: float) -> None: ...
     def group_done(self, records: int, commit_s: float, oldest_read_s: float) -> None: ...
     def group_failed(self, batches: int) -> None: ...
+    def foreign_rows(self, records: int) -> None: ...
 
 
 class Commit(ABC, Generic[W]):
@@ -119,6 +122,7 @@ class GroupCommit(Commit[W]):
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._chain: asyncio.Future[None] | None = None
+        self._writer = SoleWriter()
         self._generation = 0  # of the producer's connection; a group of an earlier one sends nothing more
         # Fair: groups queue their outputs one after the other, or a later list could pass an earlier one while
         # the earlier group waits for room on another partition.
@@ -185,14 +189,17 @@ class GroupCommit(Commit[W]):
         try:
             async with self._outputs_turn:
                 pending = await self._send(effects.outputs, generation)
-            await self._producer.confirmed(pending)
+            await self._producer.confirmed(chain(*pending))
             if before is not None:
                 await asyncio.shield(before)
             lost = {s.batch.partition for s in group if s.batch.lost}
             rows = [emit for emit in effects.changelog if emit.partition not in lost]
             pending = await self._send(rows, generation)
+            for emit, futures in zip(rows, pending, strict=True):
+                if futures:
+                    self._watch(emit, futures[0], generation)
             _resolve(sent, None)
-            await self._producer.confirmed(pending)
+            await self._producer.confirmed(chain(*pending))
         except Retry as error:
             _resolve(sent, error)
             self._observer.group_failed(len(group))
@@ -210,19 +217,40 @@ class GroupCommit(Commit[W]):
             sum(len(s.batch.records) for s in group), now_s - started_s, now_s - oldest_s
         )
 
-    async def _send(self, emits: Sequence[Emit], generation: int) -> list[Any]:
+    def _watch(self, emit: Emit, landing: "asyncio.Future[Any]", generation: int) -> None:
+        """Notice, once it is confirmed, whether others wrote between ours. Called back in the order of the log."""
+
+        def landed(future: "asyncio.Future[Any]") -> None:
+            if generation != self._generation or future.cancelled() or future.exception() is not None:
+                return
+            if future.result() is None:
+                return
+            offset = future.result().offset
+            foreign = self._writer.wrote(emit.topic, emit.partition, offset, len(emit.values))
+            if foreign:
+                self._observer.foreign_rows(foreign)
+                self._failed(Retry(f"{foreign} rows of {emit.topic}[{emit.partition}] are not ours"))
+
+        landing.add_done_callback(landed)
+
+    async def _send(self, emits: Sequence[Emit], generation: int) -> list[list[Any]]:
+        """The awaitables of each effect."""
         now_ms = self._clock.wall_ms()
-        pending: list[Any] = []
+        pending: list[list[Any]] = []
         for emit in emits:
             if generation != self._generation:
                 raise Retry("an earlier group failed")
-            pending += await self._producer.send(emit, now_ms)
+            pending.append(await self._producer.send(emit, now_ms))
         return pending
+
+    async def close(self, partition: int) -> None:
+        self._writer.forget(partition)
 
     async def reset(self, partitions: Sequence[int]) -> None:
         """Connect anew, so that nothing queued can pass what failed; wait until no group is on its way, and forget
         what waits. After it the chain starts anew."""
         self._generation += 1
+        self._writer.forget()
         backoff_s = 0.2
         while True:
             try:

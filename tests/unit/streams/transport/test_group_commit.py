@@ -29,6 +29,8 @@ class _Observer:
     def group_failed(self, batches: int) -> None:
         self.failed += 1
 
+    def foreign_rows(self, records: int) -> None: ...
+
 
 class Bench:
     """A group commit over a recording producer; a batch's work is the key of its output and changelog row."""
