@@ -9,6 +9,7 @@ from typing import Literal
 Role = Literal["input", "output", "internal", "dead_letter"]
 
 DAY_MS = 86_400_000
+HEAL_MS = 600_000
 INPUT_BYTES = 16 << 20
 DEAD_LETTER_BYTES = 17 << 20  # a dead letter is the largest input and its reasons
 
@@ -32,7 +33,9 @@ class Topic:
         if self.compacted:
             return {
                 "cleanup.policy": "compact",
-                "min.compaction.lag.ms": "0",
+                # A late row of a worker that had lost the partition must not compact the better one away before the
+                # owner has noticed and written that again.
+                "min.compaction.lag.ms": str(HEAL_MS),
                 "delete.retention.ms": str(DAY_MS),
             }
         config = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}

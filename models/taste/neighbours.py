@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions, decay
+from models.taste.fences import standing
 from models.taste.itemrows import ItemRecords, decode, encode
 from models.taste.items import ItemIndex
 from models.taste.toplists import TopLists
@@ -65,6 +66,10 @@ class ItemColumns:
     def __len__(self) -> int:
         return len(self.index)
 
+    def rows_of(self, names: Sequence[str]) -> I64:
+        """Rows of items by name."""
+        return self._rows_of(self.items.lookup(names))
+
     def names(self, rows: I64) -> list[str]:
         """Names of items by row. An item of a partition always came by name."""
         return [self.items.names[i] or "" for i in self.item_of[rows].tolist()]
@@ -117,14 +122,16 @@ class ItemColumns:
             self.items,
         )
 
-    def load(self, values: Sequence[bytes]) -> None:
-        """Set rows to encoded ones; of an item that occurs twice the later stands. Raises
-        BadInput("item_layout").
+    def load(self, values: Sequence[bytes]) -> list[str]:
+        """Set rows to encoded ones, given in the order of the log. Of several of one item, the one in memory included,
+        that with the highest fence stands (`models.taste.fences`).
+
+        Returns the items whose last given row is not the one that stands. Raises BadInput("item_layout").
         """
         found = decode(values, self.items, self.keep, self.sources)
-        last = {name: i for i, name in enumerate(found.names)}
-        at = np.fromiter(last.values(), np.int64, len(last))
-        rows = self._rows_of(self.items.lookup(list(last)))
+        owners = self._rows_of(self.items.lookup(found.names))
+        at, overtaken = standing(owners, found.fence, self.fence[owners])
+        rows = owners[at]
         self.fence[rows] = found.fence[at]
         self.marks[rows] = found.marks[at]
         self.ref[rows] = found.ref[at]
@@ -134,6 +141,7 @@ class ItemColumns:
         self.impressions[rows] = found.impressions[at]
         self.predecessors.keys[rows] = found.predecessors[at]
         self.predecessors.weights[rows] = found.weights[at]
+        return self.names(overtaken)
 
     def _fresh(self, rows: I64, batch: Transitions, offsets: I64) -> Bools:
         """Which transitions are above the item's fence and its mark of their source, batch mates included."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions, decay, layout
+from models.taste.fences import standing
 from models.taste.items import UNKNOWN, ItemIndex
 
 F32 = NDArray[np.float32]
@@ -210,29 +211,33 @@ class UserRows:
         )
         return self.layout.join(heads, entries, ends)
 
-    def load(self, users: Sequence[str], values: Sequence[bytes], partition: int = 0) -> None:
-        """Set a partition's users to encoded states; of a user that occurs twice the later one stands.
+    def load(self, users: Sequence[str], values: Sequence[bytes], partition: int = 0) -> list[str]:
+        """Set a partition's users to encoded states, given in the order of the log. Of several of one user, the one
+        in memory included, that with the highest fence stands (`models.taste.fences`).
 
-        Raises BadInput("state_layout") on another version, other settings or a wrong length; nothing is then
-        loaded.
+        Returns the users whose last given state is not the one that stands. Raises BadInput("state_layout") on another
+        version, other settings or a wrong length; nothing is then loaded.
         """
-        latest = {user: i for i, user in enumerate(users)}
-        if len(latest) < len(users):
-            values = [values[i] for i in latest.values()]
         heads, entries = self.layout.split(values)
-        rows = self.rows_of(list(latest), partition)
+        owners = self.rows_of(users, partition)
+        fences = heads["fence"].astype(np.int64)
+        chosen, overtaken = standing(owners.astype(np.int64), fences, self.fence[owners])
         filled = heads["filled"].astype(np.int64)
+        begins = (np.cumsum(filled) - filled)[chosen]
+        heads, rows, filled = heads[chosen], owners[chosen], filled[chosen]
         self.fence[rows] = heads["fence"]
         self.newest_at_ms[rows] = heads["newest_at_ms"]
         self.refs[rows] = heads["refs"]
         self.bank[rows] = heads["bank"]
         self.pushed[rows] = filled
         ends = np.cumsum(filled)
-        nth = np.arange(len(entries)) - np.repeat(ends - filled, filled)
+        nth = np.arange(int(filled.sum())) - np.repeat(ends - filled, filled)
         at = np.repeat(rows.astype(np.int64), filled) * self.ring + nth
+        entries = entries[np.repeat(begins, filled) + nth]
         self.ring_items.reshape(-1)[at] = self.items.by_hash(np.ascontiguousarray(entries["hash"]))
         self.ring_kinds.reshape(-1)[at] = entries["kind"]
         self.ring_at_ms.reshape(-1)[at] = layout.joined_at_ms(entries)
+        return [self.names[row] for row in overtaken.tolist()]
 
     def recent(self, rows: I32, window: int) -> tuple[I32, I8, I64]:
         """The last `window` ring entries, most recent first: items (B, W), -1 padded; kinds; at_ms."""

@@ -15,7 +15,7 @@ from faust.streams import Stream
 from streams.clock import Clock
 from streams.codecs import Rejected
 from streams.deadletters import dead_letters
-from streams.effects import Effects
+from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.settings import Settings
@@ -70,6 +70,10 @@ class Agent(ABC, Generic[W]):
 
     async def recover(self, partition: int) -> None:
         """Bring a partition's state into memory; agents without state have nothing to do."""
+
+    def healing(self, partition: int) -> Emit | None:
+        """After `recover`: changelog rows to write again, since late and older ones follow them in the log."""
+        return None
 
     def drop(self, partition: int) -> None:
         """Forget a partition's state."""

@@ -113,6 +113,9 @@ class ClicksAgent(Agent[ClickColumns]):
         self.metrics.recovered_rows(await self._state.recover(partition, self._changelog))
         self._measure()
 
+    def healing(self, partition: int) -> Emit | None:
+        return self._state.healing(partition)
+
     def drop(self, partition: int) -> None:
         self._state.drop(partition)
 

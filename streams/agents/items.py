@@ -39,6 +39,7 @@ class ItemsAgent(Agent[Transitions]):
         taste = services.settings.taste
         self._items = ItemIndex(dim=taste.dim, max_items=taste.max_items)
         self._partitions: dict[int, ItemColumns] = {}
+        self._overtaken: dict[int, set[str]] = {}
         self._changelog = ChangelogReader(services.settings.kafka, ITEM_TABLE)
 
     def profile(self) -> Profile:
@@ -87,14 +88,28 @@ class ItemsAgent(Agent[Transitions]):
     async def recover(self, partition: int) -> None:
         columns = ItemColumns(self._items, sources=self.services.settings.topics.partitions, keep=KEEP)
 
+        overtaken: set[str] = set()
+
         def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-            columns.load([value for value in values if value])
+            behind = columns.load([value for value in values if value])
+            overtaken.difference_update(key.decode() for key in keys)
+            overtaken.update(behind)
 
         self.metrics.recovered_rows(await self._changelog.replay(partition, apply))
         self._partitions[partition] = columns
+        self._overtaken[partition] = overtaken
+
+    def healing(self, partition: int) -> Emit | None:
+        names = sorted(self._overtaken.pop(partition, ()))
+        if not names:
+            return None
+        columns = self._partitions[partition]
+        values = columns.encode(columns.rows_of(names), KEEP)
+        return Emit(ITEM_TABLE, partition, [name.encode() for name in names], values)
 
     def drop(self, partition: int) -> None:
         self._partitions.pop(partition, None)
+        self._overtaken.pop(partition, None)
 
     async def stop(self) -> None:
         await self._changelog.stop()

@@ -147,6 +147,9 @@ class _Stateless:
     async def recover(self, partition: int) -> None:
         """Nothing to bring back."""
 
+    def healing(self, partition: int) -> None:
+        """Nothing was overtaken."""
+
     def drop(self, partition: int) -> None:
         """Nothing to forget."""
 

@@ -130,6 +130,7 @@ def bulk_options(kafka: Kafka) -> dict[str, Any]:
         "group_id": None,
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",  # of exactly-once workers
         "fetch_max_wait_ms": 250,
         "max_partition_fetch_bytes": 4 << 20,
     }

@@ -78,6 +78,10 @@ class Commit(ABC, Generic[W]):
         """Before the state of a partition is read: whoever had it before can write no more, where the broker can
         see to that. Raises Retry, KafkaError or OSError."""
 
+    async def heal(self, rows: Emit) -> None:
+        """Write rows of a changelog again, before its partition is worked on. Raises Retry. Where the broker fences,
+        nobody can have written late."""
+
     async def close(self, partition: int) -> None:
         """The partition left."""
 
@@ -242,6 +246,10 @@ class GroupCommit(Commit[W]):
                 raise Retry("an earlier group failed")
             pending.append(await self._producer.send(emit, now_ms))
         return pending
+
+    async def heal(self, rows: Emit) -> None:
+        (pending,) = await self._send([rows], self._generation)
+        await self._producer.confirmed(pending)
 
     async def close(self, partition: int) -> None:
         self._writer.forget(partition)

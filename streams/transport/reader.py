@@ -22,6 +22,7 @@ from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStat
 from mode import Service
 
 from streams.clock import Clock
+from streams.effects import Emit
 from streams.errors import Retry
 from streams.settings import Kafka
 from streams.settings import Reader as ReaderSettings
@@ -53,6 +54,10 @@ class StatefulAgent(Protocol):
 
     async def recover(self, partition: int) -> None:
         """Bring the partition's state into memory. Raises Retry when the broker does not answer."""
+        ...
+
+    def healing(self, partition: int) -> Emit | None:
+        """After `recover`: changelog rows to write again."""
         ...
 
     def drop(self, partition: int) -> None:
@@ -382,6 +387,16 @@ class BatchReader(Service):
                 if not await self._open_commits(tp):
                     return
                 await self._agent.recover(tp.partition)
+                overtaken = self._agent.healing(tp.partition)
+                if overtaken is not None:
+                    log.warning(
+                        "%s: %d rows of partition %d had been followed by older ones of a worker that had lost it; "
+                        "they are written again",
+                        self.group,
+                        len(overtaken.values),
+                        tp.partition,
+                    )
+                    await self.commit_group.heal(overtaken)
                 if self.commit_group.commits_offsets:  # a transaction of the one before may have moved it
                     self._resume_at[tp] = await self._committed_offset(tp)
             except (Retry, KafkaError, OSError) as error:

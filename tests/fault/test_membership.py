@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from bad_records import NOW_MS, click
 from processes import WorkerProcess
@@ -21,6 +22,7 @@ LANES = [
     pytest.param("kafka", marks=pytest.mark.kafka),
 ]
 OWNED = 'headrace_partitions_owned{agent="clicks"}'
+LISTS = "headrace_recommendations_total"
 REBALANCES = 'headrace_rebalances_total{agent="clicks"}'
 USERS = 80
 FAILOVER_S = 15.0  # promised for default settings
@@ -165,3 +167,45 @@ def test_a_static_member_restarts_without_a_rebalance(
             asyncio.run(check(settings, feed.sent))
             assert two.metric(REBALANCES) == before
             assert "Traceback" not in again.said, again.said
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_late_row_of_a_zombie_is_noticed_and_the_better_one_written_again(
+    lane: str, request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path
+) -> None:
+    """An older state of a reader who does not click again lands in the changelog, as from a network that held it up."""
+    bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
+    settings = settings_for(bootstrap, topic_prefix, ("clicks",))
+    asyncio.run(apply(settings))
+    changelog, noticed = f"{topic_prefix}taste-changelog", 'headrace_foreign_rows_total{agent="clicks"}'
+
+    def quiet_clicks(n: int) -> None:
+        value = click(n, user="quiet", item=f"i{n}", at=NOW_MS + n)
+        asyncio.run(produce(bootstrap, f"{topic_prefix}clicks", [(b"quiet", value)]))
+
+    def rows_of_quiet() -> list[Any]:
+        return [row for row in asyncio.run(read_all(bootstrap, changelog)) if row.key == b"quiet"]
+
+    feed = Feed(settings)
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        worker.wait_until(lambda: worker.ready, 30, "it is ready")
+        quiet_clicks(100_001)
+        worker.wait_until(lambda: len(rows_of_quiet()) == 1, 15, "the first row")
+        quiet_clicks(100_002)
+        worker.wait_until(lambda: len(rows_of_quiet()) == 2, 15, "the second row")
+        older, newer = rows_of_quiet()
+        feed.more()  # the owner has written to every partition since it took them
+        worker.wait_until(lambda: worker.metric(LISTS) > 50, 15, "all have lists")
+
+        async def zombie() -> None:
+            producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+            await producer.start()
+            await producer.send_and_wait(changelog, older.value, key=b"quiet", partition=older.partition)
+            await producer.stop()
+
+        asyncio.run(zombie())
+        feed.more()
+        worker.wait_until(lambda: worker.metric(noticed) == 1, 15, "it is noticed")
+        worker.wait_until(lambda: rows_of_quiet()[-1].value == newer.value, 15, "it is mended")
+        feed.more()
+        asyncio.run(check(settings, feed.sent + 2))

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_recovery_gives_the_state_of_a_worker_that_never_crashed(seed: int, cras
     assert state(recovered) == state(steady)
 
 
-def test_the_later_of_two_values_stands() -> None:
+def test_the_value_with_the_highest_fence_stands_whatever_the_order() -> None:
     events, rows = clicks(1, 100, users=1), fresh()
     fold(rows, events[:50])
     old = state(rows)["u0"]
@@ -113,8 +114,30 @@ def test_the_later_of_two_values_stands() -> None:
     new = state(rows)["u0"]
     for order in ([old, new], [new, old]):
         loaded = fresh()
-        loaded.load(["u0", "u0"], order)
-        assert state(loaded) == {"u0": order[1]}
+        assert loaded.load(["u0", "u0"], order) == ([] if order[1] == new else ["u0"])
+        assert state(loaded) == {"u0": new}
+        assert loaded.load(["u0"], [old]) == ["u0"]  # behind what is in memory
+        assert state(loaded) == {"u0": new}
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 40))
+def test_rows_of_zombies_in_any_order_recover_to_the_newest(random: Random, cuts: int) -> None:
+    """Whatever older rows land again, whenever: what is read back is the state at the end, and those whose last row is
+    not it are named."""
+    events, rows, log = clicks(3, 200, users=6), fresh(), []
+    for start in range(0, 200, 200 // cuts + 1):
+        fold(rows, events[start : start + 200 // cuts + 1])
+        log += list(state(rows).items())
+    log += random.choices(log, k=20)
+    random.shuffle(log)
+    loaded, named = fresh(), set()
+    for start in range(0, len(log), 7):
+        part = log[start : start + 7]
+        behind = loaded.load([user for user, _ in part], [value for _, value in part])
+        named = (named - {user for user, _ in part}) | set(behind)
+    newest = state(rows)
+    assert state(loaded) == newest
+    assert named == {user for user, value in dict(log).items() if value != newest[user]}
 
 
 @pytest.mark.parametrize("half_lives_s", [HALF_LIVES_S, (math.inf, 7.5)])
