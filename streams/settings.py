@@ -336,6 +336,11 @@ def kafka_lib() -> Path | None:
     return Path(named).resolve() if named else None
 
 
+def plain_environment() -> dict[str, str]:
+    """This process's environment without Headrace's own variables: for workers that are told all by their command."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+
+
 def _unknown_variables() -> list[str]:
     """pydantic-settings ignores unknown top-level variables; a misspelt setting must not be ignored."""
     prefix = "HEADRACE_"

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "label": "streams.cli.label",
     "train": "streams.cli.train",
     "bench": "streams.cli.bench",
+    "verify": "streams.cli.verify",
     "config": "streams.cli.config",
 }
 """Command name -> module, in the order of `headrace --help`."""

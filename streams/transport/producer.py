@@ -10,9 +10,10 @@ without the lease (see `streams.transport.lease`).
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -56,11 +57,14 @@ class BatchProducer:
         """Connect. Raises aiokafka's KafkaConnectionError while there is no broker."""
         if self._idempotent is not False:
             try:
-                self._producer = await self._started(enable_idempotence=True)
+                with _without_a_word():
+                    self._producer = await self._started(enable_idempotence=True)
                 self._idempotent = True
                 return
             except (UnknownError, UnsupportedVersionError, IncompatibleBrokerVersion) as error:
-                log.info("the broker knows no idempotent producers (%r): a batch may be written twice", error)
+                log.debug(
+                    "the broker knows no idempotent producers (%r): a batch may be written twice", error
+                )
                 self._idempotent = False
         self._producer = await self._started(enable_idempotence=False)
 
@@ -176,6 +180,18 @@ async def abandon(producer: AIOKafkaProducer, within_s: float = 2.0) -> None:
     await asyncio.wait([asyncio.ensure_future(producer.client.close())], timeout=within_s)
     if task is not None:
         await asyncio.wait([task], timeout=within_s)
+
+
+@contextlib.contextmanager
+def _without_a_word() -> Iterator[None]:
+    """A broker without idempotent producers is no error, but aiokafka logs it as one."""
+    sender = logging.getLogger("aiokafka.producer.sender")
+    level = sender.level
+    sender.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        sender.setLevel(level)
 
 
 def _only_with(lease: Lease, client: Any) -> None:

@@ -21,6 +21,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "streams/feed/",  # recorded input, and `tail`: clients of their own
         "streams/admin.py",
         "streams/bench/",  # the yardsticks, and the feed
+        "streams/verify/",  # the load, and plain readers for the oracle
         "streams/app.py",  # its errors: no broker yet
         "streams/cli/context.py",  # its errors, in words for a user
         "streams/transitions.py",  # murmur2, the partition of a key

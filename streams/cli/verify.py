@@ -1,0 +1,74 @@
+"""`headrace verify`: break workers on purpose and compare what came out with a plain reading of the log."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.context import Json, print_json
+
+if TYPE_CHECKING:
+    from streams.verify.run import Report
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: headrace verify --broker kafka --delivery exactly_once --kills 20 --seed 7")
+def verify(
+    as_json: Json = False,
+    broker: Annotated[
+        str, typer.Option(help="embedded, or kafka (its jars named by HEADRACE_KAFKA_LIB).")
+    ] = "embedded",
+    delivery: Annotated[str, typer.Option(help="at_least_once or exactly_once.")] = "at_least_once",
+    kills: Annotated[int, typer.Option(min=0, help="How often a worker is killed.")] = 5,
+    clicks: Annotated[int, typer.Option(min=1, help="Clicks sent while the faults go on.")] = 200_000,
+    media: Annotated[int, typer.Option(min=0, help="Comments to judge; 0 needs no models.")] = 2_000,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="Worker processes.")] = 3,
+    faults: Annotated[
+        str,
+        typer.Option(
+            help="Kinds, by comma: kill, term (SIGTERM), stop (SIGSTOP for longer than the session), broker."
+        ),
+    ] = "kill,term,stop,broker",
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same load and the same order of faults.")
+    ] = 1,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Repeat with new seeds until so long has passed.")
+    ] = 0.0,
+) -> None:
+    """Run real workers on a broker of its own under injected faults, and judge the result by an oracle that shares no
+    code with them: state, lists, transitions, labels, dead letters and offsets. Exit code 1 on any difference.
+    """
+    from streams.clock import SystemClock
+    from streams.verify.run import Plan, check, run
+
+    kinds = tuple(kind.strip() for kind in faults.split(",") if kind.strip())
+    clock = SystemClock()
+    until_s = clock.monotonic_s() + 60 * minutes
+    differences = 0
+    while True:
+        plan = Plan(broker, delivery, clicks, media, workers, kills, kinds, seed)
+        check(plan)
+        report = run(plan, clock, lambda line: typer.echo(line, err=True))
+        differences += len(report.judgement.differences)
+        if as_json:
+            print_json(report.as_json())
+        else:
+            _print(report)
+        seed += 1
+        if clock.monotonic_s() >= until_s:
+            break
+    if differences:
+        raise typer.Exit(1)
+
+
+def _print(report: "Report") -> None:
+    judged = report.judgement
+    kinds = [fault["kind"] for fault in report.faults]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))) or "none"
+    typer.echo(f"seed {report.seed}: injected {counts}, in {report.seconds:.0f} s")
+    for what, expected in judged.expected.items():
+        typer.echo(f"  {what:<40} expected {expected:>9,}   found {judged.found[what]:>9,}")
+    for difference in judged.differences[:20]:
+        typer.echo(f"  difference: {difference}")
+    typer.echo(f"{len(judged.differences)} differences")

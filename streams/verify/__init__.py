@@ -1,0 +1,1 @@
+"""`headrace verify`: a numbered load, real workers, injected faults, and an oracle that knows the log alone."""

@@ -1,0 +1,281 @@
+"""What must be true after a run, from the logs of the inputs alone. Shares no code with the worker.
+
+The state's bytes are read here a second time, from the description of the layout: version u1, settings u4, fence i8,
+newest i8, refs i8[H], filled u2, bank f4[H, D + 2] with the net and the gross sum last, then the ring's entries of item
+hash u8, kind i1, time u4 and u2. Sums are compared with float64 sums over all of a reader's events.
+"""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import numpy as np
+
+KINDS = ["impression", "skip", "click", "dwell", "complete", "like"]
+KINDS += ["save", "share", "follow", "hide", "report", "undo"]
+WEIGHTS = dict(zip(KINDS, (-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, -1), strict=True))
+POSITIVE = {"click", "dwell", "complete", "like", "save", "share", "follow"}
+CLOSE = 1e-3  # of float32 sums of thousands of events, with weights in steps of 1/256
+
+
+class Record(Protocol):
+    """What a plain consumer gives."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+@dataclass(slots=True)
+class Found:
+    """All records after a run, by topic without prefix, and what the groups have committed."""
+
+    records: Mapping[str, Sequence[Record]]
+    committed: Mapping[tuple[str, int], int]  # (input topic, partition)
+    ends: Mapping[tuple[str, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the oracle is told of the settings."""
+
+    exactly_once: bool
+    half_lives_s: tuple[float, ...]
+    dim: int
+    ring: int
+    media: bool
+
+
+@dataclass(slots=True)
+class Judgement:
+    """Counts of what was expected and found, and every difference in words."""
+
+    expected: dict[str, int] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+
+
+Event = dict[str, Any]
+
+
+def judge(found: Found, rules: Rules) -> Judgement:
+    """Compare a run with a plain reading of its inputs."""
+    result = Judgement()
+    good, poison = _read(found.records["clicks"], {"id", "user", "item", "kind", "at"})
+    by_user: dict[tuple[int, str], list[tuple[int, Event]]] = defaultdict(list)
+    for (partition, offset), event in sorted(good.items()):
+        by_user[partition, event["user"]].append((offset, event))
+    _check_state(result, found.records["taste-changelog"], by_user, rules)
+    _check_lists(result, found.records["recommendations"], by_user, good, rules)
+    _check_transitions(result, found.records["transitions"], good, rules)
+    _check_poison(result, "clicks", found.records["clicks"], found.records["clicks.dlt"], poison, rules)
+    _note(result, "clicks in", len(good) + len(poison), len(found.records["clicks"]))
+    if rules.media:
+        uploads, bad = _read(found.records["uploads"], {"id", "asset", "at", "media_type"})
+        _check_labels(result, found.records["labels"], uploads, rules)
+        _check_poison(result, "uploads", found.records["uploads"], found.records["uploads.dlt"], bad, rules)
+    for key, end in sorted(found.ends.items()):
+        if end and found.committed.get(key) != end:
+            result.differences.append(
+                f"committed {found.committed.get(key)} of {key[0]}[{key[1]}], it ends at {end}"
+            )
+    return result
+
+
+def _note(result: Judgement, what: str, expected: int, found: int) -> None:
+    result.expected[what], result.found[what] = expected, found
+    if expected != found:
+        result.differences.append(f"{what}: expected {expected}, found {found}")
+
+
+def _read(
+    log: Sequence[Record], fields: set[str]
+) -> tuple[dict[tuple[int, int], Event], set[tuple[int, int]]]:
+    """(partition, offset) -> event of good records; and of those that are no event."""
+    good: dict[tuple[int, int], Event] = {}
+    poison: set[tuple[int, int]] = set()
+    for record in log:
+        try:
+            event = json.loads(record.value or b"")
+            good_one = isinstance(event, dict) and fields <= event.keys() and isinstance(event["at"], int)
+        except ValueError:
+            good_one = False
+        if good_one:
+            good[record.partition, record.offset] = event
+        else:
+            poison.add((record.partition, record.offset))
+    return good, poison
+
+
+def _check_state(
+    result: Judgement,
+    changelog: Sequence[Record],
+    by_user: Mapping[tuple[int, str], list[tuple[int, Event]]],
+    rules: Rules,
+) -> None:
+    rows: dict[tuple[int, str], bytes] = {}
+    for record in changelog:
+        key = record.partition, (record.key or b"").decode()
+        if record.value and (key not in rows or _fence(record.value) >= _fence(rows[key])):
+            rows[key] = record.value
+    _note(result, "readers", len(by_user), len(rows))
+    for key, events in by_user.items():
+        if key in rows:
+            wrong = _state_differs(rows[key], events, rules)
+            if wrong:
+                result.differences.append(f"state of {key[1]}: {wrong}")
+
+
+def _fence(row: bytes) -> int:
+    return int.from_bytes(row[5:13], "little", signed=True)
+
+
+def _state_differs(row: bytes, events: list[tuple[int, Event]], rules: Rules) -> str | None:
+    h, width = len(rules.half_lives_s), rules.dim + 2
+    head = np.dtype(
+        [("version", "u1"), ("settings", "<u4"), ("fence", "<i8"), ("newest", "<i8"), ("refs", "<i8", (h,)),
+         ("filled", "<u2"), ("bank", "<f4", (h, width))]
+    )  # fmt: skip
+    entry = np.dtype([("hash", "<u8"), ("kind", "i1"), ("low", "<u4"), ("high", "<u2")])
+    found = np.frombuffer(row[: head.itemsize], head)[0]
+    if int(found["fence"]) != events[-1][0]:
+        return f"fence {found['fence']}, the last click is at {events[-1][0]}"
+    ring = np.frombuffer(row[head.itemsize :], entry)
+    kept = [event for _, event in events if event["kind"] != "impression"][-rules.ring :]
+    wanted = [(_hash(e["item"]), KINDS.index(e["kind"]), e["at"]) for e in kept]
+    if [(int(e["hash"]), int(e["kind"]), int(e["low"]) | int(e["high"]) << 32) for e in ring] != wanted:
+        return "the ring does not hold the last events in their order"
+    weights = [round(_weight(event) * 256) / 256 for _, event in events]
+    for place, half_life_s in enumerate(rules.half_lives_s):
+        ref = int(found["refs"][place])
+        scaled = [
+            weight * 2 ** max(-1000.0, event["at"] / (half_life_s * 1000) - ref)
+            for (_, event), weight in zip(events, weights, strict=True)
+        ]
+        gross = sum(map(abs, scaled))
+        for name, got, sum_ in (
+            ("net", found["bank"][place][-2], math.fsum(scaled)),
+            ("gross", found["bank"][place][-1], gross),
+        ):
+            if abs(float(got) - sum_) > CLOSE * max(gross, 1e-6):
+                return f"{name} sum at {half_life_s:g} s is {got}, must be {sum_}"
+    return None
+
+
+def _hash(item: str) -> int:
+    return int.from_bytes(blake2b(item.encode(), digest_size=8).digest(), "little")
+
+
+def _weight(event: Event) -> float:
+    if event["kind"] == "dwell":
+        return min(2.0, math.log1p(event.get("dwell_s", 0.0) / 10))
+    return float(WEIGHTS[event["kind"]])
+
+
+def _check_lists(
+    result: Judgement,
+    log: Sequence[Record],
+    by_user: Mapping[tuple[int, str], list[tuple[int, Event]]],
+    good: Mapping[tuple[int, int], Event],
+    rules: Rules,
+) -> None:
+    last: dict[tuple[int, str], int] = {}
+    often: Counter[str] = Counter()
+    for record in log:
+        made = json.loads(record.value or b"")
+        cause = made["because"]["partition"], made["because"]["offset"]
+        often[made["id"]] += 1
+        if good.get(cause, {}).get("user") != made["user"]:
+            result.differences.append(f"list {made['id']} was caused by no click of {made['user']}")
+        last[record.partition, made["user"]] = made["because"]["offset"]
+    _note(result, "readers with lists", len(by_user), len(last))
+    for key, events in by_user.items():
+        if key in last and last[key] != events[-1][0]:
+            result.differences.append(
+                f"last list of {key[1]} is of {last[key]}, the last click is at {events[-1][0]}"
+            )
+    if rules.exactly_once:
+        _note(result, "lists seen more than once", 0, sum(count > 1 for count in often.values()))
+
+
+def _check_transitions(
+    result: Judgement, log: Sequence[Record], good: Mapping[tuple[int, int], Event], rules: Rules
+) -> None:
+    """Every click that speaks for its item, and every impression, told the item agent."""
+    head = np.dtype([("version", "u1"), ("kind", "i1"), ("source", "<u2"), ("offset", "<i8"), ("at", "<i8")])
+    told: Counter[tuple[int, int]] = Counter()
+    for record in log:
+        found = np.frombuffer((record.value or b"")[: head.itemsize], head)[0]
+        told[int(found["source"]), int(found["offset"])] += 1
+    wanted = {
+        cause
+        for cause, event in good.items()
+        if event["kind"] == "impression" or (event["kind"] in POSITIVE and round(_weight(event) * 256) > 0)
+    }
+    _note(result, "transitions", len(wanted), len(told))
+    strangers = len(told.keys() - wanted)
+    if strangers:
+        result.differences.append(f"{strangers} transitions of clicks that make none")
+    if rules.exactly_once:
+        _note(result, "transitions seen more than once", 0, sum(count > 1 for count in told.values()))
+
+
+def _check_poison(
+    result: Judgement,
+    topic: str,
+    log: Sequence[Record],
+    dead: Sequence[Record],
+    poison: set[tuple[int, int]],
+    rules: Rules,
+) -> None:
+    values = {(r.partition, r.offset): r.value for r in log}
+    often: Counter[tuple[int, int]] = Counter()
+    for record in dead:
+        headers = dict(record.headers)
+        place = (
+            int(headers["__connect.errors.partition"]),
+            int(headers["__connect.errors.offset"]),
+        )
+        often[place] += 1
+        if values.get(place) != record.value:
+            result.differences.append(f"dead letter of {topic}{place} is not what was sent")
+    _note(result, f"dead letters of {topic}", len(poison), len(often))
+    if poison != often.keys():
+        result.differences.append(f"dead letters of {topic} are not those of the poison")
+    if rules.exactly_once:
+        _note(result, f"dead letters of {topic} seen more than once", 0, sum(c > 1 for c in often.values()))
+
+
+def _check_labels(
+    result: Judgement, log: Sequence[Record], uploads: Mapping[tuple[int, int], Event], rules: Rules
+) -> None:
+    content: dict[str, tuple[str, str, str, str]] = {}
+    often: Counter[str] = Counter()
+    assets: dict[str, set[str]] = defaultdict(set)
+    for record in log:
+        label = json.loads(record.value or b"")
+        often[label["id"]] += 1
+        assets[label["asset"]].add(label["id"])
+        said = label["asset"], label["task"], json.dumps(label["model"]), json.dumps(label["value"])
+        if content.setdefault(label["id"], said) != said:
+            result.differences.append(f"label {label['id']} of {label['asset']} has two contents")
+    wanted = {event["asset"] for event in uploads.values()}
+    _note(result, "labelled assets", len(wanted), len(assets))
+    _note(result, "assets with two labels of a task", 0, sum(len(ids) > 1 for ids in assets.values()))
+    if wanted != assets.keys():
+        result.differences.append("the labelled assets are not those that were sent")
+    if rules.exactly_once:
+        _note(result, "labels seen more than once", 0, sum(count > 1 for count in often.values()))

@@ -1,0 +1,78 @@
+"""Worker processes that are killed, stopped, frozen and started again; each place keeps one log file."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from streams.errors import Fatal
+from streams.settings import plain_environment
+
+ROOT = Path(__file__).resolve().parents[2]  # where `streams` lies: workers run the same code
+
+
+class Place:
+    """One worker of the run: a place that is always filled again."""
+
+    def __init__(self, number: int, options: list[str], folder: Path) -> None:
+        self.name = f"worker-{number}"
+        self._command = [sys.executable, "-m", "streams", "worker", *options]
+        self._log = folder / f"{self.name}.log"
+        self._environment = plain_environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Fill the place."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def check(self) -> None:
+        """Raises Fatal when the worker has ended by itself."""
+        if self._process is not None and self._process.poll() is not None:
+            raise Fatal(f"{self.name} ended with {self._process.returncode}:\n{self.tail()}")
+
+    def kill(self) -> None:
+        """SIGKILL, which also ends a frozen one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def terminate(self, within_s: float) -> str | None:
+        """SIGTERM; what was wrong with its end, or None."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return f"{self.name} did not end within {within_s:g} s of SIGTERM:\n{self.tail()}"
+        self._process = None
+        # one that has just been started may not have come to handle the signal: it had nothing to finish
+        return (
+            None
+            if code in (0, -signal.SIGTERM)
+            else f"{self.name} ended with {code} after SIGTERM:\n{self.tail()}"
+        )
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def tail(self, lines: int = 15) -> str:
+        """The last it said."""
+        said = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in said[-lines:])

@@ -1,0 +1,67 @@
+"""The numbered load of a run: clicks of few busy and many quiet readers, short comments, and poison between them. Pure.
+
+The same seed gives the same records, byte for byte.
+"""
+
+import json
+from dataclasses import dataclass
+from random import Random
+
+USERS, ITEMS = 2_000, 500
+KINDS = ("click", "click", "click", "like", "dwell", "save", "skip", "impression", "hide")
+POISON_EVERY = 500  # about one record in so many
+WORDS = ("a wonderful concert", "a dull and endless film", "the river rose", "they sang well", "nobody came")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One record of an input topic."""
+
+    topic: str
+    key: bytes
+    value: bytes
+
+
+def clicks(count: int, seed: int, start_ms: int) -> list[Sent]:
+    """Clicks 0..count-1; times run on by 20 ms and are up to 5 s late."""
+    random = Random(seed)
+    found = []
+    for n in range(count):
+        user = f"u{int(USERS * random.random() ** 3)}"
+        event = {
+            "id": f"c{n}",
+            "user": user,
+            "item": f"i{int(ITEMS * random.random() ** 2)}",
+            "kind": random.choice(KINDS),
+            "at": start_ms + 20 * n - random.randrange(5000),
+        }
+        if event["kind"] == "dwell":
+            event["dwell_s"] = round(random.random() * 60, 1)
+        found.append(_perhaps_poisoned(random, Sent("clicks", user.encode(), json.dumps(event).encode())))
+    return found
+
+
+def comments(count: int, seed: int, start_ms: int) -> list[Sent]:
+    """Texts for the sentiment task."""
+    random = Random(seed + 1)
+    found = []
+    for n in range(count):
+        text = f"{random.choice(WORDS)}, {random.choice(WORDS)}, number {n}"
+        event = {
+            "id": f"m{n}",
+            "asset": f"a{n}",
+            "at": start_ms + n,
+            "media_type": "text/plain",
+            "text": text,
+        }
+        found.append(_perhaps_poisoned(random, Sent("uploads", f"a{n}".encode(), json.dumps(event).encode())))
+    return found
+
+
+def _perhaps_poisoned(random: Random, sent: Sent) -> Sent:
+    draw = random.randrange(2 * POISON_EVERY)
+    if draw == 0:
+        return Sent(sent.topic, sent.key, sent.value[: len(sent.value) // 2])  # cut off
+    if draw == 1:
+        return Sent(sent.topic, sent.key, b'{"id": "x", "at": "yesterday"}')  # JSON of another shape
+    return sent

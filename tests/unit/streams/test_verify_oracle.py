@@ -1,0 +1,187 @@
+"""The oracle of `headrace verify` can fail: each way to spoil a run is found. And its reading of the state's bytes and
+sums agrees with a real fold."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.taste.actions import CODES, weights_of
+from models.taste.items import ItemIndex
+from models.taste.transitions import encode, transitions
+from models.taste.users import HALF_LIVES_S, UserRows
+from streams.verify.oracle import Found, Rules, judge
+from streams.verify.run import Plan, schedule
+from streams.verify.workload import clicks, comments
+
+START_MS = 1_767_225_600_000
+COUNT = 600
+
+
+@dataclass
+class Row:
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+def honest_run(exactly_once: bool = False) -> tuple[Found, Rules]:
+    """What a worker without any fault leaves behind."""
+    logs: dict[str, list[Row]] = {
+        name: []
+        for name in (
+            "clicks",
+            "clicks.dlt",
+            "uploads",
+            "uploads.dlt",
+            "taste-changelog",
+            "recommendations",
+            "transitions",
+            "labels",
+        )
+    }
+
+    def put(topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]] | None = None) -> None:
+        logs[topic].append(Row(topic, 0, len(logs[topic]), key, value, headers or []))
+
+    items = ItemIndex()
+    rows = UserRows(items, HALF_LIVES_S, 64)
+    for sent in (*clicks(COUNT, 5, START_MS), *comments(30, 5, START_MS)):
+        put(sent.topic, sent.key, sent.value)
+        offset = len(logs[sent.topic]) - 1
+        try:
+            event: dict[str, Any] = json.loads(sent.value)
+            event["at"] + 0
+        except (ValueError, TypeError):
+            place = [("__connect.errors.partition", b"0"), ("__connect.errors.offset", str(offset).encode())]
+            put(f"{sent.topic}.dlt", sent.key, sent.value, place)
+            continue
+        because = {"topic": sent.topic, "partition": 0, "offset": offset}
+        if sent.topic == "uploads":
+            label = {
+                "id": f"l-{event['id']}",
+                "asset": event["asset"],
+                "task": "sentiment",
+                "model": {"name": "m"},
+                "value": "positive",
+                "because": because,
+            }
+            put("labels", sent.key, json.dumps(label).encode())
+            continue
+        kinds = np.array([CODES[event["kind"]]], np.int8)
+        weights = weights_of(kinds, np.array([event.get("dwell_s", np.nan)]))
+        at_ms, offsets = np.array([event["at"]], np.int64), np.array([offset], np.int64)
+        index = items.lookup([event["item"]])
+        folded = rows.fold([event["user"]], index, kinds, weights, at_ms, offsets, 10)
+        told = transitions(folded, index, kinds, weights, at_ms, offsets, 0)
+        for value in encode(told, items):
+            put("transitions", event["item"].encode(), value)
+        made = {"id": f"clicks-0-{offset}", "user": event["user"], "because": because}
+        put("recommendations", sent.key, json.dumps(made).encode())
+        put("taste-changelog", sent.key, rows.encode(rows.rows_of([event["user"]]))[0])
+    ends = {("clicks", 0): len(logs["clicks"]), ("uploads", 0): len(logs["uploads"])}
+    rules = Rules(exactly_once, HALF_LIVES_S, items.dim, 64, media=True)
+    return Found(logs, dict(ends), ends), rules
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+def test_an_honest_run_has_no_differences(exactly_once: bool) -> None:
+    judged = judge(*honest_run(exactly_once))
+    assert judged.differences == []
+    assert judged.expected["dead letters of clicks"] > 0  # the load has poison
+    assert judged.expected["labelled assets"] + judged.expected["dead letters of uploads"] == 30
+
+
+def _lose(topic: str, at: int) -> Any:
+    return lambda logs: logs[topic].pop(at)
+
+
+def _spoil(topic: str, at: int, place: int) -> Any:
+    def spoil(logs: dict[str, list[Row]]) -> None:
+        value = bytearray(logs[topic][at].value or b"")
+        value[place] ^= 1
+        logs[topic][at].value = bytes(value)
+
+    return spoil
+
+
+def _last_row_of_the_busiest(logs: dict[str, list[Row]]) -> int:
+    keys = [row.key for row in logs["taste-changelog"]]
+    busiest = max(set(keys), key=keys.count)
+    return len(keys) - 1 - keys[::-1].index(busiest)
+
+
+def _older_state(logs: dict[str, list[Row]]) -> None:
+    logs["taste-changelog"].pop(_last_row_of_the_busiest(logs))
+
+
+def _counted_twice(logs: dict[str, list[Row]]) -> None:
+    """A net sum at a day of half-life that is 1 % off."""
+    at = _last_row_of_the_busiest(logs)
+    value = bytearray(logs["taste-changelog"][at].value or b"")
+    net = 21 + 8 * 4 + 2 + 4 * (2 * 66 + 64)
+    (sum_,) = np.frombuffer(value[net : net + 4], "<f4")
+    value[net : net + 4] = np.float32(sum_ + 0.05 * max(1, abs(sum_))).tobytes()
+    logs["taste-changelog"][at].value = bytes(value)
+
+
+def _late_list(logs: dict[str, list[Row]]) -> None:
+    keys = [row.key for row in logs["recommendations"]]
+    busiest = max(set(keys), key=keys.count)
+    logs["recommendations"].append(logs["recommendations"][keys.index(busiest)])
+
+
+def _other_content(logs: dict[str, list[Row]]) -> None:
+    row = logs["labels"][3]
+    value = (row.value or b"").replace(b"positive", b"negative")
+    logs["labels"].append(Row("labels", 0, len(logs["labels"]), row.key, value))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_older_state, "fence"),
+        (_counted_twice, "net sum"),
+        (_spoil("taste-changelog", -1, -1), "ring"),
+        (_late_list, "last list"),
+        (_lose("recommendations", -1), "lists"),
+        (_lose("transitions", 7), "transitions"),
+        (_lose("clicks.dlt", 0), "dead letters of clicks"),
+        (_spoil("clicks.dlt", 0, 0), "is not what was sent"),
+        (_lose("labels", 4), "labelled assets"),
+        (_other_content, "two contents"),
+    ],
+)
+def test_each_way_to_spoil_a_run_is_found(spoil: Any, said: str) -> None:
+    found, rules = honest_run()
+    spoil(found.records)
+    differences = judge(found, rules).differences
+    assert any(said in difference for difference in differences), differences
+
+
+@pytest.mark.parametrize("topic", ["recommendations", "transitions", "labels", "clicks.dlt"])
+def test_what_appears_twice_is_a_difference_for_exactly_once_alone(topic: str) -> None:
+    for exactly_once in (False, True):
+        found, rules = honest_run(exactly_once)
+        last = found.records[topic][-1]
+        found.records[topic].append(last)  # type: ignore[attr-defined]
+        assert bool(judge(found, rules).differences) == exactly_once
+
+
+def test_an_offset_that_is_not_the_end_is_a_difference() -> None:
+    found, rules = honest_run()
+    found.committed["clicks", 0] -= 1  # type: ignore[index]
+    assert any("committed" in difference for difference in judge(found, rules).differences)
+
+
+def test_the_same_seed_gives_the_same_load_and_order_of_faults() -> None:
+    assert clicks(50, 3, START_MS) == clicks(50, 3, START_MS) != clicks(50, 4, START_MS)
+    plan = Plan(kills=20, seed=9)
+    assert schedule(plan) == schedule(plan) != schedule(Plan(kills=20, seed=10))
+    assert schedule(plan).count("kill") == 20 and "broker" not in schedule(plan)  # in memory: never stopped
+    assert schedule(Plan(broker="kafka", kills=20)).count("broker") == 4
