@@ -113,7 +113,8 @@ class TableFollower:
             positions[tp] = positions.get(tp, starts[tp])
             consumer.seek(tp, positions[tp])
         while True:
-            if not self.caught_up.is_set() and all(positions[tp] >= ends[tp] for tp in tps):
+            # of the consumer, which also passes over the markers of transactions
+            if not self.caught_up.is_set() and all([await consumer.position(tp) >= ends[tp] for tp in tps]):
                 self.caught_up.set()
             found = await consumer.getmany(timeout_ms=POLL_MS)
             if not self.caught_up.is_set():

@@ -184,6 +184,7 @@ class BatchReader(Service):
 
     async def _beat(self) -> None:
         """Notice when this process stood still so long that its partitions may have a new owner."""
+        self._lease.renew()  # it was made long before: models had to load
         while not self.should_stop:
             still_s = self._lease.beat()
             if still_s:

@@ -395,5 +395,9 @@ def check(plan: Plan) -> None:
     unknown = sorted(set(plan.faults) - set(KINDS))
     if unknown:
         raise UserMistake(f"--faults {', '.join(unknown)}: there are {', '.join(KINDS)}")
+    if plan.broker not in ("embedded", "kafka"):
+        raise UserMistake(f"--broker {plan.broker}: there are kafka and embedded")
+    if plan.delivery not in ("at_least_once", "exactly_once"):
+        raise UserMistake(f"--delivery {plan.delivery}: there are at_least_once and exactly_once")
     if plan.broker == "embedded" and plan.delivery == "exactly_once":
         raise UserMistake("the embedded broker has no transactions: verify exactly_once with --broker kafka")
