@@ -33,10 +33,28 @@ def _headers(topic: str, partition: int, rejected: Rejected, worker: str) -> lis
         ("__connect.errors.exception.message", rejected.message[:MESSAGE_CHARS].encode()),
         ("dlt.reason", rejected.reason.encode()),
         ("dlt.attempts", b"1"),
-        ("dlt.replays", b"0"),
+        ("dlt.replays", str(replays_of(rejected.record.headers)).encode()),
         ("dlt.worker", worker.encode()),
     ]
-    return [*rejected.record.headers, *added]
+    return [*original_headers(rejected.record.headers), *added]
+
+
+def original_headers(headers: Sequence[Header]) -> list[Header]:
+    """Those that the record's producer gave, without what a dead letter or a replay added."""
+    return [(name, value) for name, value in headers if not name.startswith(("__connect.errors.", "dlt."))]
+
+
+def replays_of(headers: Sequence[Header]) -> int:
+    """How often a record was replayed; 0 for one that never was, or says nonsense."""
+    return number_of(headers, "dlt.replays", 0)
+
+
+def number_of(headers: Sequence[Header], name: str, default: int) -> int:
+    """The number that a header holds. Anybody may have written it."""
+    for found, value in headers:
+        if found == name and value and value.isdigit() and len(value) < 19:
+            return int(value)
+    return default
 
 
 _CONVERSION = frozenset({"undecodable", "schema", "unknown_version", "unknown_kind"})

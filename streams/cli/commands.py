@@ -11,6 +11,7 @@ COMMANDS: dict[str, str] = {
     "send": "streams.cli.send",
     "tail": "streams.cli.tail",
     "feed": "streams.cli.feed",
+    "dlq": "streams.cli.dlq",
     "label": "streams.cli.label",
     "train": "streams.cli.train",
     "bench": "streams.cli.bench",

@@ -1,0 +1,167 @@
+"""`headrace dlq`: what could not be processed: look at it, and send it again once the cause is mended."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streams.cli.context import Json, print_json, run_async, settings_of
+
+if TYPE_CHECKING:
+    from streams.feed.deadletters import DeadLetter, Replayed, Wanted
+    from streams.settings import Settings
+
+app = typer.Typer(no_args_is_help=True)
+Topic = Annotated[str | None, typer.Option(help="The input topic, e.g. clicks. Default: all of them.")]
+Reason = Annotated[str | None, typer.Option(help="Only dead letters with this reason, e.g. schema.")]
+SHOWN_BYTES = 4_000
+
+
+@app.callback()
+def dlq() -> None:
+    """Dead letters: list them, show one, send them again."""
+
+
+@app.command("list", epilog="Example: headrace dlq list --topic clicks --reason schema -n 50")
+def list_(
+    ctx: typer.Context,
+    topic: Topic = None,
+    reason: Reason = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="Newest to show of each topic.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Dead letters by reason, and the newest of them."""
+    from streams.feed.deadletters import counts
+
+    letters = [
+        one for one in run_async(_read(settings_of(ctx), _topics(topic))) if reason in (None, one.reason)
+    ]
+    shown = [one for name in _topics(topic) for one in _newest(letters, name, count)]
+    if as_json:
+        print_json({"counts": counts(letters), "dead_letters": [one.as_json() for one in shown]})
+        return
+    if not letters:
+        typer.echo("no dead letters")
+    for why, number in counts(letters).items():
+        typer.echo(f"{number:>8,}  {why}")
+    for one in shown:
+        again = f", replayed {one.replays} times" if one.replays else ""
+        typer.echo(f"{one.topic} {one.partition} {one.offset}  {one.reason}{again}: {_harmless(one.message)}")
+
+
+@app.command(epilog="Example: headrace dlq show clicks 3 17")
+def show(
+    ctx: typer.Context,
+    topic: Annotated[str, typer.Argument(help="The input topic.")],
+    partition: Annotated[int, typer.Argument(min=0, help="As `list` prints it.")],
+    offset: Annotated[int, typer.Argument(min=0, help="In the dead-letter topic, as `list` prints it.")],
+    as_json: Json = False,
+) -> None:
+    """One dead letter: its headers, key and value. Exit code 1 when there is none."""
+    from streams.errors import UserMistake
+
+    for one in run_async(_read(settings_of(ctx), _topics(topic))):
+        if (one.partition, one.offset) == (partition, offset):
+            break
+    else:
+        raise UserMistake(f"there is no dead letter {offset} in {topic}.dlt[{partition}]")
+    headers: dict[str, Any] = {name: _harmless(_text(value)) for name, value in one.headers}
+    if as_json:
+        print_json(one.as_json() | {"headers": headers, "key": _text(one.key), "value": _text(one.value)})
+        return
+    for name, value in headers.items():
+        typer.echo(f"{name}: {value}")
+    typer.echo(f"key: {_harmless(_text(one.key))}")
+    value = one.value or b""
+    more = f" … ({len(value):,} bytes)" if len(value) > SHOWN_BYTES else ""
+    typer.echo(f"value: {_harmless(_text(value[:SHOWN_BYTES]))}{more}")
+
+
+@app.command(epilog="Example: headrace dlq replay --topic clicks --reason schema --rate 100 --dry-run")
+def replay(
+    ctx: typer.Context,
+    topic: Topic = None,
+    reason: Reason = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be sent, and send nothing.")] = False,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="At most so many records a second.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many records of each topic.")] = None,
+    max_replays: Annotated[
+        int, typer.Option(min=1, help="Leave records that were replayed so often already.")
+    ] = 3,
+    as_json: Json = False,
+) -> None:
+    """Send dead letters again to the topic and partition they came from, with their own key, value and headers.
+
+    Each is sent once, whatever the filter: what was replayed is remembered by reason. One that fails again becomes a
+    new dead letter that knows how often it was replayed.
+    """
+    from streams.feed.deadletters import Wanted
+
+    wanted = Wanted(reason, limit, rate, max_replays, dry_run)
+    done = run_async(_replay(settings_of(ctx), _topics(topic), wanted))
+    if as_json:
+        from dataclasses import asdict
+
+        print_json({"dry_run": dry_run, "topics": {name: asdict(one) for name, one in done.items()}})
+        return
+    for name, one in done.items():
+        typer.echo(_words(name, one, dry_run))
+
+
+def _words(topic: str, done: "Replayed", dry_run: bool) -> str:
+    left = {
+        "replayed before": done.done_before,
+        "replayed too often": done.looping,
+        "of another reason": done.other_reason,
+        "beyond the limit": done.beyond_limit,
+    }
+    why = ", ".join(f"{number:,} {words}" for words, number in left.items() if number)
+    return f"{topic}: {'would send' if dry_run else 'sent'} {done.sent:,}{f'; left {why}' if why else ''}"
+
+
+def _topics(named: str | None) -> tuple[str, ...]:
+    from streams.errors import UserMistake
+    from streams.topics import INPUTS
+
+    if named is not None and named not in INPUTS:
+        raise UserMistake(f"--topic {named}: there are {', '.join(INPUTS)}")
+    return INPUTS if named is None else (named,)
+
+
+def _newest(letters: "list[DeadLetter]", topic: str, count: int) -> "list[DeadLetter]":
+    mine = sorted((one for one in letters if one.topic == topic), key=lambda one: one.at_ms)
+    return mine[-count:]
+
+
+async def _read(settings: "Settings", topics: tuple[str, ...]) -> "list[DeadLetter]":
+    from streams.admin import require_topics
+    from streams.feed.deadletters import read
+    from streams.topics import dead_letter
+
+    counts = await require_topics(settings, tuple(dead_letter(topic) for topic in topics))
+    found = []
+    for topic in topics:
+        found += await read(settings, topic, counts[dead_letter(topic)])
+    return found
+
+
+async def _replay(settings: "Settings", topics: tuple[str, ...], wanted: "Wanted") -> "dict[str, Replayed]":
+    from streams.admin import require_topics
+    from streams.clock import SystemClock
+    from streams.feed.deadletters import replay as send_again
+    from streams.topics import dead_letter
+
+    counts = await require_topics(settings, (*topics, *(dead_letter(topic) for topic in topics)))
+    clock = SystemClock()
+    return {
+        topic: await send_again(settings, topic, counts[dead_letter(topic)], wanted, clock)
+        for topic in topics
+    }
+
+
+def _text(raw: bytes | None) -> str:
+    return "" if raw is None else raw.decode("utf-8", "backslashreplace")
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal would obey: hostile bytes are somebody else's."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

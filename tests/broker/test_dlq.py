@@ -1,0 +1,91 @@
+"""Dead letters by command: listed, shown, and sent again once, with a guard against loops."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bad_records import click
+from processes import options_of, run_command
+from running import produce, read_all, running, settings_for, until
+
+LANES = [
+    pytest.param("embedded", marks=pytest.mark.embedded),
+    pytest.param("kafka", marks=pytest.mark.kafka),
+]
+BAD = [(b"ann", b"{"), (b"bob", b'{"id": 1}'), (b"cem", b"\x1b]0;owned\x07{"), (None, b"{")]
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_list_show_and_replay(
+    lane: str, request: pytest.FixtureRequest, topic_prefix: str, tmp_path: Path
+) -> None:
+    bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
+    settings = settings_for(bootstrap, topic_prefix, ("clicks",))
+    options = options_of(settings)
+
+    def dlq(*arguments: str) -> Any:
+        ended = run_command([*options, "dlq", *arguments, "--json"], tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    async def dead() -> list[Any]:
+        return await read_all(bootstrap, f"{topic_prefix}clicks.dlt")
+
+    async def main() -> None:
+        async with running(settings) as worker:
+            records = [*BAD, (b"dan", click(1, user="dan"))]
+            await produce(bootstrap, f"{topic_prefix}clicks", records)  # type: ignore[arg-type]
+
+            async def replayed(*arguments: str, dead_letters: int) -> dict[str, Any]:
+                found = (await asyncio.to_thread(dlq, "replay", "--topic", "clicks", *arguments))["topics"]
+                await until(lambda: worker.metrics.registry.get_sample_value(
+                    "headrace_dead_letters_total", {"agent": "clicks", "reason": "undecodable"}
+                ) + worker.metrics.registry.get_sample_value(
+                    "headrace_dead_letters_total", {"agent": "clicks", "reason": "schema"}
+                ) == dead_letters, 15, f"{dead_letters} dead letters")  # fmt: skip
+                return found["clicks"]  # type: ignore[no-any-return]
+
+            await until(lambda: worker.metrics.applied.labels("clicks")._value.get() == 5, 15, "all are done")
+            listed = await asyncio.to_thread(dlq, "list")
+            assert listed["counts"] == {"undecodable": 3, "schema": 1}
+            assert {one["topic"] for one in listed["dead_letters"]} == {"clicks"}
+
+            dry = await replayed("--dry-run", dead_letters=4)
+            assert dry["sent"] == 4
+            assert (await replayed("--reason", "schema", dead_letters=5))["sent"] == 1
+            first = await replayed("--limit", "2", dead_letters=7)
+            # five letters by now: one had been replayed before, two are sent
+            assert (first["sent"], first["done_before"], first["beyond_limit"]) == (2, 1, 2)
+            rest = await replayed(dead_letters=11)
+            assert (rest["sent"], rest["done_before"]) == (
+                4,
+                3,
+            )  # the two left, and the two that failed again
+            again = await dead()
+            for record in again:
+                names = [name for name, _ in record.headers]
+                assert len(names) == len(set(names)), names  # nothing piles up
+            replays = sorted(int(dict(r.headers)["dlt.replays"]) for r in again if r.key == b"bob")
+            assert replays == list(range(len(replays))) and len(replays) >= 3
+            assert {r.value for r in again if r.key == b"cem"} == {BAD[2][1]}  # byte for byte
+
+            guarded = await replayed("--max-replays", "1", dead_letters=11)
+            assert guarded["sent"] == 0 and guarded["looping"] == 4
+
+    asyncio.run(main())
+    shown = dlq("list")["dead_letters"]
+    hostile = next(one for one in shown if one["reason"] == "undecodable")
+    ended = run_command(
+        [*options, "dlq", "show", "clicks", str(hostile["partition"]), str(hostile["offset"])], tmp_path
+    )
+    assert ended.returncode == 0 and "__connect.errors.offset" in ended.stdout
+    for one in shown[:3]:
+        said = run_command(
+            [*options, "dlq", "show", "clicks", str(one["partition"]), str(one["offset"])], tmp_path
+        )
+        assert "\x1b" not in said.stdout and "\x07" not in said.stdout
+    missing = run_command([*options, "dlq", "show", "clicks", "0", "9999"], tmp_path)
+    assert missing.returncode == 2 and "no dead letter" in missing.stderr
