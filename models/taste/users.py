@@ -102,11 +102,9 @@ class UserRows:
             return np.fromiter(map(index.__getitem__, users), np.int32, len(users))
         except KeyError:
             found = np.fromiter(map(index.get, users, repeat(-1)), np.int32, len(users))
-            missing = np.flatnonzero(found < 0).tolist()
-            self.reserve(len(self.names) + len(missing))
-            for i in missing:
-                row = index.get(users[i])
-                found[i] = self._add(users[i], index, partition) if row is None else row
+            missing = np.flatnonzero(found < 0)
+            self._add_all(dict.fromkeys(map(users.__getitem__, missing.tolist())), index, partition)
+            found[missing] = [index[users[i]] for i in missing.tolist()]
             return found
 
     def forget(self, user: str, partition: int = 0) -> bool:
@@ -222,9 +220,12 @@ class UserRows:
         owners = self.rows_of(users, partition)
         fences = heads["fence"].astype(np.int64)
         chosen, overtaken = standing(owners.astype(np.int64), fences, self.fence[owners])
-        filled = heads["filled"].astype(np.int64)
-        begins = (np.cumsum(filled) - filled)[chosen]
-        heads, rows, filled = heads[chosen], owners[chosen], filled[chosen]
+        rows, filled = owners, heads["filled"].astype(np.int64)
+        if len(chosen) < len(owners):
+            begins = (np.cumsum(filled) - filled)[chosen]
+            heads, rows, filled = heads[chosen], owners[chosen], filled[chosen]
+            ends = np.cumsum(filled)
+            entries = entries[np.repeat(begins - ends + filled, filled) + np.arange(int(filled.sum()))]
         self.fence[rows] = heads["fence"]
         self.newest_at_ms[rows] = heads["newest_at_ms"]
         self.refs[rows] = heads["refs"]
@@ -233,7 +234,6 @@ class UserRows:
         ends = np.cumsum(filled)
         nth = np.arange(int(filled.sum())) - np.repeat(ends - filled, filled)
         at = np.repeat(rows.astype(np.int64), filled) * self.ring + nth
-        entries = entries[np.repeat(begins, filled) + nth]
         self.ring_items.reshape(-1)[at] = self.items.by_hash(np.ascontiguousarray(entries["hash"]))
         self.ring_kinds.reshape(-1)[at] = entries["kind"]
         self.ring_at_ms.reshape(-1)[at] = layout.joined_at_ms(entries)
@@ -358,15 +358,18 @@ class UserRows:
         found: I32 = line[at[:, None] - np.arange(1, window + 1)]
         return found
 
-    def _add(self, user: str, index: dict[str, int], partition: int) -> int:
-        row = self._free.pop() if self._free else len(self.names)
-        if row == len(self.names):
-            self.names.append(user)
-        else:
-            self.names[row] = user
-        index[user] = row
-        self.partition_of[row] = partition
-        return row
+    def _add_all(self, users: dict[str, None], index: dict[str, int], partition: int) -> None:
+        """Give rows to users who have none: free ones first, then new ones."""
+        self.reserve(len(self.names) + len(users))
+        reused = [self._free.pop() for _ in range(min(len(self._free), len(users)))]
+        first = len(self.names)
+        rows = [*reused, *range(first, first + len(users) - len(reused))]
+        index.update(zip(users, rows, strict=True))
+        names = list(users)
+        for row, name in zip(reused, names, strict=False):
+            self.names[row] = name
+        self.names += names[len(reused) :]
+        self.partition_of[rows] = partition
 
     def reserve(self, rows: int) -> None:
         """Room for this many rows. By a quarter once large: doubling would break the promise of 3 KB a user."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from streams.bench import clicks, delivery, latency, transport
+from streams.bench import clicks, delivery, latency, recovery, transport
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -69,11 +69,16 @@ def _delivery(place: Place, wanted: Wanted, say: Say) -> Result:
     return delivery.run(place, plan, say)
 
 
+def _recovery(place: Place, wanted: Wanted, say: Say) -> Result:
+    return recovery.run(place, recovery.Plan(readers=2 * wanted.users, repetitions=wanted.repetitions), say)
+
+
 BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "transport": _transport,
     "clicks": _clicks,
     "latency": _latency,
     "delivery": _delivery,
+    "recovery": _recovery,
 }
 
 

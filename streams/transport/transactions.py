@@ -20,11 +20,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, KafkaError
+from aiokafka.errors import (
+    IllegalOperation,
+    IncompatibleBrokerVersion,
+    KafkaError,
+    UnknownError,
+    UnsupportedVersionError,
+)
 
 from streams.clock import Clock
 from streams.effects import Effects
-from streams.errors import EnvironmentProblem, Retry
+from streams.errors import EnvironmentProblem, NoBroker, Retry
 from streams.settings import Kafka
 from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch
@@ -191,13 +197,17 @@ class TransactionalCommit(Commit[W]):
 
 
 async def require_transactions(kafka: Kafka, group: str) -> None:
-    """Raises EnvironmentProblem when the broker has no working transactions."""
-    wanted = f"the broker at {kafka.bootstrap} has no working transactions, which worker.delivery = "
-    advice = '"exactly_once" needs: use Apache Kafka, or worker.delivery = "at_least_once"'
+    """Raises EnvironmentProblem when the broker has no working transactions; KafkaError or NoBroker while it does not
+    answer, which says nothing about them."""
     try:
         producer = await asyncio.wait_for(_started(kafka, f"{group}-probe"), kafka.request_timeout_s)
-    except (KafkaError, asyncio.TimeoutError) as error:
-        raise EnvironmentProblem(f"{wanted}{advice} ({error!r})") from error
+    except asyncio.TimeoutError as error:
+        raise NoBroker(f"no answer from a coordinator of transactions at {kafka.bootstrap}") from error
+    except (UnknownError, UnsupportedVersionError, IncompatibleBrokerVersion) as error:
+        raise EnvironmentProblem(
+            f"the broker at {kafka.bootstrap} has no working transactions, which worker.delivery = "
+            f'"exactly_once" needs: use Apache Kafka, or worker.delivery = "at_least_once" ({error!r})'
+        ) from error
     await close(producer)
 
 
