@@ -120,6 +120,7 @@ class BatchReader(Service):
         self._open: set[TopicPartition] = set()
         self._held: set[TopicPartition] = set()  # paused by flow control
         self._resume_at: dict[TopicPartition, int] = {}  # where to start over when records were not handed on
+        self._seeks: dict[TopicPartition, int] = {}  # how often each was set to another offset
         self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._bytes = 0
         self._changed = asyncio.Event()  # a batch finished
@@ -260,8 +261,10 @@ class BatchReader(Service):
                 backoff_s = min(backoff_s * 2, 5.0)
                 continue
             backoff_s = 0.1
+            seeks = dict(self._seeks)
             for tp, records in found.items():
-                await self._hand_on(tp, records)
+                if self._seeks.get(tp) == seeks.get(tp):  # else they come again, from where it was set to
+                    await self._hand_on(tp, records)
             if found:
                 self._hold()
                 # a full buffer makes getmany return at once, for ever: let the others run
@@ -272,6 +275,8 @@ class BatchReader(Service):
         if ledger is None:
             return  # it left: its next owner starts at the committed offset
         if tp not in self._open:
+            if self.commit_group is not None and self.commit_group.commits_offsets:
+                return  # it opens at what is committed by then, which may be further on
             self._resume_at[tp] = min(self._resume_at.get(tp, records[0].offset), records[0].offset)
             return
         cost = size_bytes(records)
@@ -414,6 +419,7 @@ class BatchReader(Service):
             if start is not None:
                 assert self._consumer is not None
                 self._consumer.seek(tp, start)
+                self._seeks[tp] = self._seeks.get(tp, 0) + 1
             self._open.add(tp)
             if not self._stopping:
                 self._resume([tp])
