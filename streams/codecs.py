@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
 from streams.events import CLICK, MEDIA, Click, Media
@@ -42,6 +43,7 @@ class ClickColumns:
     dwell_s: NDArray[np.float64]  # (n,) nan where not given
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
+    ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' ids, 0 for an empty one
     rejected: list[Rejected] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -167,6 +169,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         dwell_s=np.array([np.nan if e.dwell_s is None else e.dwell_s for e in events], np.float64),
         at_ms=at_ms,
         offsets=np.array([r.offset for r in good], np.int64),
+        ids=np.array([hash_of(e.id.encode()) if e.id else 0 for e in events], np.uint64),
         rejected=rejected,
     )
 

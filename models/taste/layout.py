@@ -1,10 +1,12 @@
-"""Bytes of one user's state in the changelog: version 1. Columnar both ways, little-endian, no padding.
+"""Bytes of one user's state in the changelog: version 2. Columnar both ways, little-endian, no padding.
 
     head    version u1 · settings u4 · fence i8 · newest_at_ms i8 · refs i8[H] · filled u2 · bank f4[H, D + 2]
+            · ids u1 · recent_ids u8[16], `ids` of them, oldest first
     entries `filled` of them, oldest first: item hash u8 · kind i1 · at_ms low u4, high u2
 
 `settings` is a hash of D, the half-lives and the ring's length. A value of another version or other settings
-is refused, never misread: a change here needs a new version and a golden file beside the old one.
+is refused, never misread: a change here needs a new version and a golden file beside the old one. Version 1 had no
+recent ids; it is read as if there were none, and written as version 2.
 """
 
 import struct
@@ -16,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
+from models.taste.recent import KEPT
 
 Records = NDArray[np.void]
 
-VERSION = 1
+VERSION = 2
+WITHOUT_IDS = b"\x01"  # version 1
 _ENTRY = np.dtype([("hash", "<u8"), ("kind", "i1"), ("at_low", "<u4"), ("at_high", "<u2")])
 
 
@@ -40,8 +44,11 @@ class StateLayout:
                 ("refs", "<i8", (h,)),
                 ("filled", "<u2"),
                 ("bank", "<f4", (h, dim + 2)),
+                ("ids", "u1"),
+                ("recent_ids", "<u8", (KEPT,)),
             ]
         )
+        self._ids_bytes = 1 + 8 * KEPT
 
     def heads(self, count: int) -> Records:
         """(count,) heads with version and settings set, the rest to be filled in."""
@@ -76,6 +83,8 @@ class StateLayout:
     def split(self, values: Sequence[bytes]) -> tuple[Records, Records]:
         """Heads (N,) and all entries, user after user. Raises BadInput("state_layout")."""
         size = self.head.itemsize
+        if any(value[:1] == WITHOUT_IDS for value in values):
+            values = [self._upgraded(value) for value in values]
         lengths = np.fromiter(map(len, values), np.int64, len(values))
         if len(values) and int(lengths.min()) < size:
             raise BadInput("state_layout", f"a user's state is shorter than {size} bytes")
@@ -92,6 +101,13 @@ class StateLayout:
             )
         entries: Records = np.frombuffer(b"".join([value[size:] for value in values]), _ENTRY)
         return heads, entries
+
+    def _upgraded(self, value: bytes) -> bytes:
+        """A value of version 1 as one of version 2; others as they are."""
+        if value[:1] != WITHOUT_IDS:
+            return value
+        head = self.head.itemsize - self._ids_bytes
+        return bytes([VERSION]) + value[1:head] + bytes(self._ids_bytes) + value[head:]
 
 
 def joined_at_ms(entries: Records) -> NDArray[np.int64]:

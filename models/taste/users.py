@@ -1,4 +1,4 @@
-"""Readers' tastes as columns: decayed sums of item codes, a ring of recent events, a fence.
+"""Readers' tastes as columns: decayed sums of item codes, a ring of recent events, a fence, the last ids.
 
 A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on
 how they were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
-from models.taste import actions, decay, layout
+from models.taste import actions, decay, layout, recent
 from models.taste.fences import standing
 from models.taste.items import UNKNOWN, ItemIndex
 
@@ -28,6 +28,7 @@ F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
 HALF_LIVES_S = (60.0, 3600.0, 86400.0, 30 * 86400.0)
@@ -44,6 +45,7 @@ class Folded:
     last: I64  # (t,) index of the row's last applied event
     applied: Bools  # (n,) False: at or below the user's fence, changed nothing
     row_of: I32  # (n,)
+    duplicates: int  # events beyond the fence whose id is among the reader's last ones: changed nothing
     previous: I32  # (n, W) items before each event, most recent first, -1 padded; W = 0 unless asked
 
 
@@ -54,8 +56,8 @@ class UserRows:
     users a partition has is known by name, and a partition goes as a whole.
 
     fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or
-    -1; bank (U, H, D + 2) float32; ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R;
-    pushed (U,).
+    -1; bank (U, H, D + 2) float32; recent_ids (U, KEPT) uint64, slot = number accepted mod KEPT; accepted (U,);
+    ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R; pushed (U,).
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class UserRows:
         self.newest_at_ms: I64 = np.zeros(size, np.int64)
         self.refs: I64 = np.full((size, h), -1, np.int64)
         self.bank: F32 = np.zeros((size, h, self.items.dim + 2), np.float32)
+        self.accepted: I64 = np.zeros(size, np.int64)
+        self.recent_ids: U64 = np.zeros((size, recent.KEPT), np.uint64)
         self.pushed: I64 = np.zeros(size, np.int64)
         self.ring_items: I32 = np.zeros((size, r), np.int32)
         self.ring_kinds: I8 = np.zeros((size, r), np.int8)
@@ -140,9 +144,10 @@ class UserRows:
         at_ms: I64,
         offsets: I64,
         window: int = 0,
+        ids: U64 | None = None,
     ) -> Folded:
         """Apply n events of the users of partition 0, by name: see `fold_rows`."""
-        return self.fold_rows(self.rows_of(users), items, kinds, weights, at_ms, offsets, window)
+        return self.fold_rows(self.rows_of(users), items, kinds, weights, at_ms, offsets, window, ids)
 
     def fold_rows(
         self,
@@ -153,8 +158,11 @@ class UserRows:
         at_ms: I64,
         offsets: I64,
         window: int = 0,
+        ids: U64 | None = None,
     ) -> Folded:
         """Apply n events, by row; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
+        `ids` are 64-bit hashes of the events' ids, 0 for none; one that is among the user's last `recent.KEPT` accepted
+        is a duplicate and changes nothing.
 
         Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
         the last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
@@ -167,6 +175,8 @@ class UserRows:
         weights = decay.snap(weights)
         weights[items == UNKNOWN] = 0  # it has no code of its own: moves no sum
         applied = self._beyond_fence(row_of, offsets)
+        ids = np.zeros(n, np.uint64) if ids is None else ids
+        repeated = self._drop_duplicates(applied, ids, row_of)
         previous = np.full((n, window), -1, np.int32)
         touched: list[I32] = []
         lasts: list[I64] = []
@@ -180,6 +190,7 @@ class UserRows:
             before = self._fold_ring(run, part_items, kinds[part], at_ms[part], window)
             if before is not None:
                 previous[part] = before
+            self._keep_ids(run, ids[part])
             last = part[run.starts + run.counts - 1]
             self.fence[run.rows] = offsets[last]
             newest = np.maximum.reduceat(at_ms[part], run.starts)
@@ -187,7 +198,7 @@ class UserRows:
             touched.append(run.rows)
             lasts.append(last)
         rows, last = _latest(touched, lasts)
-        return Folded(rows, last, applied, row_of, previous)
+        return Folded(rows, last, applied, row_of, repeated, previous)
 
     def encode(self, rows: I32) -> list[bytes]:
         """One changelog value a row: equal states give equal bytes (layout in `models.taste.layout`)."""
@@ -198,6 +209,11 @@ class UserRows:
         heads["refs"] = self.refs[rows]
         heads["bank"] = self.bank[rows]
         heads["filled"] = filled
+        kept = np.minimum(self.accepted[rows], recent.KEPT)
+        heads["ids"] = kept
+        turned = (self.accepted[rows] - kept)[:, None] + np.arange(recent.KEPT)  # oldest first
+        ids = self.recent_ids[rows[:, None], turned % recent.KEPT]
+        heads["recent_ids"] = np.where(np.arange(recent.KEPT) < kept[:, None], ids, 0)
         ends = np.cumsum(filled)
         nth = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - filled, filled)
         oldest = np.repeat(self.pushed[rows] - filled, filled)
@@ -230,6 +246,8 @@ class UserRows:
         self.newest_at_ms[rows] = heads["newest_at_ms"]
         self.refs[rows] = heads["refs"]
         self.bank[rows] = heads["bank"]
+        self.accepted[rows] = heads["ids"]
+        self.recent_ids[rows] = heads["recent_ids"]
         self.pushed[rows] = filled
         ends = np.cumsum(filled)
         nth = np.arange(int(filled.sum())) - np.repeat(ends - filled, filled)
@@ -259,6 +277,22 @@ class UserRows:
                 fences[row] = offset
                 applied[i] = True
         return applied
+
+    def _drop_duplicates(self, applied: Bools, ids: U64, row_of: I32) -> int:
+        """Take duplicates out of `applied`; how many there were."""
+        chosen = np.flatnonzero(applied)
+        if not ids.any():
+            return 0
+        found = recent.duplicates(ids[chosen], row_of[chosen], self.recent_ids, self.accepted)
+        applied[chosen[found]] = False
+        return int(np.count_nonzero(found))
+
+    def _keep_ids(self, run: "_Run", ids: U64) -> None:
+        nth = np.arange(len(ids)) - run.starts[run.rank]
+        last = nth >= run.counts[run.rank] - recent.KEPT  # older ones would be overwritten at once
+        rows = run.rows[run.rank[last]]
+        self.recent_ids[rows, (self.accepted[rows] + nth[last]) % recent.KEPT] = ids[last]
+        self.accepted[run.rows] += run.counts
 
     def _fold_bank(self, run: "_Run", items: I32, weights: F32, at_ms: I64) -> None:
         whole, scaled = decay.frames(at_ms, weights, self._half_lives_ms)
@@ -391,6 +425,8 @@ _COLUMNS = {
     "newest_at_ms": 0,
     "refs": -1,
     "bank": 0,
+    "accepted": 0,
+    "recent_ids": 0,
     "pushed": 0,
     "ring_items": 0,
     "ring_kinds": 0,

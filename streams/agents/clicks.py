@@ -188,8 +188,11 @@ class ClicksAgent(Agent[ClickColumns]):
         at_ms = np.concatenate([part.at_ms for part in parts])
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
-        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window)
-        repeated = len(offsets) - int(np.count_nonzero(folded.applied))
+        ids = np.concatenate([part.ids for part in parts])
+        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        if folded.duplicates:
+            self.metrics.duplicated(folded.duplicates)
+        repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
         if repeated:
             self.metrics.repeated(repeated)
         return Group(partitions, items, kinds, weights, at_ms, offsets, folded)

@@ -40,6 +40,9 @@ class Metrics:
         self.repeated = counter(
             "repeated_total", "Records at or below their fence: read again, changed nothing.", "agent"
         )
+        self.duplicates = counter(
+            "duplicates_total", "Events that their producer sent twice: the second changed nothing.", "agent"
+        )
         self.outputs = counter("outputs_total", "Records published.", "agent", "topic")
         self.dead_letters = counter(
             "dead_letters_total", "Records sent to a dead-letter topic.", "agent", "reason"
@@ -122,6 +125,7 @@ class AgentMetrics:
         self._batch_records = m.batch_records.labels(agent)
         self._applied = m.applied.labels(agent)
         self._repeated = m.repeated.labels(agent)
+        self._duplicates = m.duplicates.labels(agent)
         self._decide = m.decide_seconds.labels(agent)
         self._commit = m.commit_seconds.labels(agent)
         self._durable = m.read_to_durable.labels(agent)
@@ -196,6 +200,9 @@ class AgentMetrics:
 
     def repeated(self, records: int) -> None:
         self._repeated.inc(records)
+
+    def duplicated(self, records: int) -> None:
+        self._duplicates.inc(records)
 
     def published(self, topic: str, records: int) -> None:
         self._metrics.outputs.labels(self._agent, topic).inc(records)

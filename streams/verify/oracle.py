@@ -1,13 +1,14 @@
 """What must be true after a run, from the logs of the inputs alone. Shares no code with the worker.
 
 The state's bytes are read here a second time, from the description of the layout: version u1, settings u4, fence i8,
-newest i8, refs i8[H], filled u2, bank f4[H, D + 2] with the net and the gross sum last, then the ring's entries of item
-hash u8, kind i1, time u4 and u2. Sums are compared with float64 sums over all of a reader's events.
+newest i8, refs i8[H], filled u2, bank f4[H, D + 2] with the net and the gross sum last, the last ids (u1, u8[16]), then
+the ring's entries of item hash u8, kind i1, time u4 and u2. Sums are compared with float64 sums over all of a reader's
+events.
 """
 
 import json
 import math
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -76,13 +77,15 @@ def judge(found: Found, rules: Rules) -> Judgement:
     result = Judgement()
     good, poison = _read(found.records["clicks"], {"id", "user", "item", "kind", "at"})
     by_user: dict[tuple[int, str], list[tuple[int, Event]]] = defaultdict(list)
+    twice = _take_out_duplicates(good)
     for (partition, offset), event in sorted(good.items()):
         by_user[partition, event["user"]].append((offset, event))
     _check_state(result, found.records["taste-changelog"], by_user, rules)
     _check_lists(result, found.records["recommendations"], by_user, good, rules)
     _check_transitions(result, found.records["transitions"], good, rules)
     _check_poison(result, "clicks", found.records["clicks"], found.records["clicks.dlt"], poison, rules)
-    _note(result, "clicks in", len(good) + len(poison), len(found.records["clicks"]))
+    _note(result, "clicks in", len(good) + len(twice) + len(poison), len(found.records["clicks"]))
+    result.expected["clicks sent twice"] = result.found["clicks sent twice"] = len(twice)
     if rules.media:
         uploads, bad = _read(found.records["uploads"], {"id", "asset", "at", "media_type"})
         _check_labels(result, found.records["labels"], uploads, rules)
@@ -120,6 +123,20 @@ def _read(
     return good, poison
 
 
+def _take_out_duplicates(good: dict[tuple[int, int], Event]) -> list[Event]:
+    """Events whose id is among the last 16 that count of their reader."""
+    last: dict[tuple[int, str], deque[str]] = defaultdict(lambda: deque(maxlen=16))
+    found = []
+    for place in sorted(good):
+        event = good[place]
+        seen = last[place[0], event["user"]]
+        if event["id"] in seen:
+            found.append(good.pop(place))
+        else:
+            seen.append(event["id"])
+    return found
+
+
 def _check_state(
     result: Judgement,
     changelog: Sequence[Record],
@@ -147,7 +164,7 @@ def _state_differs(row: bytes, events: list[tuple[int, Event]], rules: Rules) ->
     h, width = len(rules.half_lives_s), rules.dim + 2
     head = np.dtype(
         [("version", "u1"), ("settings", "<u4"), ("fence", "<i8"), ("newest", "<i8"), ("refs", "<i8", (h,)),
-         ("filled", "<u2"), ("bank", "<f4", (h, width))]
+         ("filled", "<u2"), ("bank", "<f4", (h, width)), ("ids", "u1"), ("recent", "<u8", (16,))]
     )  # fmt: skip
     entry = np.dtype([("hash", "<u8"), ("kind", "i1"), ("low", "<u4"), ("high", "<u2")])
     found = np.frombuffer(row[: head.itemsize], head)[0]

@@ -9,6 +9,7 @@ from random import Random
 
 USERS, ITEMS = 2_000, 500
 KINDS = ("click", "click", "click", "like", "dwell", "save", "skip", "impression", "hide")
+AGAIN_EVERY = 200  # about one click in so many is sent twice
 POISON_EVERY = 500  # about one record in so many
 WORDS = ("a wonderful concert", "a dull and endless film", "the river rose", "they sang well", "nobody came")
 
@@ -38,6 +39,8 @@ def clicks(count: int, seed: int, start_ms: int) -> list[Sent]:
         if event["kind"] == "dwell":
             event["dwell_s"] = round(random.random() * 60, 1)
         found.append(_perhaps_poisoned(random, Sent("clicks", user.encode(), json.dumps(event).encode())))
+        if random.randrange(AGAIN_EVERY) == 0:
+            found.append(found[-1])  # as a producer does that saw no answer
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
 from models.taste.actions import CODES, weights_of
 from models.taste.items import ItemIndex
@@ -37,6 +38,7 @@ def replayed(settings: Settings, log: Sequence[Any]) -> dict[tuple[int, str], by
             weights_of(kinds, dwell_s),
             np.array([event["at"]], np.int64),
             np.array([record.offset], np.int64),
+            ids=np.array([xxh3_64_intdigest(event["id"].encode())], np.uint64),
         )
     return {
         (partition, user): state

@@ -77,7 +77,10 @@ def honest_run(exactly_once: bool = False) -> tuple[Found, Rules]:
         weights = weights_of(kinds, np.array([event.get("dwell_s", np.nan)]))
         at_ms, offsets = np.array([event["at"]], np.int64), np.array([offset], np.int64)
         index = items.lookup([event["item"]])
-        folded = rows.fold([event["user"]], index, kinds, weights, at_ms, offsets, 10)
+        ids = np.array([int(event["id"][1:]) + 1], np.uint64)
+        folded = rows.fold([event["user"]], index, kinds, weights, at_ms, offsets, 10, ids)
+        if folded.duplicates:
+            continue
         told = transitions(folded, index, kinds, weights, at_ms, offsets, 0)
         for value in encode(told, items):
             put("transitions", event["item"].encode(), value)
@@ -149,7 +152,7 @@ def _other_content(logs: dict[str, list[Row]]) -> None:
         (_counted_twice, "net sum"),
         (_spoil("taste-changelog", -1, -1), "ring"),
         (_late_list, "last list"),
-        (_lose("recommendations", -1), "lists"),
+        (_lose("recommendations", -1), "list"),
         (_lose("transitions", 7), "transitions"),
         (_lose("clicks.dlt", 0), "dead letters of clicks"),
         (_spoil("clicks.dlt", 0, 0), "is not what was sent"),

@@ -4,33 +4,43 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.taste import actions
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
 
-GOLDEN = Path(__file__).parents[3] / "golden" / "taste-user-v1.bin"
+GOLDEN = Path(__file__).parents[3] / "golden"
 START_MS = 1_700_000_000_000
 
 
-def known_state() -> UserRows:
+def known_state(with_ids: bool = True) -> UserRows:
     """What the golden file holds: 30 events of one user at irregular times."""
     rows = UserRows(ItemIndex(), ring=16)
     kinds = np.array([i % len(actions.KINDS) for i in range(30)], np.int8)
     at_ms = START_MS + np.array([i * i * 7_001 for i in range(30)], np.int64)
     items = rows.items.lookup([f"item-{i % 7}" for i in range(30)])
     weights = actions.weights_of(kinds, np.full(30, 12.5))
-    rows.fold(["user"] * 30, items, kinds, weights, at_ms, np.arange(100, 130))
+    ids = np.arange(1, 31, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) if with_ids else None
+    rows.fold(["user"] * 30, items, kinds, weights, at_ms, np.arange(100, 130), ids=ids)
     return rows
 
 
-def test_version_1_is_written_and_read_as_ever() -> None:
-    written = known_state().encode(np.array([0], np.int32))[0]
-    golden = GOLDEN.read_bytes()
-    assert written == golden
+@pytest.mark.parametrize("version", [1, 2])
+def test_rows_of_every_version_are_read_as_ever(version: int) -> None:
+    """Version 1 has no recent ids, and is written as version 2."""
+    golden = (GOLDEN / f"taste-user-v{version}.bin").read_bytes()
+    assert golden[0] == version
+    written = known_state(with_ids=version > 1).encode(np.array([0], np.int32))[0]
     rows = UserRows(ItemIndex(), ring=16)
     rows.load(["user"], [golden])
-    assert rows.encode(np.array([0], np.int32))[0] == golden
+    again = rows.encode(np.array([0], np.int32))[0]
+    if version == 2:
+        assert written == again == golden
+    else:
+        ids = slice(len(golden) - 15 * 16, len(golden) - 15 * 16 + 1 + 8 * 16)
+        assert again[ids] == bytes(1 + 8 * 16)
+        assert again[1 : ids.start] + again[ids.stop :] == golden[1:]
     assert rows.fence[0] == 129 and rows.newest_at_ms[0] == START_MS + 29 * 29 * 7_001
     items, kinds, at_ms = rows.recent(np.array([0], np.int32), 2)
     assert [rows.items.hashes[i] for i in items[0]] == known_state().items.hashes[[2, 1]].tolist()
