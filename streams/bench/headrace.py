@@ -11,6 +11,7 @@ from streams.bench.child import Job, Stopwatch
 from streams.bench.cluster import Committed, settings_for
 from streams.clock import SystemClock
 from streams.codecs import decode_clicks
+from streams.effects import Emit
 from streams.errors import Fatal
 from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.topics import CLICKS
@@ -135,6 +136,9 @@ class _NoCommit(Commit[None]):
 
     async def run(self) -> None:
         """Nothing to form."""
+
+    async def heal(self, rows: Emit) -> None:
+        """Nothing was overtaken."""
 
     async def reset(self, partitions: Sequence[int]) -> None:
         """Nothing is on its way."""

@@ -35,10 +35,10 @@ class UserState:
         overtaken = self._overtaken[partition] = set()
 
         def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+            overtaken.difference_update(key.decode() for key in keys)
             keys, values = self._without_removed(partition, keys, values)
             users = [key.decode() for key in keys]
             behind = self.rows.load(users, [value for value in values if value], partition)
-            overtaken.difference_update(users)
             overtaken.update(behind)
 
         return await changelog.replay(partition, apply)

@@ -78,9 +78,9 @@ class Commit(ABC, Generic[W]):
         """Before the state of a partition is read: whoever had it before can write no more, where the broker can
         see to that. Raises Retry, KafkaError or OSError."""
 
+    @abstractmethod
     async def heal(self, rows: Emit) -> None:
-        """Write rows of a changelog again, before its partition is worked on. Raises Retry. Where the broker fences,
-        nobody can have written late."""
+        """Write rows of a changelog again, before its partition is worked on. Raises Retry, KafkaError."""
 
     async def close(self, partition: int) -> None:
         """The partition left."""
