@@ -1,10 +1,12 @@
 """Worker processes that are killed, stopped, frozen and started again; each place keeps one log file."""
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from streams.demo import launch
 from streams.errors import Fatal
 from streams.settings import plain_environment
 
@@ -16,7 +18,9 @@ class Place:
 
     def __init__(self, number: int, options: list[str], folder: Path) -> None:
         self.name = f"worker-{number}"
-        self._command = [sys.executable, "-m", "streams", "worker", *options]
+        # ends with this process, however that ends
+        launcher = [sys.executable, "-I", "-S", str(Path(launch.__file__)), str(os.getpid()), "-"]
+        self._command = [*launcher, sys.executable, "-m", "streams", "worker", *options]
         self._log = folder / f"{self.name}.log"
         self._environment = plain_environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self._process: subprocess.Popen[bytes] | None = None
