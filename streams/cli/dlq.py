@@ -42,10 +42,12 @@ def list_(
     if not letters:
         typer.echo("no dead letters")
     for why, number in counts(letters).items():
-        typer.echo(f"{number:>8,}  {why}")
+        typer.echo(f"{number:>8,}  {_harmless(why)}")
     for one in shown:
         again = f", replayed {one.replays} times" if one.replays else ""
-        typer.echo(f"{one.topic} {one.partition} {one.offset}  {one.reason}{again}: {_harmless(one.message)}")
+        typer.echo(
+            f"{one.topic} {one.partition} {one.offset}  {_harmless(one.reason)}{again}: {_harmless(one.message)}"
+        )
 
 
 @app.command(epilog="Example: headrace dlq show clicks 3 17")
@@ -64,7 +66,7 @@ def show(
             break
     else:
         raise UserMistake(f"there is no dead letter {offset} in {topic}.dlt[{partition}]")
-    headers: dict[str, Any] = {name: _harmless(_text(value)) for name, value in one.headers}
+    headers: dict[str, Any] = {_harmless(name): _harmless(_text(value)) for name, value in one.headers}
     if as_json:
         print_json(one.as_json() | {"headers": headers, "key": _text(one.key), "value": _text(one.value)})
         return
@@ -91,8 +93,9 @@ def replay(
 ) -> None:
     """Send dead letters again to the topic and partition they came from, with their own key, value and headers.
 
-    Each is sent once, whatever the filter: what was replayed is remembered by reason. One that fails again becomes a
-    new dead letter that knows how often it was replayed.
+    Each is sent once, whatever the filter: what was replayed is remembered by reason and number of replays. One that
+    fails again becomes a new dead letter that knows how often it was replayed; those left by --max-replays stay for a
+    later run with a higher one.
     """
     from streams.feed.deadletters import Wanted
 

@@ -1,7 +1,8 @@
 """Dead letters read back, and sent again to where they came from.
 
 Each is replayed once, whatever filter was asked for: progress is kept as committed offsets of one consumer group a
-reason (`<group>.dlq.<reason>`). It moves after the record is confirmed, so a crash in between may send one twice.
+reason and number of replays (`<group>.dlq.<reason>.<replays>`), so that none is passed over by another. It is saved
+every `SAVE_EVERY` records and at the end: a crash in between may send so many twice.
 A record that was replayed carries `dlt.replays`; when it fails again, the count comes back with it, and from
 `max_replays` on it stays where it is (the loop guard).
 """
@@ -21,6 +22,9 @@ from streams.settings import Settings
 from streams.topics import dead_letter, prefixed
 from streams.transport.client import client_options, close
 from streams.transport.producer import BatchProducer
+
+SAVE_EVERY = 100
+Lane = tuple[str, int]  # reason, replays
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,39 +108,48 @@ async def replay(settings: Settings, topic: str, partitions: int, wanted: Wanted
     """Send dead letters again to the partition they came from, with their own headers. Raises KafkaError, Retry."""
     letters = await read(settings, topic, partitions)
     done = Replayed()
+    lanes = {_lane(one) for one in letters if one.replays < wanted.max_replays}
     progress = {
-        reason: await _progress(settings, topic, reason, partitions)
-        for reason in sorted({letter.reason for letter in letters})
-        if wanted.reason in (None, reason)
+        lane: await _progress(settings, topic, lane, partitions)
+        for lane in sorted(lanes)
+        if wanted.reason in (None, lane[0])
     }
     producer = BatchProducer(settings.kafka)
     await producer.start()
+    moved: set[Lane] = set()
     try:
         for letter in letters:
-            if _chosen(letter, progress, wanted, done):
-                if not wanted.dry_run:
-                    await _send(producer, letter, clock.wall_ms())
-                    if wanted.rate_per_s:
-                        await asyncio.sleep(1 / wanted.rate_per_s)
-                done.sent += 1
-                done.by_reason[letter.reason] = done.by_reason.get(letter.reason, 0) + 1
-                progress[letter.reason][letter.partition] = letter.offset + 1
+            if not _chosen(letter, progress, wanted, done):
+                continue
+            if not wanted.dry_run:
+                await _send(producer, letter, clock.wall_ms())
+                if wanted.rate_per_s:
+                    await asyncio.sleep(1 / wanted.rate_per_s)
+            done.sent += 1
+            done.by_reason[letter.reason] = done.by_reason.get(letter.reason, 0) + 1
+            progress[_lane(letter)][letter.partition] = letter.offset + 1
+            moved.add(_lane(letter))
+            if not wanted.dry_run and done.sent % SAVE_EVERY == 0:
+                await _save(settings, topic, progress, moved)
     finally:
         await producer.stop(5.0)
         if not wanted.dry_run:
-            for reason, offsets in progress.items():
-                await _commit(settings, topic, reason, offsets)
+            await _save(settings, topic, progress, moved)
     return done
 
 
-def _chosen(letter: DeadLetter, progress: dict[str, dict[int, int]], wanted: Wanted, done: Replayed) -> bool:
+def _lane(letter: DeadLetter) -> Lane:
+    return letter.reason, letter.replays
+
+
+def _chosen(letter: DeadLetter, progress: dict[Lane, dict[int, int]], wanted: Wanted, done: Replayed) -> bool:
     """Whether to send it; counts why not."""
     if wanted.reason not in (None, letter.reason):
         done.other_reason += 1
-    elif letter.offset < progress[letter.reason][letter.partition]:
-        done.done_before += 1
     elif letter.replays >= wanted.max_replays:
         done.looping += 1
+    elif letter.offset < progress[_lane(letter)][letter.partition]:
+        done.done_before += 1
     elif wanted.limit is not None and done.sent >= wanted.limit:
         done.beyond_limit += 1
     else:
@@ -150,17 +163,17 @@ async def _send(producer: BatchProducer, letter: DeadLetter, now_ms: int) -> Non
     await producer.confirmed(await producer.send(emit, now_ms))
 
 
-def _consumer(settings: Settings, reason: str) -> AIOKafkaConsumer:
+def _consumer(settings: Settings, lane: Lane) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **client_options(settings.kafka),
-        group_id=f"{settings.kafka.group}.dlq.{reason}",
+        group_id=f"{settings.kafka.group}.dlq.{lane[0]}.{lane[1]}",
         enable_auto_commit=False,
     )
 
 
-async def _progress(settings: Settings, topic: str, reason: str, partitions: int) -> dict[int, int]:
-    """Partition -> the first offset that was not yet replayed for this reason."""
-    consumer = _consumer(settings, reason)
+async def _progress(settings: Settings, topic: str, lane: Lane, partitions: int) -> dict[int, int]:
+    """Partition -> the first offset that was not yet replayed."""
+    consumer = _consumer(settings, lane)
     await consumer.start()
     try:
         name = prefixed(settings.kafka.topic_prefix, dead_letter(topic))
@@ -169,17 +182,21 @@ async def _progress(settings: Settings, topic: str, reason: str, partitions: int
         await close(consumer)
 
 
-async def _commit(settings: Settings, topic: str, reason: str, offsets: dict[int, int]) -> None:
-    consumer = _consumer(settings, reason)
-    await consumer.start()
-    try:
-        name = prefixed(settings.kafka.topic_prefix, dead_letter(topic))
-        moved = {TopicPartition(name, p): offset for p, offset in offsets.items() if offset}
-        if moved:
-            consumer.assign(list(moved))
-            await consumer.commit(moved)
-    finally:
-        await close(consumer)
+async def _save(
+    settings: Settings, topic: str, progress: dict[Lane, dict[int, int]], moved: set[Lane]
+) -> None:
+    """Commit the progress of the lanes that moved; none is left moved."""
+    name = prefixed(settings.kafka.topic_prefix, dead_letter(topic))
+    while moved:
+        lane = moved.pop()
+        consumer = _consumer(settings, lane)
+        await consumer.start()
+        try:
+            offsets = {TopicPartition(name, p): offset for p, offset in progress[lane].items() if offset}
+            consumer.assign(list(offsets))
+            await consumer.commit(offsets)
+        finally:
+            await close(consumer)
 
 
 def counts(letters: Sequence[DeadLetter]) -> dict[str, int]:

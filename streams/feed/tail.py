@@ -22,7 +22,10 @@ async def reading(
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, dict[TopicPartition, int]]]:
     """A consumer of every partition of the topics (topic -> count), standing at their ends, and these ends."""
     consumer = AIOKafkaConsumer(
-        **client_options(settings.kafka), group_id=None, max_partition_fetch_bytes=FETCH_BYTES
+        **client_options(settings.kafka),
+        group_id=None,
+        max_partition_fetch_bytes=FETCH_BYTES,
+        isolation_level="read_committed",  # what an aborted transaction wrote was never said
     )
     await consumer.start()
     try:
