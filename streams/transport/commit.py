@@ -58,9 +58,8 @@ class Commit(ABC, Generic[W]):
     """How one agent's effects become durable: `GroupCommit` (at least once) or
     `streams.transport.transactions.TransactionalCommit` (exactly once)."""
 
-    commits_offsets = (
-        False  # whether offsets travel with the effects, so that the reader must not commit them
-    )
+    commits_offsets = False
+    """Whether offsets travel with the effects, so that the reader must not commit them."""
 
     @abstractmethod
     def submit(self, batch: PartitionBatch, work: W) -> None:

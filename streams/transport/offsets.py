@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+    for_code,
+)
+from aiokafka.protocol.group import HeartbeatRequest
 
 from streams.transport.ledger import Ledger
 
@@ -84,3 +93,21 @@ async def committed_or_first(consumer: Any, tp: TopicPartition) -> int:
     if committed is not None:
         return int(committed)
     return int((await consumer.beginning_offsets([tp]))[tp])
+
+
+async def is_member(consumer: Any) -> bool:
+    """Whether the group still counts this consumer in, in the generation that gave it its partitions. Raises
+    KafkaError while the broker does not answer.
+
+    By a heartbeat, which writes nothing: a commit of what is committed would ask the same, and take back the offsets
+    of a transaction whose end is on its way (a later commit wins, although the transaction's outputs stand). aiokafka
+    has no public call for it (reached into: the version is pinned).
+    """
+    coordinator = consumer._coordinator
+    request = HeartbeatRequest(coordinator.group_id, coordinator.generation, coordinator.member_id)
+    error = for_code((await coordinator._send_req(request)).error_code)
+    if error in (IllegalGenerationError, UnknownMemberIdError):
+        return False
+    if error.errno and error is not RebalanceInProgressError:
+        raise error()
+    return True

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from mode import Service
 
 from streams.clock import Clock
@@ -32,7 +32,7 @@ from streams.transport.client import check_not_refused, client_options, close
 from streams.transport.commit import Commit
 from streams.transport.lease import BEAT_S, Lease
 from streams.transport.ledger import Entry, Ledger
-from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first
+from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first, is_member
 
 log = logging.getLogger(__name__)
 
@@ -432,10 +432,8 @@ class BatchReader(Service):
         assert self.commit_group is not None
         if self.commit_group.commits_offsets and tp in self._rewinding:
             assert self._consumer is not None
-            try:  # the group checks who asks
-                await self._consumer.commit({tp: await self._committed_offset(tp)})
-            except (CommitFailedError, IllegalStateError) as error:
-                log.info("%s: partition %d has left: %s", self.group, tp.partition, error)
+            if not await is_member(self._consumer):
+                log.info("%s: partition %d has left", self.group, tp.partition)
                 return False
         await self.commit_group.open(tp.partition)
         return True

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.client import CoordinationType
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.transaction import EndTxnRequest
 
 from bad_records import NOW_MS, click
 from processes import WorkerProcess
@@ -219,6 +223,62 @@ def test_a_batch_that_is_ready_early_waits_for_those_before_it(kafka_broker: Any
             await owner.commit.cancel()
 
     asyncio.run(main())
+
+
+def test_a_transaction_whose_end_comes_late_is_not_half_undone(
+    kafka_broker: Any, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker goes away while a transaction ends. Its owner starts over, and asks what is committed; only then
+    does the end arrive. Outputs and offsets must stand or fall together."""
+    bootstrap = kafka_broker.bootstrap
+    settings = settings_for(
+        bootstrap, topic_prefix, ("clicks",), worker={"delivery": "exactly_once", "agents": ("clicks",)}
+    )
+    unended: list[EndTxnRequest] = []
+    armed = False
+    commit_transaction, offset_of = AIOKafkaProducer.commit_transaction, AIOKafkaConsumer.committed
+
+    async def unanswered(producer: Any) -> None:
+        nonlocal armed
+        if not armed:
+            return await commit_transaction(producer)
+        armed = False
+        txn = producer._txn_manager
+        unended.append(EndTxnRequest(txn.transactional_id, txn.producer_id, txn.producer_epoch, True))
+        raise KafkaConnectionError("no answer to the end of a transaction")
+
+    async def then_ended(consumer: Any, tp: TopicPartition) -> int | None:
+        found: int | None = await offset_of(consumer, tp)
+        while unended:
+            await end_transaction(bootstrap, unended.pop())
+        return found
+
+    async def main() -> None:
+        nonlocal armed
+        async with running(settings):
+            monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", unanswered)
+            monkeypatch.setattr(AIOKafkaConsumer, "committed", then_ended)
+            armed = True
+            one = [(b"u1", value) for _, value in clicks(40, 0)]  # in one transaction
+            await produce(bootstrap, f"{topic_prefix}clicks", [(b"u1", b"no click"), *one])
+            await until(lambda: not armed and not unended, 20, "the late end")
+            await ends_committed(settings, 41)
+        dead = await read_all(bootstrap, f"{topic_prefix}clicks.dlt", isolation_level="read_committed")
+        assert len(dead) == 1
+
+    asyncio.run(main())
+
+
+async def end_transaction(bootstrap: str, request: EndTxnRequest) -> None:
+    """What was sent by a worker and stood in a queue of the network."""
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    await client.bootstrap()
+    try:
+        node = await client.coordinator_lookup(CoordinationType.TRANSACTION, request._transactional_id)
+        await client.ready(node)
+        await client.send(node, request)
+    finally:
+        await client.close()
 
 
 def test_a_broker_without_transactions_is_refused_by_name(embedded_broker: Any, topic_prefix: str) -> None:
