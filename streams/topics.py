@@ -30,15 +30,20 @@ class Topic:
 
     def config(self) -> dict[str, str]:
         """The broker's settings for this topic."""
+        config = {}
+        if self.role != "input":
+            # By the broker's clock alone: retention and compaction, and whether a record is taken at all, must not
+            # hang on the clock of the worker that wrote it.
+            config["message.timestamp.type"] = "LogAppendTime"
         if self.compacted:
-            return {
+            return config | {
                 "cleanup.policy": "compact",
                 # A late row of a worker that had lost the partition must not compact the better one away before the
                 # owner has noticed and written that again.
                 "min.compaction.lag.ms": str(HEAL_MS),
                 "delete.retention.ms": str(DAY_MS),
             }
-        config = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
+        config |= {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
         if self.role in _LARGEST_BYTES:
             config["max.message.bytes"] = str(_LARGEST_BYTES[self.role])
         return config
