@@ -129,6 +129,7 @@ class Worker:
             observer=agent.metrics,
             fatal=self.fail,
             lease=lease,
+            partitions=settings.topics.partitions,
         )
         producer = None if self._exactly_once else BatchProducer(kafka, lease)
         commit = self._commit(agent, reader, producer)

@@ -73,6 +73,9 @@ class Kafka(Section):
     heartbeat_interval_s: Seconds = Field(2.0, description="at most a third of the session timeout")
     rebalance_timeout_s: Seconds = Field(30.0, description="how long a rebalance waits for a member")
     request_timeout_s: Seconds = Field(15.0, description="of one request to a broker")
+    metadata_max_age_s: Seconds = Field(
+        60.0, description="how soon this worker sees that topics or brokers have changed"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="what the brokers' listener speaks"
     )

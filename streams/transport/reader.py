@@ -23,7 +23,7 @@ from mode import Service
 
 from streams.clock import Clock
 from streams.effects import Emit
-from streams.errors import Retry
+from streams.errors import EnvironmentProblem, Retry
 from streams.settings import Kafka
 from streams.settings import Reader as ReaderSettings
 from streams.topics import prefixed
@@ -98,6 +98,7 @@ class BatchReader(Service):
         observer: ReaderObserver,
         fatal: Callable[[BaseException], None],
         lease: Lease,
+        partitions: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -115,6 +116,7 @@ class BatchReader(Service):
         self._observer = observer
         self._fatal = fatal
         self._lease = lease
+        self._partitions = partitions
         self._consumer: AIOKafkaConsumer | None = None
         self._ledgers: dict[TopicPartition, Ledger] = {}
         self._open: set[TopicPartition] = set()
@@ -367,6 +369,11 @@ class BatchReader(Service):
     async def assign(self, assigned: Iterable[TopicPartition]) -> None:
         """Take partitions over, closed; each opens when its state is back."""
         assigned = list(assigned)
+        try:
+            check_partitions(assigned, self._partitions)
+        except EnvironmentProblem as problem:
+            self._fatal(problem)
+            return
         for tp in assigned:
             if tp not in self._ledgers:
                 self._ledgers[tp] = Ledger()
@@ -540,6 +547,17 @@ class BatchReader(Service):
 
     def _tp(self, partition: int) -> TopicPartition:
         return TopicPartition(prefixed(self._kafka.topic_prefix, self.topic), partition)
+
+
+def check_partitions(assigned: Iterable[TopicPartition], declared: int) -> None:
+    """Raises EnvironmentProblem when a topic has more partitions than it was declared with."""
+    for tp in assigned:
+        if tp.partition >= declared:
+            raise EnvironmentProblem(
+                f"{tp.topic} has grown beyond the {declared} partitions of topics.partitions: keys move away from "
+                "their state, and the topics beside it have no such partition. Start with a new kafka.topic_prefix "
+                "and replay"
+            )
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
