@@ -41,8 +41,8 @@ def exposure(lists: I32, items: int) -> I64:
 
 
 def coverage(exposures: I64) -> float:
-    """Share of the catalogue that was listed at least once."""
-    return float(np.count_nonzero(exposures) / len(exposures))
+    """Share of the catalogue that was listed at least once; NaN of an empty one."""
+    return float(np.count_nonzero(exposures) / len(exposures)) if len(exposures) else float("nan")
 
 
 def gini(exposures: I64) -> float:
