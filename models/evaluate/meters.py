@@ -14,6 +14,8 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_CELLS = 1 << 20  # of vectors gathered at once: 4 MB
+
 
 def hits(ranks: F64, k: int) -> Bools:
     """Whether each item that came was among the first k: (…,). Their mean is recall@k, and HR@k."""
@@ -76,15 +78,19 @@ def intra_list_distances(lists: I32, vectors: F32) -> F64:
     `vectors` (I, D) have length 1 or 0; an item without one is at distance 1 from every other. Uses
     sum over pairs of a.b = (|sum of all|**2 - sum of |a|**2) / 2: K x D a list, not K x K x D.
     """
-    held = lists >= 0
-    chosen = vectors[np.maximum(lists, 0)] * held[..., None]
-    sums = chosen.sum(axis=1, dtype=np.float64)
-    squares = np.einsum("nkd,nkd->n", chosen, chosen, dtype=np.float64)
-    count = held.sum(axis=1).astype(np.float64)
-    pairs = count * (count - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: F64 = 1 - ((sums * sums).sum(axis=1) - squares) / pairs
-    return np.where(pairs > 0, found, np.nan)
+    lists_at_once = max(1, _CELLS // max(lists.shape[1] * vectors.shape[1], 1))
+    found = np.full(len(lists), np.nan)
+    for first in range(0, len(lists), lists_at_once):
+        part = slice(first, first + lists_at_once)
+        held = lists[part] >= 0
+        chosen = vectors[np.maximum(lists[part], 0)] * held[..., None]
+        sums = chosen.sum(axis=1, dtype=np.float64)
+        squares = np.einsum("nkd,nkd->n", chosen, chosen, dtype=np.float64)
+        count = held.sum(axis=1).astype(np.float64)
+        pairs = count * (count - 1)
+        cosines = (sums * sums).sum(axis=1) - squares
+        np.divide(cosines, pairs, out=found[part], where=pairs > 0)
+    return 1 - found
 
 
 def unit_vectors(users: I64, items: I64, size: int, seed: int, most: int = 1024) -> F32:

@@ -39,6 +39,17 @@ class ServedSettings:
     followers: int = 200
     rank: RankSettings = field(default_factory=RankSettings)
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that no worker takes."""
+        sizes = {"ring": self.ring, "window": self.window, "keep": self.keep, "followers": self.followers}
+        wrong = [name for name, value in (sizes | {"rank.window": self.rank.window}).items() if value < 1]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} must be at least 1")
+        if not (0 <= self.discount <= 1 and 0 <= self.symmetry <= 1):
+            raise ValueError("discount and symmetry lie between 0 and 1")
+        if not min(self.item_half_life_s, *self.half_lives_s) >= 0.001:
+            raise ValueError("a half-life must be at least 1 ms")
+
 
 class Served(Layer):
     """A worker's state for one recording. Items get the indices 1..I of the closed catalogue; one that has not come yet

@@ -78,7 +78,7 @@ def clicks(
 
     if plot:
         require_matplotlib()
-    chosen = tuple(name for name in layers.split(",") if name)
+    chosen = tuple(name.strip() for name in layers.split(",") if name.strip())
     wanted = Wanted(path, form, protocol, new_only, train, top, chosen, ties, freshness, seed, limit)
     found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)
     if on_terminal():

@@ -35,13 +35,13 @@ class Loaded:
 
 @dataclass(slots=True)
 class _Columns:
-    """Grown line by line, 30 bytes an event beside the names."""
+    """Grown line by line, 33 bytes an event beside the names."""
 
     users: "array[int]" = field(default_factory=lambda: array("q"))
     items: "array[int]" = field(default_factory=lambda: array("q"))
     at_ms: "array[int]" = field(default_factory=lambda: array("q"))
     kinds: "array[int]" = field(default_factory=lambda: array("b"))
-    dwell_s: "array[float]" = field(default_factory=lambda: array("f"))
+    dwell_s: "array[float]" = field(default_factory=lambda: array("d"))
 
 
 Taken = tuple[str, str, int, int, float]

@@ -233,6 +233,10 @@ def test_bad_lines_are_counted_named_and_cost_nothing_else(capsys: pytest.Captur
         (SEVEN, ("--format", "yoochoose", "--served", "{"), "not JSON"),
         (SEVEN, ("--format", "yoochoose", "--served", '{"magic": 1}'), "knows no magic"),
         (SEVEN, ("--format", "yoochoose", "--served", '{"symmetry": "much"}'), "symmetry"),
+        (SEVEN, ("--format", "yoochoose", "--served", '{"window": 0}'), "window must be at least 1"),
+        (SEVEN, ("--format", "yoochoose", "--served", '{"symmetry": NaN}'), "symmetry"),
+        (SEVEN, ("--format", "yoochoose", "--served", '{"item_half_life_s": 0}'), "half-life"),
+        (SEVEN, ("--format", "yoochoose", "--served", '{"dim": 7}'), "multiple of 64"),
         (SEVEN, ("--format", "yoochoose", "--protocol", "leave-one-out", "--freshness"), "--freshness"),
         ("nonsense\nmore\n", ("--format", "jsonl"), "no line of clicks is jsonl: 2 bad, the first is line 1"),
         (b"\xff\xfe\x00\t\t\n", ("--format", "yoochoose"), "no line"),
@@ -278,7 +282,14 @@ def test_other_settings_of_the_served_layers_change_their_rows_alone(
     path = written(chain(300))
     arguments = (path, "--format", "yoochoose", "--top", "1")
     one = by_layer(evaluated(capsys, *arguments))
-    other = by_layer(evaluated(capsys, *arguments, "--served", '{"rank": {"counts": false, "taste": 0}}'))
+    other = by_layer(
+        evaluated(
+            capsys,
+            *arguments,
+            "--served",
+            '{"item_half_life_s": Infinity, "rank": {"counts": false, "taste": 0}}',
+        )
+    )
 
     assert one["last-item"] == other["last-item"]
     assert one["blend"]["recall_at_k"] != other["blend"]["recall_at_k"]

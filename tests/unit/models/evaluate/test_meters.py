@@ -89,6 +89,16 @@ def test_intra_list_distance_by_hand() -> None:
     assert math.isnan(found[3])
 
 
+def test_more_lists_than_are_gathered_at_once() -> None:
+    rng = np.random.default_rng(6)
+    pairs = rng.integers(0, 2000, 4000), rng.integers(0, 40, 4000)
+    vectors = meters.unit_vectors(*pairs, 40, seed=0)  # 1,024 cells an item: 102 lists of 10 at once
+    lists = np.array([rng.permutation(40)[:10] for _ in range(250)], np.int32)
+
+    whole = meters.intra_list_distances(lists, vectors)
+    assert whole.tolist() == [meters.intra_list_distances(one[None], vectors)[0] for one in lists]
+
+
 def test_many_readers_are_projected_and_cosines_stay() -> None:
     rng = np.random.default_rng(5)
     readers = {i: set(rng.integers(0, 5000, 400).tolist()) for i in range(6)}
