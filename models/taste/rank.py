@@ -78,18 +78,12 @@ def _rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, set
     size = len(table.items)
     scratch = table.scratch(len(rows) * size)
     counts, scores = scratch[0].reshape(-1, size), scratch[1].reshape(-1, size)
-    past, kinds, at_ms = users.recent(rows, settings.window)
-    past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
+    past, kinds, at_ms = _past(users, rows, settings)
     prepared = table.prepared(now_ms, settings.popularity_power)
     flat = _Followers.of(table, past, settings, prepared)
     flat.write_to(counts)
-    scale = counts.max(axis=1, initial=0)
-    scale[scale <= 0] = 1
-    wanted = _wanted(users, rows, settings) * scale[:, None]
+    wanted, weight = _weights(users, rows, past, counts, settings)
     popular = prepared.popularity
-    weight = np.float32(settings.popularity) * scale
-    if not settings.popularity:
-        weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
     np.matmul(np.concatenate([wanted, weight[:, None]], axis=1), prepared.blend, out=scores)
     scores += counts
     _bar(scores, users, rows, settings)
@@ -108,6 +102,25 @@ def _rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, set
     share = np.divide(strongest, best, out=np.zeros_like(best), where=held & (best > 0))
     because[strongest <= 0] = -1
     return Lists(items, best, layers, by_past, past, kinds, at_ms, because, share)
+
+
+def layer_scores(
+    table: ItemTable, users: UserRows, rows: I32, now_ms: int, settings: RankSettings
+) -> tuple[F32, Bools]:
+    """The parts of all scores (3, B, I), in the order of LAYERS and before any filter, and which items may be listed
+    at all (I,). What `rank` adds up, for those who measure the layers one by one.
+    """
+    table.cover()
+    parts = np.empty((3, len(rows), len(table.items)), np.float32)
+    past, _, _ = _past(users, rows, settings)
+    prepared = table.prepared(now_ms, settings.popularity_power)
+    _Followers.of(table, past, settings, prepared).write_to(parts[0])
+    wanted, weight = _weights(users, rows, past, parts[0], settings)
+    np.matmul(wanted, prepared.blend[:-1], out=parts[1])
+    np.multiply(weight[:, None], prepared.popularity, out=parts[2])
+    listable = np.ones(parts.shape[2], np.bool_)
+    listable[prepared.barred] = False
+    return parts, listable
 
 
 def top_k(scores: F32, k: int) -> tuple[I32, F32]:
@@ -184,6 +197,22 @@ class _Followers:
         at = (self.user[source] * k + listed[hits]) * self.window + self.place[source]
         summed = np.bincount(at, self.part[hits], batch * k * self.window)
         return summed.astype(np.float32).reshape(batch, k, self.window)
+
+
+def _past(users: UserRows, rows: I32, settings: RankSettings) -> tuple[I32, I8, I64]:
+    """The last W items (B, W), most recent first, -1 where none or not positive; their kinds and times."""
+    past, kinds, at_ms = users.recent(rows, settings.window)
+    return np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1)), kinds, at_ms
+
+
+def _weights(users: UserRows, rows: I32, past: I32, counts: F32, settings: RankSettings) -> tuple[F32, F32]:
+    """What taste (B, D) and popularity (B,) weigh beside these counts (B, I)."""
+    scale = counts.max(axis=1, initial=0)
+    scale[scale <= 0] = 1
+    weight = np.float32(settings.popularity) * scale
+    if not settings.popularity:
+        weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
+    return _wanted(users, rows, settings) * scale[:, None], weight
 
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:

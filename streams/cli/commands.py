@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "dlq": "streams.cli.dlq",
     "label": "streams.cli.label",
     "train": "streams.cli.train",
+    "evaluate": "streams.cli.evaluate",
     "bench": "streams.cli.bench",
     "verify": "streams.cli.verify",
     "config": "streams.cli.config",

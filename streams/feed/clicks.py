@@ -117,7 +117,7 @@ def _index(data: mmap.mmap, parse: Parse, bad: BadLines) -> tuple["array[int]", 
             break
         number += 1
         line = line.rstrip(b"\r\n")
-        if not line or (number == 1 and _is_header(line)):
+        if not line or (number == 1 and is_header(line)):
             continue
         try:
             if len(line) > MAX_LINE_BYTES:
@@ -139,7 +139,8 @@ def _taken(values: "array[int]", order: "np.ndarray[tuple[int], np.dtype[np.int6
     return taken
 
 
-def _is_header(line: bytes) -> bool:
+def is_header(line: bytes) -> bool:
+    """Whether a file's first line names columns."""
     return line.split(b"\t")[0].partition(b":")[0] in (b"user_id", b"SessionId", b"session_id") or (
         line.startswith(b"userId,")
     )
@@ -176,16 +177,26 @@ def _jsonl(_: mmap.mmap) -> Parse:
 
 
 def _movielens(data: mmap.mmap) -> Parse:
+    rating = movielens_ratings(data)
+
+    def parse(line: bytes) -> Click:
+        user, item, stars, at_ms = rating(line)
+        kind: Kind = "like" if stars >= 4 else "click" if stars >= 3 else "skip"
+        return Click("", user, item, kind, at_ms, source="movielens")
+
+    return parse
+
+
+def movielens_ratings(data: mmap.mmap) -> Callable[[bytes], tuple[str, str, float, int]]:
+    """What makes user, item, stars and milliseconds of a line, from a look at the file's head; it raises BadLine."""
     head = data[:4096].split(b"\n", 1)[0]
     separator = next((mark for mark in ("\t", "::", ",") if mark.encode() in head), None)
     if separator is None:
         raise UserMistake("not MovieLens: its first line has neither tabs, `::` nor commas")
 
-    def parse(line: bytes) -> Click:
+    def parse(line: bytes) -> tuple[str, str, float, int]:
         user, item, rating, at_s = _columns(line, separator, 4, "user, item, rating, unix seconds")
-        stars = _number(rating, "rating")
-        kind: Kind = "like" if stars >= 4 else "click" if stars >= 3 else "skip"
-        return Click("", user, item, kind, _milliseconds(at_s), source="movielens")
+        return user, item, _number(rating, "rating"), _milliseconds(at_s)
 
     return parse
 

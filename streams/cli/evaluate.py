@@ -1,0 +1,126 @@
+"""`headrace evaluate`: how good lists are on recorded clicks, beside baselines. No Kafka."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streams.cli.context import Json, on_terminal, print_json, settings_of
+from streams.errors import UserMistake
+
+if TYPE_CHECKING:
+    from models.evaluate.served import ServedSettings
+    from streams.settings import Settings
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def evaluate() -> None:
+    """Measure the quality of lists on recorded data."""
+
+
+@app.command(
+    epilog="Example: headrace evaluate clicks ml-100k.inter --format movielens --top 10 --plot curve.png"
+)
+def clicks(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Recorded clicks.")],
+    form: Annotated[
+        str, typer.Option("--format", help="movielens, yoochoose or jsonl (Headrace's own clicks).")
+    ],
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="fives, all, next-click or leave-one-out. Default: fives for movielens, next-click for yoochoose, "
+            "else all."
+        ),
+    ] = None,
+    new_only: Annotated[
+        bool, typer.Option("--new-only/--repeats", help="next-click: score items new to the visit alone.")
+    ] = False,
+    train: Annotated[Path | None, typer.Option(help="Learn from this file first, without scoring.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Of FILE, the first so many events by time.")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, max=200, help="K. Default: 20 for next-click, else 10.")
+    ] = None,
+    layers: Annotated[str, typer.Option(help="Rows of the table, with commas. Default: all.")] = "",
+    ties: Annotated[str, typer.Option(help="against: an equal score counts as lost; half.")] = "against",
+    freshness: Annotated[
+        bool, typer.Option("--freshness", help="Learn on 80 %, score the rest with ever staler item tables.")
+    ] = False,
+    served: Annotated[
+        str,
+        typer.Option(
+            metavar="JSON", help='Other settings of Headrace\'s own layers, such as {"symmetry": 1}.'
+        ),
+    ] = "{}",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the learning curve, or recall by delay, into this PNG.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of intervals: the same seed gives the same ones.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Test then learn: each event is scored with what was known before it, over all items; then it is learnt.
+
+    Rows: popularity, last-item, item-knn (baselines); counts, taste, trending (parts of what Headrace serves), blend
+    (their sum, as served), own-first (the reader's own items before the blend).
+    """
+    settings = _served(settings_of(ctx), served)
+    from streams.evaluate.plot import draw, require_matplotlib
+    from streams.evaluate.report import as_json as document
+    from streams.evaluate.report import as_text
+    from streams.evaluate.run import Wanted
+    from streams.evaluate.run import evaluate as evaluated
+
+    if plot:
+        require_matplotlib()
+    chosen = tuple(name.strip() for name in layers.split(",") if name.strip())
+    wanted = Wanted(path, form, protocol, new_only, train, top, chosen, ties, freshness, seed, limit)
+    found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)
+    if on_terminal():
+        typer.echo("", err=True)
+    if plot:
+        draw(found, plot)
+    if as_json:
+        print_json(document(found))
+    else:
+        typer.echo(as_text(found))
+
+
+def _served(settings: "Settings", text: str) -> "ServedSettings":
+    """The worker's settings, with what the command line says instead. Raises UserMistake."""
+    import msgspec
+
+    from models.evaluate.served import ServedSettings
+
+    taste = settings.taste
+    given = _object(text)
+    rank = given.pop("rank", {})
+    unknown = set(given) - set(ServedSettings.__dataclass_fields__)
+    base: dict[str, Any] = {"dim": taste.dim, "half_lives_s": taste.half_lives_s, "ring": taste.ring}
+    try:
+        made = msgspec.convert({**base, **given, "rank": rank}, ServedSettings)
+    except msgspec.ValidationError as error:
+        raise UserMistake(f"--served: {error}") from None
+    unknown |= set(rank) - set(made.rank.__dataclass_fields__)
+    if unknown:
+        raise UserMistake(f"--served knows no {', '.join(sorted(unknown))}")
+    return made
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise UserMistake(f"--served is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise UserMistake("--served is a JSON object")
+    return given
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    typer.echo(f"\r{what}: {done:,} of {total:,} events ", nl=False, err=True)

@@ -1,0 +1,1 @@
+"""`headrace evaluate`: recorded files in, tables and pictures out; the measuring itself is `models.evaluate`."""

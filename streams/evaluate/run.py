@@ -1,0 +1,139 @@
+"""One evaluation from files to figures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from models.evaluate import meters, summary
+from models.evaluate.baselines import MAX_KNN_ITEMS
+from models.evaluate.prequential import Judge, Run, Scored
+from models.evaluate.protocols import FRESHNESS_FROM, PROTOCOLS, TOP, Plan, Protocol, plan
+from models.evaluate.ranks import Ties
+from models.evaluate.registry import ROWS, build
+from models.evaluate.served import ServedSettings
+from streams.errors import UserMistake
+from streams.evaluate.files import Loaded, load
+
+DELAYS: tuple[tuple[str, int | None], ...] = (
+    ("click", 0),
+    ("1 min", 60_000),
+    ("15 min", 900_000),
+    ("1 h", 3_600_000),
+    ("1 day", 86_400_000),
+    ("frozen", None),
+)
+"""How late what readers share learns an event: name, milliseconds; None never."""
+
+DEFAULT_PROTOCOL = {"movielens": "fives", "yoochoose": "next-click", "jsonl": "all"}
+_VECTOR_CELLS = 1 << 27  # of items' vectors for intra-list distance: 512 MB
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, events done, events in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The command line."""
+
+    path: Path
+    form: str
+    protocol: str | None = None
+    new_only: bool = False
+    train: Path | None = None
+    top: int | None = None
+    layers: tuple[str, ...] = ()  # none: all that make sense
+    ties: str = "against"
+    freshness: bool = False
+    seed: int = 7
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came out. `by_delay` is empty unless freshness was asked for; its first entry is then `scored`."""
+
+    wanted: Wanted
+    protocol: Protocol
+    top: int
+    loaded: Loaded
+    plan: Plan
+    scored: Scored
+    rows: list[summary.Row]
+    by_delay: list[tuple[str, int | None, list[summary.Row]]]
+    notes: list[str]
+
+
+def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Found:
+    """Raises UserMistake for files, protocols and layers that do not go together."""
+    protocol = _protocol(wanted)
+    loaded = load(wanted.path, wanted.form, protocol == "fives", wanted.train, wanted.limit)
+    recording, top = loaded.recording, wanted.top or TOP[protocol]
+    share = FRESHNESS_FROM if wanted.freshness else None
+    todo = plan(recording, protocol, wanted.new_only, loaded.trained, share)
+    if not todo.asked.any():
+        raise UserMistake(
+            f"{wanted.path}: none of its {len(recording) - loaded.trained} events can be scored by {protocol}"
+        )
+    names, notes = _layers(wanted, todo, len(recording.item_names))
+    if loaded.trained_later:
+        notes.append(f"{loaded.trained_later} events of {wanted.train} are later than the first one scored")
+    try:
+        layers = build(names, recording.item_names, served)
+    except ValueError as error:
+        raise UserMistake(str(error)) from None
+    chosen = recording.positive
+    most = max(64, min(1024, _VECTOR_CELLS // max(len(recording.item_names), 1)))
+    vectors = meters.unit_vectors(
+        recording.users[chosen], recording.items[chosen], len(recording.item_names), wanted.seed, most
+    )
+    ties: Ties = "half" if wanted.ties == "half" else "against"
+
+    def judge() -> Judge:
+        return Judge(layers, names, top, vectors, ties)
+
+    label = "learning"
+    run = Run(recording, todo, layers, lambda done, total: progress(label, done, total))
+    if not wanted.freshness:
+        scored = run.score(judge())
+        table = summary.rows(recording, scored, top, wanted.seed)
+        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes)
+    run.advance(int(todo.asked.argmax()))
+    by_delay: list[tuple[str, int | None, list[summary.Row]]] = []
+    first: Scored | None = None
+    for label, delay_ms in DELAYS:
+        scored = run.copy().score(judge(), delay_ms)
+        first = first or scored
+        by_delay.append((label, delay_ms, summary.rows(recording, scored, top, wanted.seed)))
+    assert first is not None  # DELAYS is not empty
+    return Found(wanted, protocol, top, loaded, todo, first, by_delay[0][2], by_delay, notes)
+
+
+def _protocol(wanted: Wanted) -> Protocol:
+    name = wanted.protocol or DEFAULT_PROTOCOL.get(wanted.form, "all")
+    if name not in PROTOCOLS:
+        raise UserMistake(f"--protocol {name}: it is one of {', '.join(PROTOCOLS)}")
+    if wanted.new_only and name != "next-click":
+        raise UserMistake(
+            "--new-only belongs to --protocol next-click: the others take out what was had anyway"
+        )
+    if wanted.freshness and name == "leave-one-out":
+        raise UserMistake("--freshness needs scoring in the order of time, which leave-one-out is not")
+    if wanted.ties not in get_args(Ties):
+        raise UserMistake(f"--ties {wanted.ties}: it is one of {', '.join(get_args(Ties))}")
+    return next(known for known in get_args(Protocol) if known == name)
+
+
+def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], list[str]]:
+    """Rows in the order of the table, and what was left out of the default."""
+    unknown = sorted(set(wanted.layers) - set(ROWS))
+    if unknown:
+        raise UserMistake(f"--layers {','.join(unknown)}: they are {', '.join(ROWS)}")
+    if wanted.layers:
+        return tuple(row for row in ROWS if row in wanted.layers), []
+    left_out = {"own-first"} if todo.own_out else set()  # with own items taken out it is the blend
+    notes = []
+    if items > MAX_KNN_ITEMS:
+        left_out.add("item-knn")
+        notes.append(f"item-knn is left out: {items:,} items are over {MAX_KNN_ITEMS:,}")
+    return tuple(row for row in ROWS if row not in left_out), notes
