@@ -70,7 +70,8 @@ class Broker:
         self.transactions_away = False
         self._transactions: dict[str, Transaction] = {}
         self._producers = 0
-        self._waiting: list[Callable[[], None]] = []
+        # each is told which log has grown
+        self.readers: list[Callable[[TopicPartition], None]] = []
 
     # -- logs
 
@@ -82,13 +83,8 @@ class Broker:
 
     def _appended(self, log: Log, records: list[Stored]) -> None:
         self._witness.appended(log, records)
-        waiting, self._waiting = self._waiting, []
-        for tell in waiting:
-            tell()
-
-    def when_more(self, tell: Callable[[], None]) -> None:
-        """Call it once, when anything is appended."""
-        self._waiting.append(tell)
+        for tell in self.readers:
+            tell(log.tp)
 
     def produce(
         self,

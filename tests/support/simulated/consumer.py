@@ -58,6 +58,7 @@ class SimulatedConsumer:
         self._more = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        broker.readers.append(self._grown)
         self._coordinator = _Membership(self)  # named as in aiokafka: `offsets.is_member` reaches for it
 
     # -- life
@@ -74,6 +75,7 @@ class SimulatedConsumer:
         if self._closed:
             return
         self._closed = True
+        self._broker.readers.remove(self._grown)
         self._more.set()
         await self._coordinator.stop()
 
@@ -134,13 +136,13 @@ class SimulatedConsumer:
             if found or left_s <= 0 or self._closed:
                 return found
             self._more.clear()
-            self._broker.when_more(self._tell)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._more.wait(), left_s)
 
-    def _tell(self) -> None:
+    def _grown(self, tp: TopicPartition) -> None:
         """A fetch that waited at the broker is answered."""
-        self._loop.later(self._chance.uniform(0.0005, 0.01), self._more.set)
+        if tp in self._places and not self._more.is_set():
+            self._loop.later(self._chance.uniform(0.0005, 0.01), self._more.set)
 
     def _buffered(self, tps: tuple[TopicPartition, ...]) -> dict[TopicPartition, list[Stored]]:
         found: dict[TopicPartition, list[Stored]] = {}

@@ -79,13 +79,20 @@ class Witness:
             self._committed[partition] = max(offset, self._committed[partition])
 
     def _check_effects(self, record: Input, committed: int) -> None:
-        place = record.partition, record.offset
-        if record.outcome == "rejected" and not self.letters[place]:
-            self.broken(f"{place}: {committed} was committed before its dead letter was durable")
-        if record.outcome != "applied":
-            return
-        if self._fences.get((record.partition, record.user), -1) < record.offset:
-            self.broken(f"{place}: {committed} was committed before the state of {record.user} was durable")
+        if not self._done(record):
+            place = record.partition, record.offset
+            effect = "its dead letter" if record.outcome == "rejected" else f"the state of {record.user}"
+            self.broken(f"{place}: {committed} was committed before {effect} was durable")
+
+    def _done(self, record: Input) -> bool:
+        if record.outcome == "rejected":
+            return bool(self.letters[record.partition, record.offset])
+        fence = self._fences.get((record.partition, record.user), -1)
+        return record.outcome == "duplicate" or fence >= record.offset
+
+    def all_done(self) -> bool:
+        """Whether every input has had its effect."""
+        return all(self._done(record) for part in self._load.partitions for record in part)
 
     def _durable(self, tp: TopicPartition, record: Stored) -> None:
         value = record.value or b""
