@@ -6,7 +6,7 @@ import gc
 import logging
 import random
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import streams.state.changelog
 import streams.transport.producer
 import streams.transport.reader
 import streams.transport.transactions
+from models.taste.items import ItemIndex
 from simulated.broker import Broker
 from simulated.client import SimulatedClient
 from simulated.consumer import SimulatedConsumer
@@ -26,7 +27,9 @@ from simulated.network import Network, Weather
 from simulated.witness import Witness
 from simulated.worker import SimulatedWorker
 from simulated.workload import settings_for, workload
-from streams.topics import CLICKS
+from streams.state.changelog import ChangelogReader
+from streams.state.users import UserState
+from streams.topics import CLICKS, TASTE_CHANGELOG
 
 WORKLOADS = 48
 FAULTS_UNTIL_S = 3.0
@@ -104,12 +107,13 @@ class World:
     def say(self, what: str) -> None:
         self.outcome.trace.append(f"  {self.loop.time():8.4f}  {what}")
 
-    def draw(self) -> None:
-        """Workers and faults as the seed has them."""
+    def draw(self, faults: Sequence[str] = ()) -> None:
+        """Workers and faults as the seed has them; given some, only of those."""
+        chosen = [getattr(self, name) for name in faults] or self._faults()
         for _ in range(self.chance.randint(1, 3)):
             self.after(self.chance.uniform(0.0, 0.3), self.start_worker)
         for _ in range(self.chance.randint(1, 5)):
-            self.after(self.chance.uniform(0.05, FAULTS_UNTIL_S), self.chance.choice(self._faults()))
+            self.after(self.chance.uniform(0.05, FAULTS_UNTIL_S), self.chance.choice(chosen))
 
     async def run(self, script: "Script") -> None:
         """To the end, whatever happens on the way."""
@@ -121,13 +125,26 @@ class World:
         self._heal()
         if await self._within(ALL_DONE_S, self._all_done):
             await asyncio.sleep(1.0)  # markers of the last transactions, lists on their way
-            self.witness.conclude(lists_in_order=not self._late)
+            self.witness.conclude(await self._recovered(), lists_in_order=not self._late)
         else:
             self.witness.broken(
                 f"not done {ALL_DONE_S} s after the last fault: {self.broker.group.committed}"
             )
         self.outcome.rows = sum(len(log.records) for log in self.broker.logs.values())
         self.outcome.repeats = sum(n - 1 for n in self.witness.transitions.values())
+
+    async def _recovered(self) -> dict[tuple[int, str], bytes]:
+        """What a worker that started now would read back."""
+        taste = self.settings.taste
+        state = UserState(taste, ItemIndex(dim=taste.dim, max_items=taste.max_items))
+        reader = ChangelogReader(self.settings.kafka, TASTE_CHANGELOG)
+        found: dict[tuple[int, str], bytes] = {}
+        for tp in self._inputs:
+            await state.recover(tp.partition, reader)
+            users = state.rows.users(tp.partition)
+            values = state.rows.encode(state.rows.rows_of(users, tp.partition))
+            found |= {(tp.partition, user): value for user, value in zip(users, values, strict=True)}
+        return found
 
     def _produce_next(self, partition: int) -> None:
         log = self.broker.log(self._inputs[partition])
@@ -152,8 +169,8 @@ class World:
             committed.get(tp) == part[-1].offset + 1
             for tp, part in zip(self._inputs, self._load.partitions, strict=True)
         )
-        if self._late and self.outcome.delivery == "exactly_once":
-            # A late request of one transaction may set back the offset of the next (KIP-890): fences make up for it.
+        if self._late:
+            # A late commit sets an offset back, also one of a transaction (KIP-890): fences make up for it.
             return self.witness.all_done()
         return all_committed
 
@@ -188,18 +205,18 @@ class World:
             self.kill,
             self.kill,
             self.terminate,
-            self._join,
-            self._stand_still,
-            self._stand_still_for_long,
-            self._bad_weather,
-            self._cluster_down,
-            self._group_away,
-            self._refuse,
-            self._busy,
-            self._late_requests,
+            self.join,
+            self.stand_still,
+            self.stand_still_for_long,
+            self.bad_weather,
+            self.cluster_down,
+            self.group_away,
+            self.refuse,
+            self.busy,
+            self.late_requests,
         ]
         if self.outcome.delivery == "exactly_once":
-            faults += [self._late_markers, self._transactions_away]
+            faults += [self.late_markers, self.transactions_away]
         return faults
 
     def _for_a_while(
@@ -231,11 +248,11 @@ class World:
         if not worker.gone:
             self.witness.broken(f"{worker.name} did not stop within {STOPPED_S} s")
 
-    def _join(self) -> None:
+    def join(self) -> None:
         if len(self._alive()) < 4:
             self.start_worker()
 
-    def _stand_still(self, least_s: float = 0.02, most_s: float = 0.9) -> None:
+    def stand_still(self, least_s: float = 0.02, most_s: float = 0.9) -> None:
         worker = self._one()
         if worker is not None:
             for_s = self.chance.uniform(least_s, most_s)
@@ -243,11 +260,11 @@ class World:
             worker.process.stop()
             self.after(for_s, worker.process.wake)
 
-    def _stand_still_for_long(self) -> None:
+    def stand_still_for_long(self) -> None:
         session_s = self.settings.kafka.session_timeout_s
-        self._stand_still(session_s * 0.6, session_s * 2.5)
+        self.stand_still(session_s * 0.6, session_s * 2.5)
 
-    def _bad_weather(self) -> None:
+    def bad_weather(self) -> None:
         draw = self.chance.random
         weather = Weather(draw() * 0.2, draw() * 0.3, draw() * 0.2, draw() * 0.5)
         self._for_a_while(
@@ -257,32 +274,32 @@ class World:
             1.5,
         )
 
-    def _cluster_down(self) -> None:
+    def cluster_down(self) -> None:
         begin, end = self._set(self.network, "down", True), self._set(self.network, "down", False)
         self._for_a_while("no broker", begin, end, 2.0)
 
-    def _group_away(self) -> None:
+    def group_away(self) -> None:
         group = self.broker.group
         self._for_a_while("no group coordinator", group.go_away, group.come_back, 2.0)
 
-    def _transactions_away(self) -> None:
+    def transactions_away(self) -> None:
         begin = self._set(self.broker, "transactions_away", True)
         end = self._set(self.broker, "transactions_away", False)
         self._for_a_while("no coordinator of transactions", begin, end, 2.0)
 
-    def _refuse(self) -> None:
+    def refuse(self) -> None:
         begin = self._set(self.broker, "refusing", self.chance.uniform(0.05, 0.5))
         self._for_a_while("batches are refused", begin, self._set(self.broker, "refusing", 0.0), 0.6)
 
-    def _busy(self) -> None:
+    def busy(self) -> None:
         begin = self._set(self.broker, "busy", self.chance.uniform(0.1, 0.8))
         self._for_a_while("batches are refused for now", begin, self._set(self.broker, "busy", 0.0), 1.0)
 
-    def _late_markers(self) -> None:
+    def late_markers(self) -> None:
         begin = self._set(self.broker, "late_markers", self.chance.uniform(0.2, 1.0))
         self._for_a_while("markers come late", begin, self._set(self.broker, "late_markers", 0.0), 2.0)
 
-    def _late_requests(self) -> None:
+    def late_requests(self) -> None:
         """Some arrive when their sender has given them up, or has lost its partitions."""
         self._late = True
 

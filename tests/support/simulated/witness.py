@@ -125,25 +125,23 @@ class Witness:
 
     # -- at the end
 
-    def conclude(self, lists_in_order: bool) -> None:
-        """What the logs hold must be what a clean pass makes. `lists_in_order` False where a request may arrive seconds
-        late: without transactions nobody can fence such a list (see `streams.transport.lease`)."""
+    def conclude(self, recovered: Mapping[tuple[int, str], bytes], lists_in_order: bool) -> None:
+        """What the logs hold must be what a clean pass makes, and so must what a worker would read back from them.
+        `lists_in_order` False where a request may arrive seconds late: without transactions nobody can fence such a
+        list (see `streams.transport.lease`)."""
         states, last = self._read_back()
         for place, expected in self._load.states.items():
             if states.get(place) != expected:
                 self.broken(f"{place}: the state is not that of a clean replay")
+            if recovered.get(place) != expected:
+                self.broken(f"{place}: what is read back is not the state of a clean replay")
             if lists_in_order and last.get(place) != self._applied[place][-1].offset:
                 self.broken(
                     f"{place}: the last list is of {last.get(place)}, not {self._applied[place][-1].offset}"
                 )
-        self._count(
-            "transition", self.transitions, [r for p in self._load.partitions for r in p if r.transition]
-        )
-        self._count(
-            "dead letter",
-            self.letters,
-            [r for p in self._load.partitions for r in p if r.outcome == "rejected"],
-        )
+        inputs = [record for part in self._load.partitions for record in part]
+        self._count("transition", self.transitions, [r for r in inputs if r.transition])
+        self._count("dead letter", self.letters, [r for r in inputs if r.outcome == "rejected"])
         if self._exactly_once:
             for list_place, times in self.lists.items():
                 if times > 1:

@@ -100,7 +100,7 @@ def _partition(chance: random.Random, partition: int, count: int) -> Sequence[In
     made: list[tuple[str, str, bytes, str]] = []  # user, id, value, kind
     at_s, offset = 0.05, 0
     for number in range(count):
-        at_s += chance.choice((0.0, 0.0, 0.01, 0.3)) * chance.random()
+        at_s += chance.choice((0.0, 0.0, 0.05, 0.6, 0.6)) * chance.random()
         offset += 1 if chance.random() < 0.9 else chance.randint(2, 4)
         draw = chance.random()
         if draw < 0.06:
