@@ -200,11 +200,9 @@ class BatchReader(Service):
         async def guarded() -> None:
             try:
                 await work
-            except ConsumerStoppedError:
-                if not self._stopping:
-                    raise
             except Exception as error:  # every bug below here must end the process, not a task
-                self._fatal(error)
+                if not (self._stopping and isinstance(error, (ConsumerStoppedError, Retry))):
+                    self._fatal(error)
 
         self.add_future(guarded())
 
@@ -421,6 +419,8 @@ class BatchReader(Service):
                 if tp not in self._ledgers:
                     self._agent.drop(tp.partition)
                 return
+            if self._stopping:  # nothing will be read, and the consumer may be gone
+                return
             self._observer.recovered(tp.partition, self._clock.monotonic_s() - started_s)
             start = self._resume_at.pop(tp, None)
             if start is not None:
@@ -428,8 +428,7 @@ class BatchReader(Service):
                 self._consumer.seek(tp, start)
                 self._seeks[tp] = self._seeks.get(tp, 0) + 1
             self._open.add(tp)
-            if not self._stopping:
-                self._resume([tp])
+            self._resume([tp])
             self._observer.partitions(len(self._ledgers), len(self._open))
             return
 
@@ -484,17 +483,16 @@ class BatchReader(Service):
         self._held.difference_update(tps)
 
     async def _committed_offset(self, tp: TopicPartition) -> int:
-        assert self._consumer is not None
+        """Raises Retry when the reader stops meanwhile."""
         backoff_s = 0.2
-        while True:
+        while self._consumer is not None and not self.should_stop:
             try:
                 return await committed_or_first(self._consumer, tp)
             except KafkaError as error:
                 log.warning("%s: no answer about committed offsets yet: %s", self.group, error)
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
-                if self.should_stop:
-                    raise Retry("stopped while waiting for committed offsets") from error
+        raise Retry("stopped while waiting for committed offsets")
 
     # -- offsets
 
