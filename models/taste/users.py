@@ -14,13 +14,12 @@ half-life.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
-from models.taste import actions, decay, layout, recent
+from models.taste import actions, columns, decay, layout, recent
 from models.taste.fences import standing
 from models.taste.items import UNKNOWN, ItemIndex
 
@@ -107,8 +106,9 @@ class UserRows:
         except KeyError:
             found = np.fromiter(map(index.get, users, repeat(-1)), np.int32, len(users))
             missing = np.flatnonzero(found < 0)
-            self._add_all(dict.fromkeys(map(users.__getitem__, missing.tolist())), index, partition)
-            found[missing] = [index[users[i]] for i in missing.tolist()]
+            wanted = [users[i] for i in missing.tolist()]
+            self._add_all(dict.fromkeys(wanted), index, partition)
+            found[missing] = np.fromiter(map(index.__getitem__, wanted), np.int32, len(wanted))
             return found
 
     def forget(self, user: str, partition: int = 0) -> bool:
@@ -132,8 +132,8 @@ class UserRows:
 
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names and their index."""
-        columns: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
-        return columns + 190 * len(self)
+        arrays: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
+        return arrays + 190 * len(self)
 
     def fold(
         self,
@@ -412,10 +412,9 @@ class UserRows:
             return
         grown = max(rows, 2 * size if size < 1024 else size + size // 4)
         for name, empty in _COLUMNS.items():
-            column = _resized(self.__dict__.pop(name), grown)
+            columns.grow(self.__dict__, name, grown)
             if empty:
-                column[size:] = empty
-            self.__dict__[name] = column
+                self.__dict__[name][size:] = empty
 
 
 # Every column and the value of an empty row.
@@ -432,18 +431,6 @@ _COLUMNS = {
     "ring_kinds": 0,
     "ring_at_ms": 0,
 }
-
-
-def _resized(column: NDArray[Any], rows: int) -> NDArray[Any]:
-    """The column with zero rows added: in place where the system can move pages, else a copy."""
-    shape = (rows, *column.shape[1:])
-    try:
-        column.resize(shape)  # refuses while someone else holds the array or a view of it
-    except ValueError:
-        new = np.zeros(shape, column.dtype)
-        new[: len(column)] = column
-        return new
-    return column
 
 
 def _repeats(row_of: I32, offsets: I64) -> bool:

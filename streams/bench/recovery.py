@@ -16,6 +16,7 @@ from models.taste.actions import CODES, weights_of
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
 from streams import admin
+from streams.allocator import keep_freed_memory
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.cluster import produce, settings_for
 from streams.bench.place import Place, contend
@@ -23,13 +24,14 @@ from streams.bench.result import Result, Row, machine, median_row
 from streams.clock import SystemClock
 from streams.errors import Fatal
 from streams.settings import Settings
+from streams.state.batches import CHUNK_RECORDS
 from streams.state.changelog import ChangelogReader
 from streams.state.users import UserState
 from streams.topics import TASTE_CHANGELOG, prefixed
 
 WITHIN_S = 180.0
 EVENTS_A_READER = 10
-POLL_ROWS = 3000
+POLL_ROWS = CHUNK_RECORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def run(place: Place, plan: Plan, say: Callable[[str], None]) -> Result:
 
 async def recover_job(job: Job) -> dict[str, Any]:
     """A partition's readers, as a new owner reads them."""
+    keep_freed_memory()
     settings = settings_for(job.bootstrap, job.prefix, 1)
     reader = ChangelogReader(settings.kafka, TASTE_CHANGELOG)
     await reader.replay(0, lambda keys, values: None)  # connected, and in the broker's page cache
@@ -76,6 +79,7 @@ async def recover_job(job: Job) -> dict[str, Any]:
 
 async def load_job(job: Job) -> dict[str, Any]:
     """The same rows, already in memory."""
+    keep_freed_memory()
     settings = settings_for(job.bootstrap, job.prefix, 1)
     keys, values = _rows(settings, job.clicks, 1)
     state = UserState(settings.taste, ItemIndex(dim=settings.taste.dim))

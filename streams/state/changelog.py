@@ -13,13 +13,13 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import Retry
 from streams.settings import Kafka
+from streams.state.batches import BatchFetcher, records
 from streams.topics import prefixed
 from streams.transport.client import client_options, close
 
 log = logging.getLogger(__name__)
 
 Apply = Callable[[Sequence[bytes], Sequence[bytes | None]], None]
-QUIET_POLLS = 10
 POLL_MS = 500
 
 
@@ -32,50 +32,53 @@ class ChangelogReader:
     def __init__(self, kafka: Kafka, topic: str) -> None:
         self._kafka = kafka
         self._topic = prefixed(kafka.topic_prefix, topic)
-        self._consumer: AIOKafkaConsumer | None = None
+        self._fetcher: BatchFetcher | None = None
         self._turn = asyncio.Lock()
 
     async def replay(self, partition: int, apply: Apply) -> int:
         """Apply every record of the partition in order; returns how many. Raises Retry, KafkaError or OSError."""
         async with self._turn:
-            consumer = await self._connected()
-            tp = TopicPartition(self._topic, partition)
-            consumer.assign([tp])
-            end = (await consumer.end_offsets([tp]))[tp]
-            start = (await consumer.beginning_offsets([tp]))[tp]
-            consumer.seek(tp, start)
-            rows, quiet = 0, 0
-            while await consumer.position(tp) < end:
-                found = await consumer.getmany(tp, timeout_ms=POLL_MS)
-                records = found.get(tp)
-                # Tansu 0.6 answers ListOffsets with the last batch's first offset; a fetch tells the truth.
-                end = max(end, consumer.highwater(tp) or 0)
-                if not records:
-                    quiet += 1
-                    if quiet >= QUIET_POLLS:
-                        raise Retry(f"{self._topic}[{partition}] stopped answering before its end")
-                    continue
-                quiet = 0
-                apply([r.key or b"" for r in records], [r.value for r in records])
-                rows += len(records)
-                await asyncio.sleep(0)  # heartbeats of the group
-            return rows
+            fetcher = await self._connected()
+            start, end = await fetcher.bounds(partition)
+            return await self._read(fetcher, partition, start, end, apply) if start < end else 0
 
-    async def _connected(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(**bulk_options(self._kafka))
+    async def _read(self, fetcher: BatchFetcher, partition: int, start: int, end: int, apply: Apply) -> int:
+        rows, position = 0, start
+        ahead = asyncio.create_task(fetcher.fetch(partition, position))
+        try:
+            while position < end:
+                fetched = await ahead
+                # Tansu 0.6 answers ListOffsets with the last batch's first offset; a fetch tells the truth.
+                end = max(end, fetched.end)
+                if fetched.next_offset < end:  # on its way while this one is decoded
+                    ahead = asyncio.create_task(fetcher.fetch(partition, fetched.next_offset))
+                    await asyncio.sleep(0)
+                for keys, values, _ in records(fetched):
+                    apply(keys, values)
+                    rows += len(keys)
+                    await asyncio.sleep(0)  # heartbeats of the group
+                position = fetched.next_offset
+            return rows
+        finally:
+            ahead.cancel()
+            await asyncio.wait([ahead])
+            _ = ahead.cancelled() or ahead.exception()  # seen: what ended the reading is raised already
+
+    async def _connected(self) -> BatchFetcher:
+        if self._fetcher is None:
+            fetcher = BatchFetcher(self._kafka, self._topic)
             try:
-                await consumer.start()
+                await fetcher.start()
             except BaseException:
-                await close(consumer)
+                await close(fetcher)
                 raise
-            self._consumer = consumer
-        return self._consumer
+            self._fetcher = fetcher
+        return self._fetcher
 
     async def stop(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await close(consumer)
+        fetcher, self._fetcher = self._fetcher, None
+        if fetcher is not None:
+            await close(fetcher)
 
 
 class TableFollower:
@@ -119,9 +122,9 @@ class TableFollower:
             found = await consumer.getmany(timeout_ms=POLL_MS)
             if not self.caught_up.is_set():
                 ends = {tp: max(ends[tp], consumer.highwater(tp) or 0) for tp in tps}
-            for tp, records in found.items():
-                self._apply([r.key or b"" for r in records], [r.value for r in records])
-                positions[tp] = records[-1].offset + 1
+            for tp, read in found.items():
+                self._apply([r.key or b"" for r in read], [r.value for r in read])
+                positions[tp] = read[-1].offset + 1
             await asyncio.sleep(0)
 
 
