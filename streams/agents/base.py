@@ -19,6 +19,7 @@ from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.settings import Settings
+from streams.state.progress import Recoveries
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Commit, Submission
 from streams.transport.reader import Profile
@@ -48,6 +49,7 @@ class Agent(ABC, Generic[W]):
     def __init__(self, services: Services) -> None:
         self.services = services
         self.metrics = AgentMetrics(services.metrics, self.name, self.topic)
+        self.recoveries = Recoveries(self.name, services.clock, self.metrics.recovery_remaining)
         self.commit: Commit[W] | None = None  # set by the composition root
 
     @abstractmethod
@@ -76,7 +78,8 @@ class Agent(ABC, Generic[W]):
         return None
 
     def drop(self, partition: int) -> None:
-        """Forget a partition's state."""
+        """Forget a partition's state. Those who override it call this too."""
+        self.recoveries.leave(partition)
 
     def ready(self) -> bool:
         """Whether the agent could work now, apart from its partitions."""

@@ -110,13 +110,16 @@ class ClicksAgent(Agent[ClickColumns]):
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
-        self.metrics.recovered_rows(await self._state.recover(partition, self._changelog))
+        tell = self.recoveries.begin(partition)
+        self.metrics.recovered_rows(await self._state.recover(partition, self._changelog, tell))
+        self.recoveries.end(partition)
         self._measure()
 
     def healing(self, partition: int) -> Emit | None:
         return self._state.healing(partition)
 
     def drop(self, partition: int) -> None:
+        super().drop(partition)
         self._state.drop(partition)
 
     def _apply_table(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:

@@ -95,7 +95,9 @@ class ItemsAgent(Agent[Transitions]):
             overtaken.difference_update(key.decode() for key in keys)
             overtaken.update(behind)
 
-        self.metrics.recovered_rows(await self._changelog.replay(partition, apply))
+        tell = self.recoveries.begin(partition)
+        self.metrics.recovered_rows(await self._changelog.replay(partition, apply, tell))
+        self.recoveries.end(partition)
         self._partitions[partition] = columns
         self._overtaken[partition] = overtaken
 
@@ -108,6 +110,7 @@ class ItemsAgent(Agent[Transitions]):
         return Emit(ITEM_TABLE, partition, [name.encode() for name in names], values)
 
     def drop(self, partition: int) -> None:
+        super().drop(partition)
         self._partitions.pop(partition, None)
         self._overtaken.pop(partition, None)
 

@@ -25,7 +25,7 @@ from streams.clock import SystemClock
 from streams.errors import Fatal
 from streams.settings import Settings
 from streams.state.batches import CHUNK_RECORDS
-from streams.state.changelog import ChangelogReader
+from streams.state.changelog import Apply, ChangelogReader, Tell
 from streams.state.users import UserState
 from streams.topics import TASTE_CHANGELOG, prefixed
 
@@ -95,7 +95,7 @@ class _InMemory:
         self._keys = keys
         self._values = values
 
-    async def replay(self, partition: int, apply: Callable[[Sequence[bytes], Sequence[bytes]], None]) -> int:
+    async def replay(self, partition: int, apply: Apply, tell: Tell | None = None) -> int:
         for start in range(0, len(self._keys), POLL_ROWS):
             apply(self._keys[start : start + POLL_ROWS], self._values[start : start + POLL_ROWS])
         return len(self._keys)

@@ -88,6 +88,12 @@ class Metrics:
             "recovery_seconds", "Time to read a partition's state.", SLOW_S, "agent"
         )
         self.recovered_records = counter("recovered_records_total", "Changelog records read back.", "agent")
+        self.recovery_remaining = gauge(
+            "recovery_remaining_records",
+            "Changelog records still to be read back, by offsets.",
+            "agent",
+            "partition",
+        )
         self.users = gauge("users", "Readers in memory.")
         self.user_bytes = gauge("user_state_bytes", "Memory of readers' rows.")
         self.items = gauge("items", "Items in memory.")
@@ -119,6 +125,7 @@ class AgentMetrics:
         m, self._agent, self._topic = metrics, agent, topic
         self._metrics = metrics
         self._lags: set[int] = set()
+        self._recoveries: set[int] = set()
         self._records = m.records.labels(agent)
         self._bytes = m.read_bytes.labels(agent)
         self._batches = m.batches.labels(agent)
@@ -180,6 +187,16 @@ class AgentMetrics:
 
     def recovered(self, partition: int, seconds: float) -> None:
         self._recovery.observe(seconds)
+
+    def recovery_remaining(self, partition: int, records: int | None) -> None:
+        """None takes the partition's series away."""
+        gauge = self._metrics.recovery_remaining
+        if records is not None:
+            self._recoveries.add(partition)
+            gauge.labels(self._agent, partition).set(records)
+        elif partition in self._recoveries:  # remove() raises on an unknown child
+            self._recoveries.remove(partition)
+            gauge.remove(self._agent, partition)
 
     def recovered_rows(self, rows: int) -> None:
         self._recovered.inc(rows)

@@ -20,6 +20,7 @@ from streams.transport.client import client_options, close
 log = logging.getLogger(__name__)
 
 Apply = Callable[[Sequence[bytes], Sequence[bytes | None]], None]
+Tell = Callable[[int, int], None]  # offsets passed, of how many
 POLL_MS = 500
 
 
@@ -35,14 +36,21 @@ class ChangelogReader:
         self._fetcher: BatchFetcher | None = None
         self._turn = asyncio.Lock()
 
-    async def replay(self, partition: int, apply: Apply) -> int:
-        """Apply every record of the partition in order; returns how many. Raises Retry, KafkaError or OSError."""
+    async def replay(self, partition: int, apply: Apply, tell: Tell | None = None) -> int:
+        """Apply every record of the partition in order; returns how many. `tell` hears how far it is.
+
+        Raises Retry, KafkaError or OSError.
+        """
         async with self._turn:
             fetcher = await self._connected()
             start, end = await fetcher.bounds(partition)
-            return await self._read(fetcher, partition, start, end, apply) if start < end else 0
+            if start >= end:
+                return 0
+            return await self._read(fetcher, partition, start, end, apply, tell or _nobody)
 
-    async def _read(self, fetcher: BatchFetcher, partition: int, start: int, end: int, apply: Apply) -> int:
+    async def _read(
+        self, fetcher: BatchFetcher, partition: int, start: int, end: int, apply: Apply, tell: Tell
+    ) -> int:
         rows, position = 0, start
         ahead = asyncio.create_task(fetcher.fetch(partition, position))
         try:
@@ -53,9 +61,10 @@ class ChangelogReader:
                 if fetched.next_offset < end:  # on its way while this one is decoded
                     ahead = asyncio.create_task(fetcher.fetch(partition, fetched.next_offset))
                     await asyncio.sleep(0)
-                for keys, values, _ in records(fetched):
+                for keys, values, following in records(fetched):
                     apply(keys, values)
                     rows += len(keys)
+                    tell(following - start, end - start)
                     await asyncio.sleep(0)  # heartbeats of the group
                 position = fetched.next_offset
             return rows
@@ -79,6 +88,10 @@ class ChangelogReader:
         fetcher, self._fetcher = self._fetcher, None
         if fetcher is not None:
             await close(fetcher)
+
+
+def _nobody(done: int, of: int) -> None:
+    """Nobody asks how far it is."""
 
 
 class TableFollower:
