@@ -35,6 +35,7 @@ class StateLayout:
         h = len(half_lives_ms)
         settings = struct.pack(f"<II{h}q", dim, ring, *half_lives_ms)
         self.settings = int.from_bytes(blake2b(settings, digest_size=4).digest(), "little")
+        self.name = f"user v{VERSION}, settings {self.settings:08x}"
         self.ring = ring
         self.head = np.dtype(
             [
@@ -117,6 +118,11 @@ class StateLayout:
             return value
         head = self.head.itemsize - self._ids_bytes
         return bytes([VERSION]) + value[1:head] + bytes(self._ids_bytes) + value[head:]
+
+
+def fence_of(value: bytes) -> int:
+    """The fence of one encoded user, of any version; below every fence where the value is too short to have one."""
+    return int.from_bytes(value[5:13], "little", signed=True) if len(value) >= 13 else -(1 << 63)
 
 
 def joined_at_ms(entries: Records) -> NDArray[np.int64]:

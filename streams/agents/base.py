@@ -19,7 +19,11 @@ from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.settings import Settings
+from streams.state.changelog import ChangelogReader
 from streams.state.progress import Recoveries
+from streams.state.snapshotfile import FenceOf
+from streams.state.snapshots import Snapshots
+from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Commit, Submission
 from streams.transport.reader import Profile
@@ -84,6 +88,20 @@ class Agent(ABC, Generic[W]):
     def ready(self) -> bool:
         """Whether the agent could work now, apart from its partitions."""
         return True
+
+    def changelog_reader(self, topic: str, layout: str, fence_of: FenceOf) -> ChangelogReader:
+        """A reader of the agent's changelog, with local snapshots where the settings name a folder."""
+        settings, snapshots = self.services.settings, None
+        if settings.state.snapshots is not None:
+            snapshots = Snapshots(
+                settings.state.snapshots,
+                prefixed(settings.kafka.topic_prefix, topic),
+                layout,
+                fence_of,
+                self.services.clock,
+                self.metrics.snapshot,
+            )
+        return ChangelogReader(settings.kafka, topic, snapshots, settings.state.snapshot_interval_s)
 
     def submit(self, batch: PartitionBatch, work: W) -> None:
         """Hand a decoded batch to the group commit."""

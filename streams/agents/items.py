@@ -11,12 +11,12 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.taste.itemrows import VERSION, fence_of
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
 from models.taste.transitions import Transitions, decode
 from streams.agents.base import Agent, Services
 from streams.effects import Effects, Emit
-from streams.state.changelog import ChangelogReader
 from streams.topics import ITEM_TABLE, TRANSITIONS
 from streams.transitions import WINDOW
 from streams.transport.batch import PartitionBatch
@@ -40,7 +40,8 @@ class ItemsAgent(Agent[Transitions]):
         self._items = ItemIndex(dim=taste.dim, max_items=taste.max_items)
         self._partitions: dict[int, ItemColumns] = {}
         self._overtaken: dict[int, set[str]] = {}
-        self._changelog = ChangelogReader(services.settings.kafka, ITEM_TABLE)
+        layout = f"item v{VERSION}, {KEEP} of {services.settings.topics.partitions} sources"
+        self._changelog = self.changelog_reader(ITEM_TABLE, layout, fence_of)
 
     def profile(self) -> Profile:
         reader = self.services.settings.reader
@@ -113,6 +114,7 @@ class ItemsAgent(Agent[Transitions]):
         super().drop(partition)
         self._partitions.pop(partition, None)
         self._overtaken.pop(partition, None)
+        self._changelog.leave(partition)
 
     async def stop(self) -> None:
         await self._changelog.stop()

@@ -4,6 +4,8 @@ Labels are bounded (agent, topic, partition, task, reason); never a user, an ite
 resolved once and updated a batch at a time: a per-record exporter costs about 30 µs a record (measured on Faust's).
 """
 
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
@@ -88,6 +90,9 @@ class Metrics:
             "recovery_seconds", "Time to read a partition's state.", SLOW_S, "agent"
         )
         self.recovered_records = counter("recovered_records_total", "Changelog records read back.", "agent")
+        self.snapshots = counter(
+            "snapshots_total", "Local snapshots: written, failed, used, ignored.", "agent", "outcome"
+        )
         self.recovery_remaining = gauge(
             "recovery_remaining_records",
             "Changelog records still to be read back, by offsets.",
@@ -197,6 +202,9 @@ class AgentMetrics:
         elif partition in self._recoveries:  # remove() raises on an unknown child
             self._recoveries.remove(partition)
             gauge.remove(self._agent, partition)
+
+    def snapshot(self, outcome: Literal["written", "failed", "used", "ignored"]) -> None:
+        self._metrics.snapshots.labels(self._agent, outcome).inc()
 
     def recovered_rows(self, rows: int) -> None:
         self._recovered.inc(rows)

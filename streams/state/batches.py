@@ -10,19 +10,22 @@ Written for aiokafka 0.14: `AIOKafkaClient`, `FetchRequest`, `OffsetRequest`, `M
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     CorruptRecordException,
     KafkaError,
     OffsetOutOfRangeError,
+    RequestTimedOutError,
     StaleMetadata,
     for_code,
 )
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
@@ -33,6 +36,8 @@ from streams.settings import Kafka
 from streams.transport.client import client_options
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 READ_COMMITTED = 1
 EARLIEST, LATEST = -2, -1
@@ -72,61 +77,86 @@ class BatchFetcher:
 
     async def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset that is there, and the one after the last that a reader of committed records may see."""
-        return await self._offset(partition, EARLIEST), await self._offset(partition, LATEST)
+        return (await self._lookup(partition, EARLIEST))[0], (await self._lookup(partition, LATEST))[0]
+
+    async def holds_younger(self, partition: int, timestamp_ms: int, before: int) -> bool:
+        """Whether a batch that begins before that offset has a record younger than that timestamp."""
+        offset, found_ms = await self._lookup(partition, timestamp_ms + 1)
+        if offset < 0 or found_ms < 0 or offset >= before:
+            return False
+        # Tansu looks up by its own time of arrival, some ms after the records': the batch itself tells
+        data = (await self.fetch(partition, offset)).data
+        return newest_ms(data[: 12 + int.from_bytes(data[8:12], "big")]) > timestamp_ms
+
+    async def end_seen_from(self, partition: int, offset: int) -> int | None:
+        """The high watermark, as a fetch at this offset says; None when the offset is beyond it."""
+        try:
+            end = (await self._patiently(lambda: self._fetch_once(partition, offset, 1))).end
+        except OffsetOutOfRangeError:
+            return None
+        return end if offset <= end else None
+
+    async def cluster(self) -> str:
+        """The cluster's id; empty where a broker does not tell."""
+        request = MetadataRequest([self._topic])
+        answer = await self._patiently(lambda: self._client.send(self._client.get_random_node(), request))
+        return str(getattr(answer, "cluster_id", None) or "")
 
     async def fetch(self, partition: int, offset: int) -> Fetched:
         """Batches from this offset on, at least one; transient errors are waited for.
 
         Raises Retry when none comes for some seconds, and when the offset is not there any more.
         """
-        size_bytes, last = FETCH_BYTES, "no records"
+        size_bytes = FETCH_BYTES
         for _ in range(QUIET_FETCHES):
             try:
-                found = await self._fetch_once(partition, offset, size_bytes)
+                found = await self._patiently(partial(self._fetch_once, partition, offset, size_bytes))
             except OffsetOutOfRangeError as error:
                 raise Retry(f"{self._topic}[{partition}] has lost offset {offset} meanwhile") from error
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                last = repr(error)
-                self._client.force_metadata_update()
-                await asyncio.sleep(FETCH_WAIT_MS / 1000)
-                continue
             if found.next_offset > offset:
                 return found
             if found.data and size_bytes < MOST_FETCH_BYTES:
                 size_bytes *= 2  # not one whole batch: it is larger
             else:
                 await asyncio.sleep(FETCH_WAIT_MS / 1000)
-        raise Retry(f"{self._topic}[{partition}] stopped answering at offset {offset} ({last})")
+        raise Retry(f"{self._topic}[{partition}] stopped answering at offset {offset}")
 
     async def _fetch_once(self, partition: int, offset: int, size_bytes: int) -> Fetched:
         wanted = [(self._topic, [(partition, offset, size_bytes)])]
         request = FetchRequest(FETCH_WAIT_MS, 1, size_bytes, READ_COMMITTED, wanted)
         answer = await self._client.send(self._leader(partition), request)
-        # v4 on: ..., aborted transactions, [v11: preferred replica,] records
-        _, code, end, *rest = answer.topics[0][1][0]
-        _raise_if(code)
+        # v4 on: high watermark, ..., aborted transactions, [v11: preferred replica,] records
+        end, *rest = _of_one(answer)
         aborted = rest[2] if answer.API_VERSION >= 11 else rest[-2]
         data: bytes = rest[-1] or b""
         return Fetched(offset, next_offset(data, offset), end, data, tuple(tuple(a) for a in aborted or ()))
 
-    async def _offset(self, partition: int, at: int) -> int:
+    async def _lookup(self, partition: int, at: int) -> tuple[int, int]:
+        """Offset and timestamp, by a timestamp or one of the special ones; -1 for none."""
+        request = OffsetRequest(-1, READ_COMMITTED, [(self._topic, [(partition, at)])])
+        found_ms, offset, *_ = await self._patiently(
+            lambda: self._ask(self._leader(partition), request),
+        )
+        return int(offset), int(found_ms)
+
+    async def _ask(self, node: int, request: Any) -> Sequence[Any]:
+        return _of_one(await self._client.send(node, request))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask again while brokers have transient errors. Raises Retry after some seconds of them."""
         last: KafkaError | None = None
         for _ in range(QUIET_FETCHES):
             try:
-                request = OffsetRequest(-1, READ_COMMITTED, [(self._topic, [(partition, at)])])
-                answer = await self._client.send(self._leader(partition), request)
-                _, code, _, offset, *_ = answer.topics[0][1][0]
-                _raise_if(code)
-                return int(offset)
+                return await ask()
+            except OffsetOutOfRangeError:
+                raise
             except KafkaError as error:
                 if not error.retriable:
                     raise
                 last = error
                 self._client.force_metadata_update()
                 await asyncio.sleep(FETCH_WAIT_MS / 1000)
-        raise Retry(f"{self._topic}[{partition}] does not tell its offsets ({last!r})")
+        raise Retry(f"{self._topic}: no answer ({last!r})")
 
     def _leader(self, partition: int) -> int:
         node = self._client.cluster.leader_for_partition(TopicPartition(self._topic, partition))
@@ -135,9 +165,18 @@ class BatchFetcher:
         return int(node)
 
 
-def _raise_if(code: int) -> None:
+def _of_one(answer: Any) -> Sequence[Any]:
+    """What an answer says of the one partition asked for, after its error code. Raises its KafkaError."""
+    if not answer.topics or not answer.topics[0][1]:
+        raise RequestTimedOutError(
+            "an answer without the partition"
+        )  # Tansu, when it has nothing to say in time
+    code: int
+    rest: list[Any]
+    _, code, *rest = answer.topics[0][1][0]
     if code:
         raise for_code(code)()
+    return rest
 
 
 def next_offset(data: bytes, start: int) -> int:
@@ -152,6 +191,19 @@ def next_offset(data: bytes, start: int) -> int:
             found += int.from_bytes(data[at + 23 : at + 27], "big")
         at = stop
     return max(found, start)
+
+
+def newest_ms(data: bytes) -> int:
+    """The newest timestamp in whole batches, by their heads; 0 where they are of magic 0 or 1."""
+    at, found = 0, 0
+    while at + 43 <= len(data):
+        stop = at + 12 + int.from_bytes(data[at + 8 : at + 12], "big")
+        if stop > len(data) or stop <= at + 12:
+            break
+        if data[at + 16] >= 2:
+            found = max(found, int.from_bytes(data[at + 35 : at + 43], "big", signed=True))
+        at = stop
+    return found
 
 
 def records(fetched: Fetched) -> Iterator[tuple[list[bytes], list[bytes | None], int]]:
