@@ -104,10 +104,12 @@ class UserRows:
         try:
             return np.fromiter(map(index.__getitem__, users), np.int32, len(users))
         except KeyError:
+            if index.keys().isdisjoint(users) and len(set(users)) == len(users):  # as in a recovery
+                return self._add_all(users, index, partition)
             found = np.fromiter(map(index.get, users, repeat(-1)), np.int32, len(users))
             missing = np.flatnonzero(found < 0)
             wanted = [users[i] for i in missing.tolist()]
-            self._add_all(dict.fromkeys(wanted), index, partition)
+            self._add_all(list(dict.fromkeys(wanted)), index, partition)
             found[missing] = np.fromiter(map(index.__getitem__, wanted), np.int32, len(wanted))
             return found
 
@@ -392,18 +394,19 @@ class UserRows:
         found: I32 = line[at[:, None] - np.arange(1, window + 1)]
         return found
 
-    def _add_all(self, users: dict[str, None], index: dict[str, int], partition: int) -> None:
-        """Give rows to users who have none: free ones first, then new ones."""
+    def _add_all(self, users: Sequence[str], index: dict[str, int], partition: int) -> I32:
+        """Give rows to distinct users who have none: free ones first, then new ones. The rows (N,)."""
         self.reserve(len(self.names) + len(users))
         reused = [self._free.pop() for _ in range(min(len(self._free), len(users)))]
         first = len(self.names)
         rows = [*reused, *range(first, first + len(users) - len(reused))]
         index.update(zip(users, rows, strict=True))
-        names = list(users)
-        for row, name in zip(reused, names, strict=False):
+        for row, name in zip(reused, users, strict=False):
             self.names[row] = name
-        self.names += names[len(reused) :]
-        self.partition_of[rows] = partition
+        self.names += users[len(reused) :]
+        given = np.array(rows, np.int32)
+        self.partition_of[given] = partition
+        return given
 
     def reserve(self, rows: int) -> None:
         """Room for this many rows. By a quarter once large: doubling would break the promise of 3 KB a user."""

@@ -36,11 +36,12 @@ class UserState:
         overtaken = self._overtaken[partition] = set()
 
         def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-            overtaken.difference_update(key.decode() for key in keys)
-            keys, values = self._without_removed(partition, keys, values)
+            if overtaken:
+                overtaken.difference_update([key.decode() for key in keys])
+            if not all(values):
+                keys, values = self._without_removed(partition, keys, values)
             users = [key.decode() for key in keys]
-            behind = self.rows.load(users, [value for value in values if value], partition)
-            overtaken.update(behind)
+            overtaken.update(self.rows.load(users, values, partition))  # type: ignore[arg-type]  # none is None now
 
         return await changelog.replay(partition, apply, tell)
 
