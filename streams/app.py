@@ -86,7 +86,9 @@ class Worker:
         self._clock = clock
         self.version = importlib.metadata.version("headrace")
         self.metrics = Metrics(self.version)
-        self.port = ObservePort(self.metrics, healthy=self._healthy, ready=self._ready)
+        self.port = ObservePort(
+            self.metrics, healthy=self._healthy, ready=self._ready, recovering=self._recovering
+        )
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._exactly_once = settings.worker.delivery == "exactly_once"
         self._inference = InferenceService(
@@ -187,6 +189,13 @@ class Worker:
 
     def _ready(self) -> dict[str, bool]:
         return {line.agent.name: line.ready for line in self._lines} | {"running": not self.failed.done()}
+
+    def _recovering(self) -> dict[str, dict[int, tuple[int, int]]]:
+        found: dict[str, dict[int, tuple[int, int]]] = {}
+        for line in self._lines:
+            how_far = map(line.agent.recoveries.of, line.reader.closed)
+            found[line.agent.name] = {one.partition: (one.done, one.of) for one in how_far}
+        return found
 
     @property
     def ready(self) -> bool:

@@ -199,6 +199,20 @@ class Taste(Section):
         return dim
 
 
+class State(Section):
+    """What shortens a restart."""
+
+    snapshots: Annotated[UserPath | None, BeforeValidator(lambda given: given or None)] = Field(
+        None,
+        description="a folder for local snapshots of what recovery reads back, best on a disk that outlives the "
+        "worker; empty: none, and recovery reads the whole changelog",
+    )
+    snapshot_interval_s: Seconds = Field(
+        300.0,
+        description="how often a snapshot is brought up to date; costs a second read of the changelog",
+    )
+
+
 class TaskSettings(Section):
     """One inference task: `[media.tasks.sentiment]`."""
 
@@ -254,6 +268,7 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     observe: Observe = Observe()
     taste: Taste = Taste()
+    state: State = State()
     media: Media = Media()
     demo: Demo = Demo()
     log_level: Literal["debug", "info", "warning", "error"] = Field(

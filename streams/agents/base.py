@@ -19,6 +19,11 @@ from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.settings import Settings
+from streams.state.changelog import ChangelogReader
+from streams.state.progress import Recoveries
+from streams.state.snapshotfile import FenceOf
+from streams.state.snapshots import Snapshots
+from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Commit, Submission
 from streams.transport.reader import Profile
@@ -48,6 +53,7 @@ class Agent(ABC, Generic[W]):
     def __init__(self, services: Services) -> None:
         self.services = services
         self.metrics = AgentMetrics(services.metrics, self.name, self.topic)
+        self.recoveries = Recoveries(self.name, services.clock, self.metrics.recovery_remaining)
         self.commit: Commit[W] | None = None  # set by the composition root
 
     @abstractmethod
@@ -76,11 +82,26 @@ class Agent(ABC, Generic[W]):
         return None
 
     def drop(self, partition: int) -> None:
-        """Forget a partition's state."""
+        """Forget a partition's state. Those who override it call this too."""
+        self.recoveries.leave(partition)
 
     def ready(self) -> bool:
         """Whether the agent could work now, apart from its partitions."""
         return True
+
+    def changelog_reader(self, topic: str, layout: str, fence_of: FenceOf) -> ChangelogReader:
+        """A reader of the agent's changelog, with local snapshots where the settings name a folder."""
+        settings, snapshots = self.services.settings, None
+        if settings.state.snapshots is not None:
+            snapshots = Snapshots(
+                settings.state.snapshots,
+                prefixed(settings.kafka.topic_prefix, topic),
+                layout,
+                fence_of,
+                self.services.clock,
+                self.metrics.snapshot,
+            )
+        return ChangelogReader(settings.kafka, topic, snapshots, settings.state.snapshot_interval_s)
 
     def submit(self, batch: PartitionBatch, work: W) -> None:
         """Hand a decoded batch to the group commit."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.taste.actions import weights_of
 from models.taste.items import ItemIndex
+from models.taste.layout import fence_of
 from models.taste.rank import RankSettings, rank
 from models.taste.table import ItemTable
 from models.taste.users import Folded
@@ -23,7 +24,7 @@ from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header
 from streams.lists import named, recommendation, touched
-from streams.state.changelog import ChangelogReader, TableFollower
+from streams.state.changelog import TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transitions import WINDOW, TransitionWriter
@@ -69,7 +70,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._state = UserState(self._taste, self._items)
         self._table = ItemTable(self._items)
         self._rank = RankSettings()
-        self._changelog = ChangelogReader(settings.kafka, TASTE_CHANGELOG)
+        self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
         self._follower = TableFollower(
             settings.kafka, ITEM_TABLE, settings.topics.partitions, self._apply_table
         )
@@ -110,14 +111,18 @@ class ClicksAgent(Agent[ClickColumns]):
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
-        self.metrics.recovered_rows(await self._state.recover(partition, self._changelog))
+        tell = self.recoveries.begin(partition)
+        self.metrics.recovered_rows(await self._state.recover(partition, self._changelog, tell))
+        self.recoveries.end(partition)
         self._measure()
 
     def healing(self, partition: int) -> Emit | None:
         return self._state.healing(partition)
 
     def drop(self, partition: int) -> None:
+        super().drop(partition)
         self._state.drop(partition)
+        self._changelog.leave(partition)
 
     def _apply_table(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         self._table.apply([key.decode() for key in keys], values)

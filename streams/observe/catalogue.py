@@ -4,6 +4,8 @@ Labels are bounded (agent, topic, partition, task, reason); never a user, an ite
 resolved once and updated a batch at a time: a per-record exporter costs about 30 µs a record (measured on Faust's).
 """
 
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
@@ -88,6 +90,15 @@ class Metrics:
             "recovery_seconds", "Time to read a partition's state.", SLOW_S, "agent"
         )
         self.recovered_records = counter("recovered_records_total", "Changelog records read back.", "agent")
+        self.snapshots = counter(
+            "snapshots_total", "Local snapshots: written, failed, used, ignored.", "agent", "outcome"
+        )
+        self.recovery_remaining = gauge(
+            "recovery_remaining_records",
+            "Changelog records still to be read back, by offsets.",
+            "agent",
+            "partition",
+        )
         self.users = gauge("users", "Readers in memory.")
         self.user_bytes = gauge("user_state_bytes", "Memory of readers' rows.")
         self.items = gauge("items", "Items in memory.")
@@ -119,6 +130,7 @@ class AgentMetrics:
         m, self._agent, self._topic = metrics, agent, topic
         self._metrics = metrics
         self._lags: set[int] = set()
+        self._recoveries: set[int] = set()
         self._records = m.records.labels(agent)
         self._bytes = m.read_bytes.labels(agent)
         self._batches = m.batches.labels(agent)
@@ -180,6 +192,19 @@ class AgentMetrics:
 
     def recovered(self, partition: int, seconds: float) -> None:
         self._recovery.observe(seconds)
+
+    def recovery_remaining(self, partition: int, records: int | None) -> None:
+        """None takes the partition's series away."""
+        gauge = self._metrics.recovery_remaining
+        if records is not None:
+            self._recoveries.add(partition)
+            gauge.labels(self._agent, partition).set(records)
+        elif partition in self._recoveries:  # remove() raises on an unknown child
+            self._recoveries.remove(partition)
+            gauge.remove(self._agent, partition)
+
+    def snapshot(self, outcome: Literal["written", "failed", "used", "ignored"]) -> None:
+        self._metrics.snapshots.labels(self._agent, outcome).inc()
 
     def recovered_rows(self, rows: int) -> None:
         self._recovered.inc(rows)

@@ -145,6 +145,11 @@ class BatchReader(Service):
         """Partitions that this worker owns now."""
         return sorted(tp.partition for tp in self._ledgers)
 
+    @property
+    def closed(self) -> list[int]:
+        """Owned partitions whose state is not in memory yet."""
+        return sorted(tp.partition for tp in self._ledgers if tp not in self._open)
+
     def finish(self, batch: PartitionBatch) -> None:
         """The batch's effects are durable."""
         tp = self._tp(batch.partition)
