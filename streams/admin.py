@@ -91,6 +91,28 @@ async def require_topology(settings: Settings) -> None:
         )
 
 
+async def require_limits(settings: Settings) -> dict[str, int]:
+    """Topic that workers write -> the largest batch it takes, as far as the broker tells.
+
+    Raises EnvironmentProblem when one takes less than `kafka.max_message_bytes`: whole batches would be refused.
+    """
+    written = [topic for topic in TOPOLOGY if topic.role != "input"]
+    async with admin_client(settings.kafka) as client:
+        configs = await _configs(client, [_name(settings, topic) for topic in written])
+    limits = {}
+    for topic in written:
+        told = configs.get(_name(settings, topic), {}).get("max.message.bytes", "")
+        if told.isdigit():
+            limits[topic.name] = int(told)
+    small = [f"{name} {limit}" for name, limit in limits.items() if limit < settings.kafka.max_message_bytes]
+    if small:
+        raise EnvironmentProblem(
+            f"topics take less than kafka.max_message_bytes = {settings.kafka.max_message_bytes}: "
+            f"{', '.join(small)}; lower it, or raise their max.message.bytes"
+        )
+    return limits
+
+
 async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
     """Topic -> its partitions on the cluster. Raises EnvironmentProblem, naming what is missing."""
     async with admin_client(settings.kafka) as client:

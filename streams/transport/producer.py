@@ -70,7 +70,11 @@ class BatchProducer:
 
     async def _started(self, **options: Any) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            **client_options(self._kafka), acks="all", linger_ms=0, max_batch_size=MAX_BATCH_BYTES, **options
+            **client_options(self._kafka),
+            acks="all",
+            linger_ms=0,
+            max_batch_size=min(MAX_BATCH_BYTES, self._kafka.max_message_bytes),
+            **options,
         )
         try:
             await producer.start()
