@@ -56,6 +56,7 @@ class Topic:
 CLICKS, AUDIO, UPLOADS, ITEMS = "clicks", "audio", "uploads", "items"
 RECOMMENDATIONS, LABELS = "recommendations", "labels"
 TASTE_CHANGELOG, TRANSITIONS, ITEM_TABLE = "taste-changelog", "transitions", "item-table"
+DLQ_PROGRESS = "dlq-progress"
 INPUTS = (CLICKS, AUDIO, UPLOADS, ITEMS)
 RETRIED = (AUDIO, UPLOADS)
 
@@ -80,6 +81,7 @@ TOPOLOGY: tuple[Topic, ...] = (
     Topic(TASTE_CHANGELOG, "internal", "user", None, compacted=True),
     Topic(TRANSITIONS, "internal", "item", None, retention_ms=DAY_MS),
     Topic(ITEM_TABLE, "internal", "item", None, compacted=True),
+    Topic(DLQ_PROGRESS, "internal", "dead letters", None, compacted=True),
     *(
         Topic(dead_letter(name), "dead_letter", "as the input", None, retention_ms=30 * DAY_MS)
         for name in INPUTS

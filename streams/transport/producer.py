@@ -115,7 +115,8 @@ class BatchProducer:
             if isinstance(result, MessageSizeTooLargeError):
                 # Repeating it would repeat for ever; leaving it out would lose it.
                 raise Fatal(
-                    "the broker refuses a record as too large: raise the topic's max.message.bytes"
+                    "the broker refuses a record as too large: raise the topic's max.message.bytes, or lower "
+                    "kafka.max_message_bytes"
                 ) from result
             if isinstance(result, BaseException):
                 raise Retry(f"not confirmed by the broker: {result!r}") from result
