@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 
 from streams.errors import EnvironmentProblem, NoBroker
 from streams.settings import Kafka, Settings
@@ -187,7 +187,11 @@ async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[st
         return {}
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     configs: dict[str, dict[str, str]] = {}
-    for response in await client.describe_configs(asked):
+    try:
+        responses = await client.describe_configs(asked)
+    except IncompatibleBrokerVersion:  # it has no such request
+        return configs
+    for response in responses:
         for code, _message, _type, name, entries in response.resources:
             if code == NO_ERROR:
                 configs[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
