@@ -26,7 +26,7 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
-from streams.admin import require_topology
+from streams.admin import require_limits, require_topology
 from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
@@ -34,7 +34,7 @@ from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
-from streams.registry import agent_class
+from streams.registry import with_companions
 from streams.settings import Settings, TaskSettings
 from streams.transport.client import check_not_refused
 from streams.transport.commit import Commit, GroupCommit
@@ -107,8 +107,11 @@ class Worker:
             agent_supervisor=CrashingSupervisor,
             stream_wait_empty=False,
         )
-        services = Services(settings, clock, self.metrics, self._inference, f"headrace/{self.version}")
-        self._lines = [self._line(agent_class(name)(services)) for name in settings.worker.agents]
+        self._limits: dict[str, int] = {}
+        services = Services(
+            settings, clock, self.metrics, self._inference, f"headrace/{self.version}", self._limits
+        )
+        self._lines = [self._line(agent(services)) for agent in with_companions(settings.worker.agents)]
         self._starting: list[asyncio.Task[None]] = []
         self._warm: asyncio.Task[None] | None = None
 
@@ -228,6 +231,7 @@ class Worker:
         while True:
             try:
                 await require_topology(self.settings)
+                self._limits.update(await require_limits(self.settings))
                 if self._exactly_once:
                     await require_transactions(self.settings.kafka, self.settings.kafka.group)
                 for line in self._lines:

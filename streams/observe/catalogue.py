@@ -49,6 +49,17 @@ class Metrics:
         self.dead_letters = counter(
             "dead_letters_total", "Records sent to a dead-letter topic.", "agent", "reason"
         )
+        self.left_out = counter(
+            "dead_letters_left_out_total",
+            "Dead letters without their value: the topic would not have taken it.",
+            "agent",
+        )
+        self.retries = counter(
+            "retries_total", "Records sent to a retry topic to be tried again.", "agent", "reason"
+        )
+        self.retry_wait = histogram(
+            "retry_wait_seconds", "Wait before the next attempt, as scheduled.", SLOW_S, "agent"
+        )
         self.decide_seconds = histogram(
             "decide_seconds", "Time to decide a group of batches.", FAST_S, "agent"
         )
@@ -84,6 +95,9 @@ class Metrics:
         self.owned = gauge("partitions_owned", "Partitions of this worker.", "agent")
         self.open = gauge("partitions_open", "Partitions whose state is in memory.", "agent")
         self.paused = gauge("partitions_paused", "Partitions held by flow control.", "agent")
+        self.napping = gauge(
+            "partitions_napping", "Partitions whose next record is not due to be tried again.", "agent"
+        )
         self.rebalances = counter("rebalances_total", "Partitions taken away and handed over.", "agent")
         self.rebalance_seconds = histogram("rebalance_seconds", "Time to let partitions go.", SLOW_S, "agent")
         self.recovery_seconds = histogram(
@@ -150,6 +164,7 @@ class AgentMetrics:
             m.open.labels(agent),
             m.paused.labels(agent),
         )
+        self._left_out = m.left_out.labels(agent)
         self._rebalances = m.rebalances.labels(agent)
         self._rebalance = m.rebalance_seconds.labels(agent)
         self._recovery = m.recovery_seconds.labels(agent)
@@ -183,6 +198,9 @@ class AgentMetrics:
 
     def paused(self, partitions: int) -> None:
         self._paused.set(partitions)
+
+    def napping(self, partitions: int) -> None:
+        self._metrics.napping.labels(self._agent).set(partitions)
 
     def commit_failed(self) -> None:
         self._commit_failures.inc()
@@ -236,6 +254,15 @@ class AgentMetrics:
         """Count a dead letter; an unknown reason is a programming error, not a new label."""
         assert reason in REASONS, reason
         self._metrics.dead_letters.labels(self._agent, reason).inc()
+
+    def left_out(self, records: int) -> None:
+        self._left_out.inc(records)
+
+    def retried(self, reason: str, wait_s: float) -> None:
+        """Count a record that is to be tried again."""
+        assert reason in REASONS, reason
+        self._metrics.retries.labels(self._agent, reason).inc()
+        self._metrics.retry_wait.labels(self._agent).observe(wait_s)
 
 
 class InferenceMetrics:

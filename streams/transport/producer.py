@@ -71,7 +71,11 @@ class BatchProducer:
 
     async def _started(self, **options: Any) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            **client_options(self._kafka), acks="all", linger_ms=0, max_batch_size=MAX_BATCH_BYTES, **options
+            **client_options(self._kafka),
+            acks="all",
+            linger_ms=0,
+            max_batch_size=min(MAX_BATCH_BYTES, self._kafka.max_message_bytes),
+            **options,
         )
         try:
             await producer.start()
@@ -112,7 +116,8 @@ class BatchProducer:
             if isinstance(result, MessageSizeTooLargeError):
                 # Repeating it would repeat for ever; leaving it out would lose it.
                 raise Fatal(
-                    "the broker refuses a record as too large: raise the topic's max.message.bytes"
+                    "the broker refuses a record as too large: raise the topic's max.message.bytes, or lower "
+                    "kafka.max_message_bytes"
                 ) from result
             if isinstance(result, InvalidTimestampError):
                 raise EnvironmentProblem(

@@ -27,11 +27,12 @@ from streams.errors import EnvironmentProblem, Retry
 from streams.settings import Kafka
 from streams.settings import Reader as ReaderSettings
 from streams.topics import prefixed
-from streams.transport.batch import PartitionBatch, event_of, size_bytes
+from streams.transport.batch import PartitionBatch, Record, event_of, size_bytes
 from streams.transport.client import check_not_refused, client_options, close
 from streams.transport.commit import Commit
 from streams.transport.lease import BEAT_S, Lease
 from streams.transport.ledger import Entry, Ledger
+from streams.transport.naps import Naps
 from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first, is_member
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Profile:
     fetch_wait_ms: int
     fetch_min_bytes: int
     batches_in_flight: int
+    due_ms: Callable[[Record], int] | None = None  # before when a record is not handed on; None: at once
 
 
 class StatefulAgent(Protocol):
@@ -73,6 +75,7 @@ class ReaderObserver(OffsetObserver, Protocol):
     def partition_left(self, partition: int) -> None: ...
     def rebalanced(self, seconds: float) -> None: ...
     def paused(self, partitions: int) -> None: ...
+    def napping(self, partitions: int) -> None: ...
     def rewound(self) -> None: ...
     def recovered(self, partition: int, seconds: float) -> None: ...
 
@@ -123,6 +126,7 @@ class BatchReader(Service):
         self._held: set[TopicPartition] = set()  # paused by flow control
         self._resume_at: dict[TopicPartition, int] = {}  # where to start over when records were not handed on
         self._seeks: dict[TopicPartition, int] = {}  # how often each was set to another offset
+        self._naps = Naps(profile.due_ms)
         self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._bytes = 0
         self._changed = asyncio.Event()  # a batch finished
@@ -198,6 +202,9 @@ class BatchReader(Service):
             if still_s:
                 self.fail(Retry(f"this worker stood still for {still_s:.1f} s"))
             await asyncio.sleep(BEAT_S)
+
+    def _ends(self) -> bool:
+        return self._stopping
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run beside the caller, owned by this service; what it raises stops the worker."""
@@ -284,12 +291,47 @@ class BatchReader(Service):
                 return  # it opens at what is committed by then, which may be further on
             self._resume_at[tp] = min(self._resume_at.get(tp, records[0].offset), records[0].offset)
             return
+        due = self._naps.due(records, self._clock.wall_ms())
+        if due < len(records):
+            self._begin_nap(tp, records[due])
+            records = records[:due]
+        if not records:
+            return
         cost = size_bytes(records)
         entry = ledger.append(records[0].offset, records[-1].offset + 1, cost)
         self._bytes += cost
         batch = PartitionBatch(self.topic, tp.partition, records, entry, self._clock.monotonic_s())
         self._observer.batch_read(tp.partition, len(records), cost)
         await self._channel.put(event_of(self.app, batch))
+
+    # -- records that are not due
+
+    def _begin_nap(self, tp: TopicPartition, first: Any) -> None:
+        """Let go of what was fetched of a partition from a record that is not due, and pause until it is."""
+        if self._consumer is None:  # stopped
+            return
+        self._pause([tp])
+        try:
+            self._consumer.seek(tp, first.offset)
+        except IllegalStateError:
+            return  # it left
+        until_ms = self._naps.begin(tp, first, self._clock.wall_ms())
+        self._observer.napping(len(self._naps))
+        self._spawn(self._nap(tp, until_ms))
+
+    async def _nap(self, tp: TopicPartition, until_ms: int) -> None:
+        while self._naps.naps(tp, until_ms) and not self._stopping:
+            left_s = (until_ms - self._clock.wall_ms()) / 1000
+            if left_s <= 0:
+                self._end_nap(tp)
+                if tp in self._open - self._held:
+                    self._resume([tp])
+                return
+            await self.sleep(left_s)
+
+    def _end_nap(self, tp: TopicPartition) -> None:
+        self._naps.end(tp)
+        self._observer.napping(len(self._naps))
 
     # -- flow control
 
@@ -364,6 +406,8 @@ class BatchReader(Service):
         for store in (self._open, self._held):
             store.discard(tp)
         self._resume_at.pop(tp, None)
+        if self._naps:
+            self._end_nap(tp)
         self._offsets.forget(tp)
         self._agent.drop(tp.partition)
         self._observer.partition_left(tp.partition)
@@ -424,7 +468,7 @@ class BatchReader(Service):
                 if tp not in self._ledgers:
                     self._agent.drop(tp.partition)
                 return
-            if self._stopping:  # nothing will be read, and the consumer may be gone
+            if self._ends():  # nothing will be read, and the consumer may be gone
                 return
             self._observer.recovered(tp.partition, self._clock.monotonic_s() - started_s)
             start = self._resume_at.pop(tp, None)
