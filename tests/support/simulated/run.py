@@ -14,6 +14,7 @@ import aiokafka.producer.message_accumulator
 import aiokafka.producer.producer
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+import simulated.fetcher
 import streams.state.changelog
 import streams.transport.producer
 import streams.transport.reader
@@ -22,11 +23,13 @@ from models.taste.items import ItemIndex
 from simulated.broker import Broker
 from simulated.client import SimulatedClient
 from simulated.consumer import SimulatedConsumer
+from simulated.fetcher import SimulatedFetcher
 from simulated.loop import Hang, VirtualLoop
 from simulated.network import Network, Weather
 from simulated.witness import Witness
 from simulated.worker import SimulatedWorker
 from simulated.workload import settings_for, workload
+from streams.settings import Kafka
 from streams.state.changelog import ChangelogReader
 from streams.state.users import UserState
 from streams.topics import CLICKS, TASTE_CHANGELOG
@@ -331,9 +334,13 @@ def _injected(world: World) -> Iterator[None]:
     def client(**options: Any) -> SimulatedClient:
         return SimulatedClient(world.broker, world.network, world.settings.topics.partitions, **options)
 
+    def fetcher(kafka: Kafka, topic: str) -> SimulatedFetcher:
+        return SimulatedFetcher(world.chance, world.broker, world.network, kafka, topic)
+
     places: list[tuple[Any, str, Any]] = [
         (streams.transport.reader, "AIOKafkaConsumer", consumer),
-        (streams.state.changelog, "AIOKafkaConsumer", consumer),
+        (streams.state.changelog, "BatchFetcher", fetcher),
+        (streams.state.changelog, "records", simulated.fetcher.records),
         (streams.transport.producer, "AIOKafkaProducer", QuietProducer),
         (streams.transport.transactions, "AIOKafkaProducer", QuietProducer),
         (aiokafka.producer.producer, "AIOKafkaClient", client),

@@ -87,6 +87,7 @@ class SimulatedWorker:
             observer=agent.metrics,
             fatal=self.fail,
             lease=lease,
+            partitions=settings.topics.partitions,
         )
         exactly_once = settings.worker.delivery == "exactly_once"
         self._producer = None if exactly_once else BatchProducer(kafka, lease)
