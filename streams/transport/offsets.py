@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
@@ -111,3 +111,19 @@ async def is_member(consumer: Any) -> bool:
     if error.errno and error is not RebalanceInProgressError:
         raise error()
     return True
+
+
+def on_heartbeat(consumer: Any, now_s: Callable[[], float], confirmed: Callable[[float], None]) -> None:
+    """Call `confirmed` with the time of asking whenever a heartbeat of this started consumer finds it in its group, in
+    the generation that gave it its partitions. aiokafka tells nobody (reached into: the version is pinned)."""
+    coordinator = consumer._coordinator
+    beat = coordinator._do_heartbeat
+
+    async def heard() -> bool:
+        asked_s = now_s()
+        counted_in: bool = await beat()
+        if counted_in:
+            confirmed(asked_s)
+        return counted_in
+
+    coordinator._do_heartbeat = heard

@@ -33,7 +33,7 @@ from streams.transport.commit import Commit
 from streams.transport.lease import BEAT_S, Lease
 from streams.transport.ledger import Entry, Ledger
 from streams.transport.naps import Naps
-from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first, is_member
+from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first, is_member, on_heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -203,9 +203,6 @@ class BatchReader(Service):
                 self.fail(Retry(f"this worker stood still for {still_s:.1f} s"))
             await asyncio.sleep(BEAT_S)
 
-    def _ends(self) -> bool:
-        return self._stopping
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run beside the caller, owned by this service; what it raises stops the worker."""
 
@@ -240,6 +237,7 @@ class BatchReader(Service):
             return
         if said:
             log.info("broker found at %s", self._kafka.bootstrap)
+        on_heartbeat(self._consumer, self._clock.monotonic_s, self._lease.confirm)
         self._spawn(self._commit_regularly())
         await self._read(self._consumer)
 
@@ -395,6 +393,7 @@ class BatchReader(Service):
             )
             if not self._stopping and not self.commit_group.commits_offsets:
                 # their effects are queued, and would land after the next owner's
+                self._lease.lose()
                 self.fail(Retry("partitions left with work unfinished"))
         self._observer.rebalanced(self._clock.monotonic_s() - started_s)
         self._observer.partitions(len(self._ledgers), len(self._open))
@@ -421,6 +420,7 @@ class BatchReader(Service):
         except EnvironmentProblem as problem:
             self._fatal(problem)
             return
+        self._lease.confirm(self._clock.monotonic_s())
         for tp in assigned:
             if tp not in self._ledgers:
                 self._ledgers[tp] = Ledger()
@@ -468,16 +468,17 @@ class BatchReader(Service):
                 if tp not in self._ledgers:
                     self._agent.drop(tp.partition)
                 return
-            if self._ends():  # nothing will be read, and the consumer may be gone
+            consumer = self._consumer
+            if consumer is None:  # stopped meanwhile
                 return
             self._observer.recovered(tp.partition, self._clock.monotonic_s() - started_s)
             start = self._resume_at.pop(tp, None)
             if start is not None:
-                assert self._consumer is not None
-                self._consumer.seek(tp, start)
+                consumer.seek(tp, start)
                 self._seeks[tp] = self._seeks.get(tp, 0) + 1
             self._open.add(tp)
-            self._resume([tp])
+            if not self._stopping:
+                self._resume([tp])
             self._observer.partitions(len(self._ledgers), len(self._open))
             return
 

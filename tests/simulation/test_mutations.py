@@ -109,6 +109,19 @@ def no_lease(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Lease, "beat", lambda self: 0.0)
 
 
+def nobody_asks_the_group(patch: pytest.MonkeyPatch) -> None:
+    """A worker that is cut off from its group sends what it had queued once the network is back."""
+    held = Lease.held.fget
+    assert held is not None
+
+    def deaf(self: Lease) -> bool:
+        self._confirmed_s = self._clock.monotonic_s()
+        return bool(held(self))
+
+    patch.setattr(Lease, "held", property(deaf))
+    patch.setattr(Lease, "lose", lambda self: None)
+
+
 def nobody_is_fenced(patch: pytest.MonkeyPatch) -> None:
     """Every worker has transactional ids of its own."""
     started, number = streams.transport.transactions._started, iter(range(1_000_000))
@@ -151,6 +164,7 @@ def _first_broken(delivery: str, faults: Sequence[str]) -> str | None:
         ("at_least_once", memory_is_kept, "", ANY),
         ("at_least_once", any_finished_batch_counts, "was committed before", ANY),
         ("at_least_once", no_lease, "the last list is of", ("stand_still_for_long", "busy")),
+        ("at_least_once", nobody_asks_the_group, "the last list is of", ("cut_off", "busy")),
         ("exactly_once", nobody_is_fenced, "", ("stand_still_for_long", "busy")),
         ("exactly_once", commit_unconfirmed, "", ("refuse",)),
     ],

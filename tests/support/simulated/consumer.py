@@ -131,7 +131,7 @@ class SimulatedConsumer:
         deadline_s = self._loop.time() + timeout_ms / 1000
         while True:
             await self._settled.wait()
-            found = {} if self._network.down else self._buffered(tps)
+            found = {} if self._network.silent else self._buffered(tps)
             left_s = deadline_s - self._loop.time()
             if found or left_s <= 0 or self._closed:
                 return found
@@ -275,18 +275,23 @@ class _Membership:
             self._beats = None
 
     async def _beat(self) -> None:
-        wait_s = interval_s = self._options["heartbeat_interval_ms"] / 1000
+        interval_s = wait_s = self._options["heartbeat_interval_ms"] / 1000
         while self.member_id:
             await asyncio.sleep(wait_s)
-            wait_s = interval_s
-            try:
-                await self._consumer._ask(self._group.heartbeat, self.member_id, self.generation)
-            except RebalanceInProgressError:
-                self._rejoin.set()
-            except _OUT_OF_GROUP:
-                self._reset()
-            except KafkaError:
-                wait_s = BACKOFF_S
+            wait_s = interval_s if await self._do_heartbeat() else BACKOFF_S
+
+    async def _do_heartbeat(self) -> bool:
+        """Whether the group counts this member in, in its generation."""
+        try:
+            await self._consumer._ask(self._group.heartbeat, self.member_id, self.generation)
+        except RebalanceInProgressError:
+            self._rejoin.set()
+        except _OUT_OF_GROUP:
+            self._reset()
+            return False
+        except KafkaError:
+            return False
+        return True
 
     async def retrying(self, what: Callable[..., Any], *args: Any) -> Any:
         """aiokafka asks for committed offsets until it is told."""

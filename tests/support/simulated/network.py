@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError
 
-from simulated.loop import VirtualLoop
+from simulated.loop import Process, VirtualLoop, current
 
 ROUND_S = (0.0005, 0.004)  # one way, on a good day
 SLOW_S = (0.02, 0.4)
@@ -32,6 +32,7 @@ class Network:
         self._chance = chance
         self.weather = Weather()
         self.down = False
+        self.cut: dict[Process, object | None] = {}  # process -> the one service it cannot reach; None: all
         self.late_s = 0.0  # how much longer a slow request may be on its way
 
     async def call(self, timeout_s: float, answer: Callable[..., Any], *args: Any) -> Any:
@@ -51,7 +52,7 @@ class Network:
 
     def _post(self, future: "asyncio.Future[Any]", answer: Callable[..., Any], args: tuple[Any, ...]) -> None:
         draw, weather = self._chance.random(), self.weather
-        if draw < weather.lost:
+        if draw < weather.lost or self._is_cut(getattr(answer, "__self__", None)):
             return
         delay_s = self._chance.uniform(*ROUND_S)
         if self._chance.random() < weather.slow:
@@ -60,6 +61,15 @@ class Network:
         heard = draw >= weather.unanswered
         reset = 0 <= draw - weather.unanswered < weather.reset
         self._loop.later(delay_s, self._arrive, future, heard, reset, answer, args)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the process that runs now gets nothing to read."""
+        return self.down or self._is_cut(None)
+
+    def _is_cut(self, service: object) -> bool:
+        process = current()
+        return process is not None and process in self.cut and self.cut[process] in (None, service)
 
     def _arrive(
         self,

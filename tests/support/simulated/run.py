@@ -213,6 +213,8 @@ class World:
             self.stand_still_for_long,
             self.bad_weather,
             self.cluster_down,
+            self.cut_off,
+            self.cut_off_from_group,
             self.group_away,
             self.refuse,
             self.busy,
@@ -223,7 +225,7 @@ class World:
         return faults
 
     def _for_a_while(
-        self, what: str, begin: Callable[[], None], end: Callable[[], None], most_s: float
+        self, what: str, begin: Callable[[], None], end: Callable[[], object], most_s: float
     ) -> None:
         for_s = self.chance.uniform(0.05, most_s)
         self.say(f"for {for_s:.3f} s: {what}")
@@ -281,6 +283,21 @@ class World:
         begin, end = self._set(self.network, "down", True), self._set(self.network, "down", False)
         self._for_a_while("no broker", begin, end, 2.0)
 
+    def cut_off(self, service: object = None, what: str = "everything") -> None:
+        """One worker's network ends; it goes on with what it has."""
+        worker = self._one()
+        if worker is not None:
+            cut = self.network.cut
+            self._for_a_while(
+                f"{worker.name} is cut off from {what}",
+                lambda: cut.update({worker.process: service}),
+                lambda: cut.pop(worker.process, None),
+                self.settings.kafka.session_timeout_s * 2,
+            )
+
+    def cut_off_from_group(self) -> None:
+        self.cut_off(self.broker.group, "its group")
+
     def group_away(self) -> None:
         group = self.broker.group
         self._for_a_while("no group coordinator", group.go_away, group.come_back, 2.0)
@@ -318,6 +335,7 @@ class World:
         """Whatever still goes on ends."""
         self.say("no more faults")
         self.network.weather, self.network.late_s, self.network.down = Weather(), 0.0, False
+        self.network.cut.clear()
         self.broker.refusing = self.broker.busy = self.broker.late_markers = 0.0
         self.broker.transactions_away = False
         self.broker.group.come_back()
