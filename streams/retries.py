@@ -56,10 +56,11 @@ def place_of(source: str, topic: str, partition: int, record: Record) -> Place:
     )
 
 
-def due_ms(record: Record, longest_s: float) -> int:
-    """Before when not to try it. Whatever its header says, it waits no longer than the longest wait there is."""
-    given = number_of(record.headers, f"{PREFIX}not-before", 0)
-    return min(given, record.timestamp + int(longest_s * 1000))
+def left_ms(record: Record, now_ms: int, longest_s: float) -> int:
+    """How long it has still to wait; 0 or less: it is due. One that says longer than the longest wait there is, is due:
+    its header, or a clock, is wrong, and nothing may hold a partition for ever."""
+    left = number_of(record.headers, f"{PREFIX}not-before", 0) - now_ms
+    return left if left <= longest_s * 1000 else 0
 
 
 def wait_s(place: Place, media: Media) -> float:

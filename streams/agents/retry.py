@@ -9,7 +9,7 @@ from functools import partial
 from typing import ClassVar
 
 from streams.agents.media import AudioAgent, MediaAgent, UploadsAgent
-from streams.retries import Place, due_ms, place_of
+from streams.retries import Place, left_ms, place_of
 from streams.topics import AUDIO, UPLOADS, retry
 from streams.transport.batch import Record
 from streams.transport.reader import Profile
@@ -30,8 +30,8 @@ class RetryAgent(MediaAgent):
         return place_of(self.of, self.topic, partition, record)
 
     def profile(self) -> Profile:
-        due = partial(due_ms, longest_s=self._media.retry_backoff_max_s)
-        return replace(super().profile(), fetch_wait_ms=FETCH_WAIT_MS, due_ms=due)
+        left = partial(left_ms, longest_s=self._media.retry_backoff_max_s)
+        return replace(super().profile(), fetch_wait_ms=FETCH_WAIT_MS, left_ms=left)
 
 
 class AudioRetryAgent(RetryAgent, AudioAgent):

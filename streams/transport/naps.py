@@ -12,25 +12,25 @@ SHORTEST_MS = 200  # a nap costs a fetch
 
 
 class Naps:
-    """Which partitions nap until when. `due_ms` tells before when a record is not to be handed on."""
+    """Which partitions nap until when. `left_ms(record, now_ms)` tells how long a record is not to be handed on."""
 
-    def __init__(self, due_ms: Callable[[Any], int] | None) -> None:
-        self._due_ms = due_ms
+    def __init__(self, left_ms: Callable[[Any, int], int] | None) -> None:
+        self._left_ms = left_ms
         self._until_ms: dict[TopicPartition, int] = {}
 
     def due(self, records: list[Any], now_ms: int) -> int:
         """How many of the records in front are due. Order is kept: one that is due waits behind one that is not."""
-        if self._due_ms is None:
+        if self._left_ms is None:
             return len(records)
         for place, record in enumerate(records):
-            if self._due_ms(record) > now_ms:
+            if self._left_ms(record, now_ms) > 0:
                 return place
         return len(records)
 
     def begin(self, tp: TopicPartition, first: Any, now_ms: int) -> int:
         """The partition naps until its first record is due; returns until when, in ms."""
-        assert self._due_ms is not None
-        self._until_ms[tp] = max(self._due_ms(first), now_ms + SHORTEST_MS)
+        assert self._left_ms is not None
+        self._until_ms[tp] = now_ms + max(self._left_ms(first, now_ms), SHORTEST_MS)
         return self._until_ms[tp]
 
     def naps(self, tp: TopicPartition, until_ms: int) -> bool:

@@ -48,7 +48,9 @@ class Profile:
     fetch_wait_ms: int
     fetch_min_bytes: int
     batches_in_flight: int
-    due_ms: Callable[[Record], int] | None = None  # before when a record is not handed on; None: at once
+    left_ms: Callable[[Record, int], int] | None = (
+        None  # how long from now_ms a record is to wait; None: never
+    )
 
 
 class StatefulAgent(Protocol):
@@ -126,7 +128,7 @@ class BatchReader(Service):
         self._held: set[TopicPartition] = set()  # paused by flow control
         self._resume_at: dict[TopicPartition, int] = {}  # where to start over when records were not handed on
         self._seeks: dict[TopicPartition, int] = {}  # how often each was set to another offset
-        self._naps = Naps(profile.due_ms)
+        self._naps = Naps(profile.left_ms)
         self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._bytes = 0
         self._changed = asyncio.Event()  # a batch finished

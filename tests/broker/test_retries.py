@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from bad_records import claim, media
-from processes import WorkerProcess
+from processes import WorkerProcess, options_of, run_command
 from running import committed, read_all, running, settings_for, until
 from sending import Sent, send, value_of
+from streams.payloads import payload_of
 from streams.settings import Settings
 
 pytestmark = pytest.mark.models
@@ -89,13 +90,15 @@ def test_what_comes_later_is_labelled_and_what_never_comes_is_a_dead_letter(
             await send(bootstrap, f"{topic_prefix}uploads", [late("comes", tmp_path)])
             labels = await seen(settings, "labels", 4)
             again = await seen(settings, "uploads.retry")
+            await check_replay(settings, tmp_path)
             assert retries == len(again) == value_of(worker, "headrace_retry_wait_seconds_count")
         first, second = (json.loads(record.value) for record in labels if record.key == b"comes")
         assert first["id"] == second["id"] and first["value"] == second["value"]
         assert first["because"] == {"topic": "uploads", "partition": 1, "offset": 0}
         await check_retries(settings, again, sent)
-        letters = await seen(settings, "uploads.dlt", 3)
-        assert len(letters) == 3
+        letters = await seen(settings, "uploads.dlt", 4)
+        assert len(letters) == 4  # one of them replayed, and refused again
+        letters = [letter for letter in letters if dict(letter.headers)["dlt.replays"] == b"0"]
         (never,) = [letter for letter in letters if letter.key == b"never"]
         check_never(never, sent)
         attempts = {letter.key: dict(letter.headers)["dlt.attempts"] for letter in letters}
@@ -105,6 +108,42 @@ def test_what_comes_later_is_labelled_and_what_never_comes_is_a_dead_letter(
         assert done[1] is not None and done[1] >= len(again)
 
     asyncio.run(main())
+
+
+@pytest.mark.embedded
+def test_a_fetch_that_hangs_is_given_up_and_tried_again(
+    embedded_broker: Any, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network share whose server has gone."""
+    settings = settings_of(
+        embedded_broker.bootstrap,
+        topic_prefix,
+        tmp_path,
+        "at_least_once",
+        fetch_timeout_s=0.5,
+        retry_backoff_s=0.5,
+    )
+    (tmp_path / "hangs").write_bytes(TEXT)
+    fetched = 0
+
+    def hanging(*arguments: Any, **options: Any) -> Any:
+        nonlocal fetched
+        fetched += 1
+        if fetched == 1:
+            time.sleep(3)
+        return payload_of(*arguments, **options)
+
+    async def main() -> None:
+        monkeypatch.setattr("streams.agents.media.payload_of", hanging)
+        async with running(settings):
+            await send(settings.kafka.bootstrap, f"{topic_prefix}uploads", [late("hangs", tmp_path)])
+            await seen(settings, "labels", 1)
+        (again,) = await seen(settings, "uploads.retry")
+        assert dict(again.headers)["headrace.retry.message"] == b"not fetched within 0.5 s"
+        assert await seen(settings, "uploads.dlt") == []
+
+    asyncio.run(main())
+    assert fetched == 2
 
 
 async def check_retries(settings: Settings, again: list[Any], sent: list[Sent]) -> None:
@@ -128,6 +167,24 @@ async def check_retries(settings: Settings, again: list[Any], sent: list[Sent]) 
             assert 400 <= wait_ms <= 2000
             if n + 1 < len(tries):
                 assert tries[n + 1].timestamp >= int(added["headrace.retry.not-before"])
+
+
+async def check_replay(settings: Settings, folder: Path) -> None:
+    """What never came has come at last: listed with its attempts, sent again, labelled."""
+
+    async def dlq(*arguments: str) -> Any:
+        command = [*options_of(settings), "dlq", *arguments, "--topic", "uploads", "--json"]
+        ended = await asyncio.to_thread(run_command, command, folder)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    letters = (await dlq("list", "--reason", "payload_unavailable"))["dead_letters"]
+    assert sorted(letter["attempts"] for letter in letters) == [1, ATTEMPTS]
+    (folder / "never").write_bytes(TEXT)
+    done = await dlq("replay", "--reason", "payload_unavailable")
+    assert done["topics"]["uploads"]["sent"] == 2
+    labels = await seen(settings, "labels", 5)
+    assert b"never" in {record.key for record in labels}
 
 
 async def inputs(settings: Settings) -> list[Any]:
