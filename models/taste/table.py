@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import decay
+from models.taste.fences import standing
 from models.taste.itemrows import decode
 from models.taste.items import ItemIndex
 from models.taste.toplists import TopLists
@@ -39,9 +40,10 @@ class Prepared:
 class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
 
-    present (I,) bool, popularity (I,) float32, total (I,) float32 sum of predecessors, out (I,) float64 sum
-    of followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors sum of w
-    * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts.
+    present (I,) bool, fence (I,) int64 of the row that stands or -1, popularity (I,) float32, total (I,) float32 sum of
+    predecessors, out (I,) float64 sum of followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D)
+    float32: unit vectors sum of w * code(predecessor), so that a user's bank dotted with it is a long-memory version
+    of the counts.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ItemTable:
         self._scratch = (np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int16))
         self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
         self.present: Bools = np.zeros(0, np.bool_)
+        self.fence: I64 = np.zeros(0, np.int64)
         self.popularity: F32 = np.zeros(0, np.float32)
         self.total: F32 = np.zeros(0, np.float32)
         self.out: F64 = np.zeros(0, np.float64)
@@ -76,30 +79,35 @@ class ItemTable:
         return int(np.count_nonzero(self.present))
 
     def apply(self, keys: Sequence[str], values: Sequence[bytes | None]) -> I64:
-        """Take item-table rows in order, the latest of an item stands; an empty value removes the item.
+        """Take item-table rows in order. Of several of an item, the one in memory included, that with the highest
+        fence stands: a late row of a worker that had lost the item's partition changes nothing. An empty value
+        removes the item.
 
         Returns the changed items' indices. Raises BadInput("item_layout"); nothing is then changed.
         """
-        latest = dict(zip(keys, values, strict=True))
-        records = decode([value for value in latest.values() if value], self.items, self.columns.width)
-        gone = self.items.lookup([key for key, value in latest.items() if not value]).astype(np.int64)
-        changed = self.items.lookup([key for key, value in latest.items() if value]).astype(np.int64)
+        emptied = {key: n for n, (key, value) in enumerate(zip(keys, values, strict=True)) if not value}
+        kept = [n for n, (key, value) in enumerate(zip(keys, values, strict=True)) if value]
+        kept = [n for n in kept if n > emptied.get(keys[n], -1)]
+        records = decode([values[n] or b"" for n in kept], self.items, self.columns.width)
+        owners = self.items.lookup([keys[n] for n in kept]).astype(np.int64)
+        removed = self.items.lookup(list(emptied)).astype(np.int64)
         self.cover()
+        self.fence[removed] = -1
+        chosen, _ = standing(owners, records.fence, self.fence[owners])
+        changed, gone = owners[chosen], np.setdiff1d(removed, owners[chosen])
         self._version += 1
-        self._advance(int(records.ref.max(initial=-1)))
-        scale = decay.scale_of(self.ref - records.ref)
+        self._advance(int(records.ref[chosen].max(initial=-1)))
+        scale = decay.scale_of(self.ref - records.ref[chosen])
         self.present[changed] = True
-        self.popularity[changed] = records.popularity * scale
-        self.total[changed] = records.total * scale
-        self.newest_at_ms[changed] = records.newest_at_ms
+        self.fence[changed] = records.fence[chosen]
+        self.popularity[changed] = records.popularity[chosen] * scale
+        self.total[changed] = records.total[chosen] * scale
+        self.newest_at_ms[changed] = records.newest_at_ms[chosen]
         self.present[gone] = False
         self.popularity[gone] = self.total[gone] = 0
-        keys_new = np.concatenate(
-            [records.predecessors, np.full((len(gone), self.columns.width), -1, np.int32)]
-        )
-        weights_new = np.concatenate(
-            [records.weights * scale[:, None], np.zeros(keys_new[len(changed) :].shape)]
-        )
+        empty = np.full((len(gone), self.columns.width), -1, np.int32)
+        keys_new = np.concatenate([records.predecessors[chosen], empty])
+        weights_new = np.concatenate([records.weights[chosen] * scale[:, None], np.zeros(empty.shape)])
         touched = np.concatenate([changed, gone])
         self._set_columns(touched, keys_new, weights_new.astype(np.float32))
         return touched
@@ -150,9 +158,9 @@ class ItemTable:
 
     def bytes_used(self) -> int:
         """Bytes of the columns (the item index not included)."""
-        columns = (self.present, self.popularity, self.total, self.out, self.newest_at_ms, self.sketches)
+        columns = (self.present, self.fence, self.popularity, self.total, self.out, self.newest_at_ms)
         lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
-        return sum(column.nbytes for column in (*columns, *lists))
+        return sum(column.nbytes for column in (*columns, self.sketches, *lists))
 
     def _set_columns(self, items: I64, keys: I32, weights: F32) -> None:
         if not len(items):
@@ -207,6 +215,7 @@ class ItemTable:
         for name in ("present", "popularity", "total", "out", "newest_at_ms", "sketches"):
             old = self.__dict__[name]
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
+        self.fence = np.concatenate([self.fence, np.full(more, -1, np.int64)])
         self.followers.reserve(size + more)
         self.columns.reserve(size + more)
 

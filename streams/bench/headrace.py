@@ -98,6 +98,7 @@ async def reader_alone(job: Job) -> dict[str, Any]:
         observer=AgentMetrics(Metrics("bench"), "clicks", "clicks"),
         fatal=failed.append,
         lease=Lease(SystemClock(), settings.kafka.session_timeout_s),
+        partitions=job.partitions,
     )
     reader.commit_group = _NoCommit()
     watch, done, future_ms = Stopwatch(), 0, int(settings.taste.future_s * 1000)

@@ -4,9 +4,13 @@
 """
 
 import importlib
-from collections.abc import Sequence
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -76,8 +80,13 @@ def root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Raises only what is a defect of ours."""
+    return exit_code_of(lambda: app(globals_first(arguments), prog_name="headrace"))
+
+
+def exit_code_of(work: Callable[[], object]) -> int:
+    """Do it; say in a line what went wrong. Raises only what is a defect of ours."""
     try:
-        app(globals_first(arguments), prog_name="headrace")
+        work()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else DONE
     except UserMistake as mistake:
@@ -91,6 +100,18 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return DONE
+
+
+def leave(code: int) -> NoReturn:
+    """End the process."""
+    if any(thread is not threading.main_thread() for thread in threading.enumerate()):
+        # A model is still being loaded: torch aborts the process (exit 134) when the interpreter is taken down
+        # under it. All that had to be finished is finished.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def globals_first(arguments: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ import typer
 from streams.cli.context import Json, print_json
 
 if TYPE_CHECKING:
-    from streams.verify.run import Report
+    from streams.verify.plan import Report
 
 app = typer.Typer()
 
@@ -26,9 +26,11 @@ def verify(
     faults: Annotated[
         str,
         typer.Option(
-            help="Kinds, by comma: kill, term (SIGTERM), stop (SIGSTOP for longer than the session), broker."
+            help="Kinds, by comma: kill; term (SIGTERM); stop (SIGSTOP for longer than the session); clock (the time "
+            "of day jumps); and on Kafka broker (stopped and started), network (a worker's is cut for longer than the "
+            "session), partition (at the end clicks gets one more, and all workers must refuse it)."
         ),
-    ] = "kill,term,stop,broker",
+    ] = "kill,term,stop,clock,broker,network,partition",
     seed: Annotated[
         int, typer.Option(help="The same seed gives the same load and the same order of faults.")
     ] = 1,
@@ -40,7 +42,8 @@ def verify(
     code with them: state, lists, transitions, labels, dead letters and offsets. Exit code 1 on any difference.
     """
     from streams.clock import SystemClock
-    from streams.verify.run import Plan, check, run
+    from streams.verify.plan import Plan, check
+    from streams.verify.run import run
 
     kinds = tuple(kind.strip() for kind in faults.split(",") if kind.strip())
     clock = SystemClock()
@@ -66,7 +69,7 @@ def _print(report: "Report") -> None:
     judged = report.judgement
     kinds = [fault["kind"] for fault in report.faults]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))) or "none"
-    typer.echo(f"seed {report.seed}: injected {counts}, in {report.seconds:.0f} s")
+    typer.echo(f"seed {report.plan.seed}: injected {counts}, in {report.seconds:.0f} s")
     for what, expected in judged.expected.items():
         typer.echo(f"  {what:<40} expected {expected:>9,}   found {judged.found[what]:>9,}")
     for difference in judged.differences[:20]:

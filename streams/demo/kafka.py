@@ -44,7 +44,8 @@ class KafkaBroker:
     """A Kafka process on a loopback port, for the length of a `with` block or from `start` to `close`.
 
     `port` 0 picks a free one, kept over restarts. `heap_mb` is the JVM's -Xmx. `cpus` pins the process to
-    these cores (Linux). `properties` are server properties that win over `PROPERTIES`.
+    these cores (Linux). `properties` are server properties that win over `PROPERTIES`. `listeners` are further ones,
+    name -> (port it listens on, port it tells clients), so that something may stand between.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class KafkaBroker:
         heap_mb: int = 512,
         cpus: Collection[int] = (),
         properties: Mapping[str, str] | None = None,
+        listeners: Mapping[str, tuple[int, int]] | None = None,
         jvm_options: Sequence[str] = (),
         java: str = "java",
         start_within_s: float = START_WITHIN_S,
@@ -66,6 +68,7 @@ class KafkaBroker:
         self._heap_mb = heap_mb
         self._cpus = cpus
         self._properties = dict(properties or {})
+        self._listeners = dict(listeners or {})
         self._jvm_options = tuple(jvm_options)
         self._java_name = java
         self._start_within_s = start_within_s
@@ -171,10 +174,16 @@ class KafkaBroker:
         )
 
     def _server_properties(self, controller: int) -> str:
+        all_ = {"PLAINTEXT": (self.port, self.port), **self._listeners}
+        bound = [f"{name}://{HOST}:{port}" for name, (port, _) in all_.items()]
+        protocols = PROPERTIES["listener.security.protocol.map"]
         ours = {
             "controller.quorum.voters": f"1@{HOST}:{controller}",
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "listeners": ",".join([*bound, f"CONTROLLER://{HOST}:{controller}"]),
+            "advertised.listeners": ",".join(f"{name}://{HOST}:{told}" for name, (_, told) in all_.items()),
+            "listener.security.protocol.map": ",".join(
+                [protocols, *(f"{name}:PLAINTEXT" for name in self._listeners)]
+            ),
             "log.dirs": f"{self._folder}/records",
         }
         return "".join(f"{name}={value}\n" for name, value in (PROPERTIES | ours | self._properties).items())

@@ -42,6 +42,7 @@ def client_options(kafka: Kafka) -> dict[str, Any]:
         "client_id": kafka.client_id,
         "security_protocol": kafka.security_protocol,
         "request_timeout_ms": int(kafka.request_timeout_s * 1000),
+        "metadata_max_age_ms": int(kafka.metadata_max_age_s * 1000),
         "retry_backoff_ms": 100,
     }
     if kafka.security_protocol.startswith("SASL"):

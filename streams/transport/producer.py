@@ -19,6 +19,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     IncompatibleBrokerVersion,
+    InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
     RequestTimedOutError,
@@ -28,7 +29,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.produce import ProduceRequest
 
 from streams.effects import Emit
-from streams.errors import Fatal, Retry
+from streams.errors import EnvironmentProblem, Fatal, Retry
 from streams.settings import Kafka
 from streams.topics import prefixed
 from streams.transport.client import client_options, close
@@ -70,7 +71,11 @@ class BatchProducer:
 
     async def _started(self, **options: Any) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            **client_options(self._kafka), acks="all", linger_ms=0, max_batch_size=MAX_BATCH_BYTES, **options
+            **client_options(self._kafka),
+            acks="all",
+            linger_ms=0,
+            max_batch_size=min(MAX_BATCH_BYTES, self._kafka.max_message_bytes),
+            **options,
         )
         try:
             await producer.start()
@@ -105,13 +110,19 @@ class BatchProducer:
     @staticmethod
     async def confirmed(pending: Iterable[Awaitable[Any]]) -> None:
         """Return when every batch is acknowledged by all in-sync replicas. Raises Retry if one was not,
-        Fatal for one that never can be."""
+        Fatal or EnvironmentProblem for one that never can be."""
         results = await asyncio.gather(*pending, return_exceptions=True)
         for result in results:
             if isinstance(result, MessageSizeTooLargeError):
                 # Repeating it would repeat for ever; leaving it out would lose it.
                 raise Fatal(
-                    "the broker refuses a record as too large: raise the topic's max.message.bytes"
+                    "the broker refuses a record as too large: raise the topic's max.message.bytes, or lower "
+                    "kafka.max_message_bytes"
+                ) from result
+            if isinstance(result, InvalidTimestampError):
+                raise EnvironmentProblem(
+                    "the broker refuses this machine's time of day as too far from its own: set the clock, or give the "
+                    "topics message.timestamp.type=LogAppendTime (`headrace topics plan` names them)"
                 ) from result
             if isinstance(result, BaseException):
                 raise Retry(f"not confirmed by the broker: {result!r}") from result

@@ -23,15 +23,16 @@ from mode import Service
 
 from streams.clock import Clock
 from streams.effects import Emit
-from streams.errors import Retry
+from streams.errors import EnvironmentProblem, Retry
 from streams.settings import Kafka
 from streams.settings import Reader as ReaderSettings
 from streams.topics import prefixed
-from streams.transport.batch import PartitionBatch, event_of, size_bytes
+from streams.transport.batch import PartitionBatch, Record, event_of, size_bytes
 from streams.transport.client import check_not_refused, client_options, close
 from streams.transport.commit import Commit
 from streams.transport.lease import BEAT_S, Lease
 from streams.transport.ledger import Entry, Ledger
+from streams.transport.naps import Naps
 from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first, is_member
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Profile:
     fetch_wait_ms: int
     fetch_min_bytes: int
     batches_in_flight: int
+    due_ms: Callable[[Record], int] | None = None  # before when a record is not handed on; None: at once
 
 
 class StatefulAgent(Protocol):
@@ -73,6 +75,7 @@ class ReaderObserver(OffsetObserver, Protocol):
     def partition_left(self, partition: int) -> None: ...
     def rebalanced(self, seconds: float) -> None: ...
     def paused(self, partitions: int) -> None: ...
+    def napping(self, partitions: int) -> None: ...
     def rewound(self) -> None: ...
     def recovered(self, partition: int, seconds: float) -> None: ...
 
@@ -98,6 +101,7 @@ class BatchReader(Service):
         observer: ReaderObserver,
         fatal: Callable[[BaseException], None],
         lease: Lease,
+        partitions: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -115,12 +119,14 @@ class BatchReader(Service):
         self._observer = observer
         self._fatal = fatal
         self._lease = lease
+        self._partitions = partitions
         self._consumer: AIOKafkaConsumer | None = None
         self._ledgers: dict[TopicPartition, Ledger] = {}
         self._open: set[TopicPartition] = set()
         self._held: set[TopicPartition] = set()  # paused by flow control
         self._resume_at: dict[TopicPartition, int] = {}  # where to start over when records were not handed on
         self._seeks: dict[TopicPartition, int] = {}  # how often each was set to another offset
+        self._naps = Naps(profile.due_ms)
         self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._bytes = 0
         self._changed = asyncio.Event()  # a batch finished
@@ -142,6 +148,11 @@ class BatchReader(Service):
     def owned(self) -> list[int]:
         """Partitions that this worker owns now."""
         return sorted(tp.partition for tp in self._ledgers)
+
+    @property
+    def closed(self) -> list[int]:
+        """Owned partitions whose state is not in memory yet."""
+        return sorted(tp.partition for tp in self._ledgers if tp not in self._open)
 
     def finish(self, batch: PartitionBatch) -> None:
         """The batch's effects are durable."""
@@ -192,17 +203,18 @@ class BatchReader(Service):
                 self.fail(Retry(f"this worker stood still for {still_s:.1f} s"))
             await asyncio.sleep(BEAT_S)
 
+    def _ends(self) -> bool:
+        return self._stopping
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run beside the caller, owned by this service; what it raises stops the worker."""
 
         async def guarded() -> None:
             try:
                 await work
-            except ConsumerStoppedError:
-                if not self._stopping:
-                    raise
             except Exception as error:  # every bug below here must end the process, not a task
-                self._fatal(error)
+                if not (self._stopping and isinstance(error, (ConsumerStoppedError, Retry))):
+                    self._fatal(error)
 
         self.add_future(guarded())
 
@@ -279,12 +291,47 @@ class BatchReader(Service):
                 return  # it opens at what is committed by then, which may be further on
             self._resume_at[tp] = min(self._resume_at.get(tp, records[0].offset), records[0].offset)
             return
+        due = self._naps.due(records, self._clock.wall_ms())
+        if due < len(records):
+            self._begin_nap(tp, records[due])
+            records = records[:due]
+        if not records:
+            return
         cost = size_bytes(records)
         entry = ledger.append(records[0].offset, records[-1].offset + 1, cost)
         self._bytes += cost
         batch = PartitionBatch(self.topic, tp.partition, records, entry, self._clock.monotonic_s())
         self._observer.batch_read(tp.partition, len(records), cost)
         await self._channel.put(event_of(self.app, batch))
+
+    # -- records that are not due
+
+    def _begin_nap(self, tp: TopicPartition, first: Any) -> None:
+        """Let go of what was fetched of a partition from a record that is not due, and pause until it is."""
+        if self._consumer is None:  # stopped
+            return
+        self._pause([tp])
+        try:
+            self._consumer.seek(tp, first.offset)
+        except IllegalStateError:
+            return  # it left
+        until_ms = self._naps.begin(tp, first, self._clock.wall_ms())
+        self._observer.napping(len(self._naps))
+        self._spawn(self._nap(tp, until_ms))
+
+    async def _nap(self, tp: TopicPartition, until_ms: int) -> None:
+        while self._naps.naps(tp, until_ms) and not self._stopping:
+            left_s = (until_ms - self._clock.wall_ms()) / 1000
+            if left_s <= 0:
+                self._end_nap(tp)
+                if tp in self._open - self._held:
+                    self._resume([tp])
+                return
+            await self.sleep(left_s)
+
+    def _end_nap(self, tp: TopicPartition) -> None:
+        self._naps.end(tp)
+        self._observer.napping(len(self._naps))
 
     # -- flow control
 
@@ -359,6 +406,8 @@ class BatchReader(Service):
         for store in (self._open, self._held):
             store.discard(tp)
         self._resume_at.pop(tp, None)
+        if self._naps:
+            self._end_nap(tp)
         self._offsets.forget(tp)
         self._agent.drop(tp.partition)
         self._observer.partition_left(tp.partition)
@@ -367,6 +416,11 @@ class BatchReader(Service):
     async def assign(self, assigned: Iterable[TopicPartition]) -> None:
         """Take partitions over, closed; each opens when its state is back."""
         assigned = list(assigned)
+        try:
+            check_partitions(assigned, self._partitions)
+        except EnvironmentProblem as problem:
+            self._fatal(problem)
+            return
         for tp in assigned:
             if tp not in self._ledgers:
                 self._ledgers[tp] = Ledger()
@@ -414,6 +468,8 @@ class BatchReader(Service):
                 if tp not in self._ledgers:
                     self._agent.drop(tp.partition)
                 return
+            if self._ends():  # nothing will be read, and the consumer may be gone
+                return
             self._observer.recovered(tp.partition, self._clock.monotonic_s() - started_s)
             start = self._resume_at.pop(tp, None)
             if start is not None:
@@ -421,8 +477,7 @@ class BatchReader(Service):
                 self._consumer.seek(tp, start)
                 self._seeks[tp] = self._seeks.get(tp, 0) + 1
             self._open.add(tp)
-            if not self._stopping:
-                self._resume([tp])
+            self._resume([tp])
             self._observer.partitions(len(self._ledgers), len(self._open))
             return
 
@@ -477,17 +532,16 @@ class BatchReader(Service):
         self._held.difference_update(tps)
 
     async def _committed_offset(self, tp: TopicPartition) -> int:
-        assert self._consumer is not None
+        """Raises Retry when the reader stops meanwhile."""
         backoff_s = 0.2
-        while True:
+        while self._consumer is not None and not self.should_stop:
             try:
                 return await committed_or_first(self._consumer, tp)
             except KafkaError as error:
                 log.warning("%s: no answer about committed offsets yet: %s", self.group, error)
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
-                if self.should_stop:
-                    raise Retry("stopped while waiting for committed offsets") from error
+        raise Retry("stopped while waiting for committed offsets")
 
     # -- offsets
 
@@ -540,6 +594,17 @@ class BatchReader(Service):
 
     def _tp(self, partition: int) -> TopicPartition:
         return TopicPartition(prefixed(self._kafka.topic_prefix, self.topic), partition)
+
+
+def check_partitions(assigned: Iterable[TopicPartition], declared: int) -> None:
+    """Raises EnvironmentProblem when a topic has more partitions than it was declared with."""
+    for tp in assigned:
+        if tp.partition >= declared:
+            raise EnvironmentProblem(
+                f"{tp.topic} has grown beyond the {declared} partitions of topics.partitions: keys move away from "
+                "their state, and the topics beside it have no such partition. Start with a new kafka.topic_prefix "
+                "and replay"
+            )
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

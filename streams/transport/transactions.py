@@ -232,7 +232,7 @@ async def _started(kafka: Kafka, transactional_id: str) -> AIOKafkaProducer:
         **client_options(kafka) | {"retry_backoff_ms": RETRY_BACKOFF_MS},
         acks="all",
         linger_ms=0,
-        max_batch_size=MAX_BATCH_BYTES,
+        max_batch_size=min(MAX_BATCH_BYTES, kafka.max_message_bytes),
         transactional_id=transactional_id,
         transaction_timeout_ms=int(TIMEOUT_S * 1000),
     )

@@ -20,6 +20,8 @@ KINDS = ["impression", "skip", "click", "dwell", "complete", "like"]
 KINDS += ["save", "share", "follow", "hide", "report", "undo"]
 WEIGHTS = dict(zip(KINDS, (-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, -1), strict=True))
 POSITIVE = {"click", "dwell", "complete", "like", "save", "share", "follow"}
+ITEM_HALF_LIFE_MS = 30 * 86_400_000
+ITEM_CLOSE = 2e-5  # of float32 sums of thousands of like sign; one click of ten thousand is 1e-4
 CLOSE = 1e-3  # of float32 sums of thousands of events, with weights in steps of 1/256
 
 
@@ -47,6 +49,7 @@ class Found:
     records: Mapping[str, Sequence[Record]]
     committed: Mapping[tuple[str, int], int]  # (input topic, partition)
     ends: Mapping[tuple[str, int], int]
+    sent: Mapping[str, Sequence[bytes]]  # values by input topic, in the order in which they were sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Rules:
     dim: int
     ring: int
     media: bool
+    source: tuple[str, bytes]  # a header of every record that was sent
 
 
 @dataclass(slots=True)
@@ -72,21 +76,29 @@ class Judgement:
 Event = dict[str, Any]
 
 
-def judge(found: Found, rules: Rules) -> Judgement:
-    """Compare a run with a plain reading of its inputs."""
+def judge(found: Found, rules: Rules, replayed: Mapping[tuple[int, str], bytes] | None = None) -> Judgement:
+    """Compare a run with a plain reading of its inputs, and its states with those of a replay, where given, byte for
+    byte."""
     result = Judgement()
     good, poison = _read(found.records["clicks"], {"id", "user", "item", "kind", "at"})
     by_user: dict[tuple[int, str], list[tuple[int, Event]]] = defaultdict(list)
     twice = _take_out_duplicates(good)
     for (partition, offset), event in sorted(good.items()):
         by_user[partition, event["user"]].append((offset, event))
-    _check_state(result, found.records["taste-changelog"], by_user, rules)
+    rows = _standing(found.records["taste-changelog"])
+    _check_state(result, rows, by_user, rules)
+    if replayed is not None:
+        other = sum(rows.get(key) != state for key, state in replayed.items())
+        _note(result, "states other than a clean replay's", 0, other)
     _check_lists(result, found.records["recommendations"], by_user, good, rules)
     _check_transitions(result, found.records["transitions"], good, rules)
+    _check_items(result, found.records["item-table"], good)
     _check_poison(result, "clicks", found.records["clicks"], found.records["clicks.dlt"], poison, rules)
-    _note(result, "clicks in", len(good) + len(twice) + len(poison), len(found.records["clicks"]))
+    _check_inputs(result, found, "clicks")
+    _note(result, "clicks that count", len(found.sent["clicks"]), len(good) + len(twice) + len(poison))
     result.expected["clicks sent twice"] = result.found["clicks sent twice"] = len(twice)
     if rules.media:
+        _check_inputs(result, found, "uploads")
         uploads, bad = _read(found.records["uploads"], {"id", "asset", "at", "media_type"})
         _check_labels(result, found.records["labels"], uploads, rules)
         _check_poison(result, "uploads", found.records["uploads"], found.records["uploads.dlt"], bad, rules)
@@ -137,17 +149,30 @@ def _take_out_duplicates(good: dict[tuple[int, int], Event]) -> list[Event]:
     return found
 
 
-def _check_state(
-    result: Judgement,
-    changelog: Sequence[Record],
-    by_user: Mapping[tuple[int, str], list[tuple[int, Event]]],
-    rules: Rules,
-) -> None:
+def _check_inputs(result: Judgement, found: Found, topic: str) -> None:
+    """What was sent, and acknowledged, is what lies in the log."""
+    log = Counter(record.value or b"" for record in found.records[topic])
+    _note(result, f"{topic} sent", len(found.sent[topic]), log.total())
+    if log != Counter(found.sent[topic]):
+        result.differences.append(f"the records of {topic} are not those that were sent")
+
+
+def _standing(changelog: Sequence[Record]) -> dict[tuple[int, str], bytes]:
+    """(partition, reader) -> the row with the highest fence, of equal ones the last."""
     rows: dict[tuple[int, str], bytes] = {}
     for record in changelog:
         key = record.partition, (record.key or b"").decode()
         if record.value and (key not in rows or _fence(record.value) >= _fence(rows[key])):
             rows[key] = record.value
+    return rows
+
+
+def _check_state(
+    result: Judgement,
+    rows: Mapping[tuple[int, str], bytes],
+    by_user: Mapping[tuple[int, str], list[tuple[int, Event]]],
+    rules: Rules,
+) -> None:
     _note(result, "readers", len(by_user), len(rows))
     for key, events in by_user.items():
         if key in rows:
@@ -250,6 +275,38 @@ def _check_transitions(
         _note(result, "transitions seen more than once", 0, sum(count > 1 for count in told.values()))
 
 
+def _check_items(result: Judgement, log: Sequence[Record], good: Mapping[tuple[int, int], Event]) -> None:
+    """Popularity and impressions of each item: decayed sums over all readers' events, each counted once."""
+    head = np.dtype(
+        [("version", "u1"), ("sources", "<u2"), ("fence", "<i8"), ("ref", "<i8"), ("newest", "<i8"),
+         ("popularity", "<f4"), ("total", "<f4"), ("impressions", "<f4")]
+    )  # fmt: skip
+    rows: dict[str, Any] = {}
+    for record in log:
+        row = np.frombuffer((record.value or b"")[: head.itemsize], head)[0]
+        name = (record.key or b"").decode()
+        if name not in rows or row["fence"] >= rows[name]["fence"]:
+            rows[name] = row
+    by_item: dict[str, list[Event]] = defaultdict(list)
+    for event in good.values():
+        if event["kind"] == "impression" or (event["kind"] in POSITIVE and round(_weight(event) * 256) > 0):
+            by_item[event["item"]].append(event)
+    _note(result, "items", len(by_item), len(rows))
+    for name, events in by_item.items():
+        if name not in rows:
+            continue
+        for what, shown in (("popularity", False), ("impressions", True)):
+            wanted = sum(
+                (1 if shown else round(_weight(event) * 256) / 256)
+                * 2 ** (event["at"] / ITEM_HALF_LIFE_MS - int(rows[name]["ref"]))
+                for event in events
+                if (event["kind"] == "impression") == shown
+            )
+            got = float(rows[name][what])
+            if abs(got - wanted) > ITEM_CLOSE * max(wanted, 1e-9):
+                result.differences.append(f"{what} of {name} is {got}, must be {wanted}")
+
+
 def _check_poison(
     result: Judgement,
     topic: str,
@@ -258,7 +315,7 @@ def _check_poison(
     poison: set[tuple[int, int]],
     rules: Rules,
 ) -> None:
-    values = {(r.partition, r.offset): r.value for r in log}
+    given = {(r.partition, r.offset): r for r in log}
     often: Counter[tuple[int, int]] = Counter()
     for record in dead:
         headers = dict(record.headers)
@@ -267,8 +324,11 @@ def _check_poison(
             int(headers["__connect.errors.offset"]),
         )
         often[place] += 1
-        if values.get(place) != record.value:
+        origin = given.get(place)
+        if origin is None or (origin.key, origin.value) != (record.key, record.value):
             result.differences.append(f"dead letter of {topic}{place} is not what was sent")
+        if rules.source not in record.headers:
+            result.differences.append(f"dead letter of {topic}{place} has lost its producer's header")
     _note(result, f"dead letters of {topic}", len(poison), len(often))
     if poison != often.keys():
         result.differences.append(f"dead letters of {topic} are not those of the poison")

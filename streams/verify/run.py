@@ -5,144 +5,103 @@ import contextlib
 import logging
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from random import Random
-from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
 
 from streams import admin
 from streams.clock import Clock
 from streams.demo.broker import EmbeddedBroker
 from streams.demo.kafka import KafkaBroker, jars, java_program
-from streams.errors import Fatal, UserMistake
+from streams.demo.server import HOST, free_ports
+from streams.errors import Fatal
 from streams.feed.records import partition_of
 from streams.settings import Settings, kafka_lib, load
-from streams.topics import TOPOLOGY, prefixed
+from streams.topics import prefixed
 from streams.transport.client import close
-from streams.verify.oracle import Found, Judgement, Rules, judge
+from streams.verify.faults import END_S, Broker, Faults, Say
+from streams.verify.logs import Offsets, collect, committed, ends, records
+from streams.verify.network import Forwarder
+from streams.verify.oracle import Rules, judge
+from streams.verify.plan import Plan, Report, schedule
+from streams.verify.replay import replayed
 from streams.verify.workers import Place
-from streams.verify.workload import Sent, clicks, comments
+from streams.verify.workload import SOURCE, Sent, clicks, comments
 
 PARTITIONS = 8
 SESSION_S, HEARTBEAT_S = 4.0, 1.0
+METADATA_S = 3.0  # how soon workers see that a topic has grown
 STALLED_S = 90.0  # no offset moved for so long: the run has failed
-END_S = 25.0  # from SIGTERM to the end of a worker
-PAUSE_S = (0.5, 4.0)  # between two faults: kills in the middle of a recovery are meant to happen
-KINDS = ("kill", "term", "stop", "broker")
-INPUTS = {"clicks": "clicks", "items": "transitions", "uploads": "uploads"}  # agent -> the topic it reads
-
-Offsets = dict[tuple[str, int], int]  # by (input topic, partition)
-Broker = EmbeddedBroker | KafkaBroker
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is asked of a run."""
-
-    broker: str = "embedded"
-    delivery: str = "at_least_once"
-    clicks: int = 200_000
-    media: int = 2_000
-    workers: int = 3
-    kills: int = 5
-    faults: tuple[str, ...] = KINDS
-    seed: int = 1
-
-
-@dataclass(slots=True)
-class Report:
-    """What was injected, expected and found."""
-
-    seed: int
-    plan: dict[str, Any]
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    judgement: Judgement = field(default_factory=Judgement)
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        found = self.judgement
-        return {
-            "seed": self.seed,
-            "plan": self.plan,
-            "faults": self.faults,
-            "expected": found.expected,
-            "found": found.found,
-            "differences": len(found.differences),
-            "first_differences": found.differences[:20],
-            "seconds": round(self.seconds, 1),
-        }
-
-
-def schedule(plan: Plan) -> list[str]:
-    """Kinds of faults in the order of their injection; a function of the seed. `kills` kills, and of each other kind
-    a fifth so many; the embedded broker keeps its records in memory, so it is never stopped."""
-    few = max(1, plan.kills // 5)
-    found: list[str] = []
-    for kind in plan.faults:
-        if kind == "kill":
-            found += ["kill"] * plan.kills
-        elif kind != "broker" or plan.broker == "kafka":
-            found += [kind] * few
-    Random(plan.seed).shuffle(found)
-    return found
 
 
 def run(plan: Plan, clock: Clock, say: Say) -> Report:
-    """Raises EnvironmentProblem without a broker, Fatal when a worker ends by itself or nothing moves any more."""
+    """Raises EnvironmentProblem without a broker. A worker that ends by itself and a run that does not move any more
+    are differences; what there is of it is then not judged."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its retries while brokers are down are no news
     started_s = clock.monotonic_s()
-    report = Report(plan.seed, asdict(plan))
+    report = Report(plan)
     with (
-        _running_broker(plan.broker) as broker,
+        _running_broker(plan) as (broker, addresses, forwarders),
         tempfile.TemporaryDirectory(prefix="headrace-verify-") as folder,
     ):
-        prefix = f"v{uuid.uuid4().hex[:8]}-"
-        settings = _settings(plan, broker.bootstrap, prefix)
+        settings = _settings(plan, broker.bootstrap)
         asyncio.run(admin.apply(settings))
         agents = ["clicks", "items", *(["uploads"] if plan.media else [])]
-        places = [Place(n, _options(settings, agents), Path(folder)) for n in range(plan.workers)]
+        places = [
+            Place(n, _options(settings, agents, address), Path(folder)) for n, address in enumerate(addresses)
+        ]
+        one = _Run(plan, settings, agents, places, forwarders, broker, clock, say, report)
         try:
-            asyncio.run(_Run(plan, settings, agents, places, broker, clock, say, report).play())
+            asyncio.run(one.play())
+        except Fatal as problem:
+            report.judgement.differences.append(str(problem))
+        else:
+            say("judging")
+            _judge(plan, settings, agents, one.sent, report)
         finally:
             for place in places:
                 place.kill()
-        say("judging")
-        found = asyncio.run(_collect(settings, agents))
-        rules = Rules(
-            plan.delivery == "exactly_once",
-            settings.taste.half_lives_s,
-            settings.taste.dim,
-            settings.taste.ring,
-            plan.media > 0,
-        )
-        ended_badly = report.judgement.differences
-        report.judgement = judge(found, rules)
-        report.judgement.differences += ended_badly
     report.seconds = clock.monotonic_s() - started_s
     return report
 
 
+def _judge(
+    plan: Plan, settings: Settings, agents: Sequence[str], sent: dict[str, list[bytes]], report: Report
+) -> None:
+    found = asyncio.run(collect(settings, agents, sent))
+    taste = settings.taste
+    rules = Rules(
+        plan.delivery == "exactly_once", taste.half_lives_s, taste.dim, taste.ring, plan.media > 0, SOURCE
+    )
+    ended_badly = report.judgement.differences
+    report.judgement = judge(found, rules, replayed(settings, found.records["clicks"]))
+    report.judgement.differences += ended_badly
+
+
 @contextlib.contextmanager
-def _running_broker(name: str) -> Iterator[Broker]:
-    if name == "embedded":
+def _running_broker(plan: Plan) -> Iterator[tuple[Broker, list[str], list[Forwarder]]]:
+    """The broker, each worker's address of it, and the forwarder behind each where there is one."""
+    if plan.broker == "embedded":
         with EmbeddedBroker() as embedded:
-            yield embedded
+            yield embedded, [embedded.bootstrap] * plan.workers, []
         return
     lib = kafka_lib()
     java_program()
     jars(lib)
     assert lib is not None  # jars() has said so
     properties = {"group.min.session.timeout.ms": "1000", "broker.session.timeout.ms": "3000"}
-    with KafkaBroker(lib, properties=properties) as kafka:
-        yield kafka
+    ports = free_ports(2 * plan.workers)
+    pairs = list(zip(ports[::2], ports[1::2], strict=True))  # (of the broker, of the forwarder before it)
+    listeners = {f"WORKER{n}": pair for n, pair in enumerate(pairs)}
+    with KafkaBroker(lib, properties=properties, listeners=listeners) as kafka:
+        yield kafka, [f"{HOST}:{told}" for _, told in pairs], [Forwarder(told, port) for port, told in pairs]
 
 
-def _settings(plan: Plan, bootstrap: str, prefix: str) -> Settings:
+def _settings(plan: Plan, bootstrap: str) -> Settings:
+    prefix = f"v{uuid.uuid4().hex[:8]}-"
     return load(
         None,
         {
@@ -152,6 +111,7 @@ def _settings(plan: Plan, bootstrap: str, prefix: str) -> Settings:
                 "group": f"{prefix}group",
                 "session_timeout_s": SESSION_S,
                 "heartbeat_interval_s": HEARTBEAT_S,
+                "metadata_max_age_s": METADATA_S,
             },
             "topics": {"partitions": PARTITIONS, "replication": 1},
             "worker": {"delivery": plan.delivery},
@@ -159,14 +119,15 @@ def _settings(plan: Plan, bootstrap: str, prefix: str) -> Settings:
     )
 
 
-def _options(settings: Settings, agents: Sequence[str]) -> list[str]:
+def _options(settings: Settings, agents: Sequence[str], bootstrap: str) -> list[str]:
     kafka = settings.kafka
     sets = {
-        "kafka.bootstrap": kafka.bootstrap,
+        "kafka.bootstrap": bootstrap,
         "kafka.topic_prefix": kafka.topic_prefix,
         "kafka.group": kafka.group,
         "kafka.session_timeout_s": kafka.session_timeout_s,
         "kafka.heartbeat_interval_s": kafka.heartbeat_interval_s,
+        "kafka.metadata_max_age_s": kafka.metadata_max_age_s,
         "topics.partitions": PARTITIONS,
         "worker.delivery": settings.worker.delivery,
         "worker.agents": ",".join(agents),
@@ -184,6 +145,7 @@ class _Run:
         settings: Settings,
         agents: Sequence[str],
         places: Sequence[Place],
+        forwarders: Sequence[Forwarder],
         broker: Broker,
         clock: Clock,
         say: Say,
@@ -193,37 +155,44 @@ class _Run:
         self._settings = settings
         self._agents = agents
         self._places = places
-        self._broker = broker
+        self._forwarders = forwarders
         self._clock = clock
         self._say = say
         self._report = report
-        self._random = Random(plan.seed + 2)
-        self._began_s = clock.monotonic_s()
+        self._faults = Faults(places, forwarders, broker, SESSION_S, plan.seed + 2, clock, say, report)
         self._injected = asyncio.Event()
         self._ends: Offsets = {}
+        self.sent: dict[str, list[bytes]] = {"clicks": [], "uploads": []}
 
     async def play(self) -> None:
+        """Raises Fatal when a worker ends by itself or nothing moves any more."""
+        for forwarder in self._forwarders:
+            await forwarder.start()
         for place in self._places:
             place.start()
+        try:
+            await self._break_and_feed()
+            self._say("all is sent; waiting for the rest of the work")
+            await self._until_done()
+            await self._end_all()
+            for place in self._places:
+                self._wrong(place.traces())
+        finally:
+            for forwarder in self._forwarders:
+                await forwarder.stop()
+
+    async def _break_and_feed(self) -> None:
         start_ms = self._clock.wall_ms() - 86_400_000
         sent = clicks(self._plan.clicks, self._plan.seed, start_ms)
         media = comments(self._plan.media, self._plan.seed, start_ms)
         feeding = asyncio.create_task(self._feed(sent, media))
         try:
-            for kind in schedule(self._plan):
-                await asyncio.sleep(self._random.uniform(*PAUSE_S))
-                self._check()
-                await self._inject(kind)
+            kinds = [kind for kind in schedule(self._plan) if kind != "partition"]
+            await self._faults.inject_all(kinds, self._check)
             self._injected.set()
             await feeding
         finally:
             feeding.cancel()
-        self._say("all is sent; waiting for the rest of the work")
-        await self._until_done()
-        for place in self._places:
-            problem = await asyncio.to_thread(place.terminate, END_S)
-            if problem:
-                self._report.judgement.differences.append(problem)
 
     def _check(self) -> None:
         for place in self._places:
@@ -253,49 +222,28 @@ class _Run:
     async def _send(self, producer: AIOKafkaProducer, part: Sequence[Sent]) -> None:
         prefix = self._settings.kafka.topic_prefix
         for start in range(0, len(part), 2000):
+            some = part[start : start + 2000]
             waiting = [
                 await producer.send(
                     prefixed(prefix, one.topic),
                     one.value,
                     key=one.key,
                     partition=partition_of(one.key, PARTITIONS),
+                    headers=[SOURCE],
                 )
-                for one in part[start : start + 2000]
+                for one in some
             ]
-            self._ends |= _ends(await asyncio.gather(*waiting), prefix)
-
-    async def _inject(self, kind: str) -> None:
-        place = self._random.choice(self._places)
-        at_s = round(self._clock.monotonic_s() - self._began_s, 1)
-        self._report.faults.append(
-            {"at_s": at_s, "kind": kind, "where": place.name if kind != "broker" else kind}
-        )
-        self._say(f"{at_s:7.1f} s  {kind} {place.name if kind != 'broker' else ''}".rstrip())
-        if kind == "kill":
-            place.kill()
-            place.start()
-        elif kind == "term":
-            problem = await asyncio.to_thread(place.terminate, END_S)
-            if problem:
-                self._report.judgement.differences.append(problem)
-            place.start()
-        elif kind == "stop":
-            place.freeze()
-            await asyncio.sleep(SESSION_S + 2 * HEARTBEAT_S + self._random.uniform(0, 3))
-            place.thaw()
-        else:
-            assert isinstance(self._broker, KafkaBroker)
-            await asyncio.to_thread(self._broker.stop)
-            await asyncio.sleep(self._random.uniform(0, 3))
-            await asyncio.to_thread(self._broker.start)
+            self._ends |= ends(await asyncio.gather(*waiting), prefix)
+            for one in some:
+                self.sent[one.topic].append(one.value)
 
     async def _until_done(self) -> None:
         await self._until_committed(self._ends)
         prefix = self._settings.kafka.topic_prefix
-        transitions = await _records(self._settings, ["transitions"])  # no more will come
-        await self._until_committed(self._ends | _ends(transitions["transitions"], prefix))
+        told = await records(self._settings, ["transitions"])  # no more will come
+        await self._until_committed(self._ends | ends(told["transitions"], prefix))
 
-    async def _until_committed(self, ends: Offsets) -> None:
+    async def _until_committed(self, last: Offsets) -> None:
         """Raises Fatal when no offset has moved for long."""
         seen: Offsets = {}
         moved_s = self._clock.monotonic_s()
@@ -303,101 +251,48 @@ class _Run:
             self._check()
             found = seen
             with contextlib.suppress(KafkaError):  # no answer is no progress
-                found = await _committed(self._settings, self._agents)
-            if all(found.get(key) == end for key, end in ends.items()):
+                found = await committed(self._settings, self._agents)
+            if all(found.get(key) == end for key, end in last.items()):
                 return
             if found != seen:
                 seen, moved_s = found, self._clock.monotonic_s()
             if self._clock.monotonic_s() - moved_s > STALLED_S:
-                behind = {f"{t}[{p}]": (seen.get((t, p)), end) for (t, p), end in ends.items()}
+                behind = {
+                    f"{t}[{p}]": (seen.get((t, p)), end)
+                    for (t, p), end in last.items()
+                    if seen.get((t, p)) != end
+                }
                 tails = "\n".join(f"{place.name}:\n{place.tail()}" for place in self._places)
                 raise Fatal(f"no offset moved for {STALLED_S:g} s; (committed, end): {behind}\n{tails}")
             await asyncio.sleep(0.5)
 
+    async def _end_all(self) -> None:
+        if "partition" in schedule(self._plan):
+            await self._grow()
+            return
+        for place in self._places:
+            self._wrong(await asyncio.to_thread(place.terminate, END_S))
+
+    def _wrong(self, problem: str | None) -> None:
+        if problem:
+            self._report.judgement.differences.append(problem)
+
+    async def _grow(self) -> None:
+        """Keys would move away from their state: each worker must say so and end."""
+        topic = prefixed(self._settings.kafka.topic_prefix, "clicks")
+        self._report.faults.append({"kind": "partition", "where": topic})
+        self._say(f"          partition added to {topic}")
+        client = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka.bootstrap)
+        try:
+            await client.start()
+            await client.create_partitions({topic: NewPartitions(PARTITIONS + 1)})
+        finally:
+            await client.close()
+        for place in self._places:
+            problem = await asyncio.to_thread(place.refuses, topic, END_S + SESSION_S * len(self._places))
+            if problem:
+                self._report.judgement.differences.append(problem)
+
 
 def _share(records: Sequence[Sent], n: int, of: int) -> Sequence[Sent]:
     return records[n * len(records) // of : (n + 1) * len(records) // of]
-
-
-async def _committed(settings: Settings, agents: Sequence[str]) -> Offsets:
-    """What the groups have committed."""
-    found: Offsets = {}
-    for agent in agents:
-        consumer = _consumer(settings, group_id=f"{settings.kafka.group}.{agent}")
-        await consumer.start()
-        try:
-            for partition in range(PARTITIONS):
-                tp = TopicPartition(prefixed(settings.kafka.topic_prefix, INPUTS[agent]), partition)
-                found[INPUTS[agent], partition] = await consumer.committed(tp) or 0
-        finally:
-            await close(consumer)
-    return found
-
-
-def _consumer(settings: Settings, group_id: str | None = None) -> Any:
-    committed = settings.worker.delivery == "exactly_once"
-    return AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.bootstrap,
-        group_id=group_id,
-        enable_auto_commit=False,
-        isolation_level="read_committed" if committed else "read_uncommitted",
-        max_partition_fetch_bytes=4 << 20,
-    )
-
-
-async def _read_all(consumer: Any, tps: Sequence[TopicPartition]) -> dict[TopicPartition, list[Any]]:
-    """Every record of the partitions."""
-    consumer.assign(list(tps))
-    found: dict[TopicPartition, list[Any]] = {tp: [] for tp in tps}
-    for tp in tps:
-        consumer.seek(tp, 0)
-    ends = await consumer.end_offsets(list(tps))
-    while True:
-        for tp, records in (await consumer.getmany(timeout_ms=300)).items():
-            found[tp] += records
-        ends = {tp: max(ends[tp], consumer.highwater(tp) or 0) for tp in tps}
-        if all([await consumer.position(tp) >= ends[tp] for tp in tps]):
-            return found
-
-
-async def _records(settings: Settings, topics: Sequence[str]) -> dict[str, list[Any]]:
-    """All records of topics, by name without prefix."""
-    consumer = _consumer(settings)
-    await consumer.start()
-    try:
-        records: dict[str, list[Any]] = {}
-        for topic in topics:
-            name = prefixed(settings.kafka.topic_prefix, topic)
-            tps = [TopicPartition(name, p) for p in range(PARTITIONS)]
-            records[topic] = [r for part in (await _read_all(consumer, tps)).values() for r in part]
-        return records
-    finally:
-        await close(consumer)
-
-
-async def _collect(settings: Settings, agents: Sequence[str]) -> Found:
-    records = await _records(settings, [topic.name for topic in TOPOLOGY])
-    ends = _ends([r for agent in agents for r in records[INPUTS[agent]]], settings.kafka.topic_prefix)
-    return Found(records, await _committed(settings, agents), ends)
-
-
-def _ends(records: Sequence[Any], prefix: str) -> Offsets:
-    """Where partitions end after these records, markers of transactions left out."""
-    ends: Offsets = {}
-    for record in records:
-        key = record.topic.removeprefix(prefix), record.partition
-        ends[key] = max(ends.get(key, 0), record.offset + 1)
-    return ends
-
-
-def check(plan: Plan) -> None:
-    """Raises UserMistake for what the broker cannot do, and for unknown words."""
-    unknown = sorted(set(plan.faults) - set(KINDS))
-    if unknown:
-        raise UserMistake(f"--faults {', '.join(unknown)}: there are {', '.join(KINDS)}")
-    if plan.broker not in ("embedded", "kafka"):
-        raise UserMistake(f"--broker {plan.broker}: there are kafka and embedded")
-    if plan.delivery not in ("at_least_once", "exactly_once"):
-        raise UserMistake(f"--delivery {plan.delivery}: there are at_least_once and exactly_once")
-    if plan.broker == "embedded" and plan.delivery == "exactly_once":
-        raise UserMistake("the embedded broker has no transactions: verify exactly_once with --broker kafka")

@@ -20,13 +20,18 @@ class Place:
         self.name = f"worker-{number}"
         # ends with this process, however that ends
         launcher = [sys.executable, "-I", "-S", str(Path(launch.__file__)), str(os.getpid()), "-"]
-        self._command = [*launcher, sys.executable, "-m", "streams", "worker", *options]
+        self._clock = folder / f"{self.name}.clock"
+        self._clock.write_text("0")
+        self._command = [*launcher, sys.executable, "-m", "streams.verify.worker", str(self._clock), *options]
         self._log = folder / f"{self.name}.log"
+        self._log.touch()
+        self._said_bytes = 0  # by those before it
         self._environment = plain_environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Fill the place."""
+        self._said_bytes = self._log.stat().st_size
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -59,12 +64,41 @@ class Place:
             self.kill()
             return f"{self.name} did not end within {within_s:g} s of SIGTERM:\n{self.tail()}"
         self._process = None
-        # one that has just been started may not have come to handle the signal: it had nothing to finish
-        return (
-            None
-            if code in (0, -signal.SIGTERM)
-            else f"{self.name} ended with {code} after SIGTERM:\n{self.tail()}"
-        )
+        early = code == -signal.SIGTERM and "owns partitions" not in self._said()
+        if code == 0 or early:  # one that has just been started could not yet handle the signal
+            return None
+        return f"{self.name} ended with {code} after SIGTERM:\n{self.tail()}"
+
+    def refuses(self, why: str, within_s: float) -> str | None:
+        """It must end by itself and say why; what was wrong with that, or None."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return f"{self.name} did not refuse ({why}) within {within_s:g} s:\n{self.tail()}"
+        said = self._said()
+        self._process = None
+        if code == 0 or why not in said:
+            return f"{self.name} ended with {code} and did not say: {why}\n{self.tail()}"
+        return None
+
+    def traces(self) -> str | None:
+        """The first stack trace that it wrote into its log, or None."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        first = next((n for n, line in enumerate(lines) if line.startswith("Traceback")), None)
+        if first is None:
+            return None
+        some = "\n".join(f"    {line}" for line in lines[max(0, first - 2) : first + 30])
+        return f"{self.name} wrote a stack trace:\n{some}"
+
+    def set_clock(self, ahead_ms: int) -> None:
+        """Make its wall clock wrong by so much."""
+        aside = self._clock.with_suffix(".new")
+        aside.write_text(str(ahead_ms))
+        aside.replace(self._clock)
+
+    def _said(self) -> str:
+        return self._log.read_bytes()[self._said_bytes :].decode(errors="replace")
 
     def freeze(self) -> None:
         """SIGSTOP."""

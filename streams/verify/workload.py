@@ -10,6 +10,8 @@ from random import Random
 USERS, ITEMS = 2_000, 500
 KINDS = ("click", "click", "click", "like", "dwell", "save", "skip", "impression", "hide")
 AGAIN_EVERY = 200  # about one click in so many is sent twice
+REORDERED = 12  # a record may be passed by those up to so many behind it
+SOURCE = ("source", b"verify")  # a header of each record, which dead letters must keep
 POISON_EVERY = 500  # about one record in so many
 WORDS = ("a wonderful concert", "a dull and endless film", "the river rose", "they sang well", "nobody came")
 
@@ -41,7 +43,7 @@ def clicks(count: int, seed: int, start_ms: int) -> list[Sent]:
         found.append(_perhaps_poisoned(random, Sent("clicks", user.encode(), json.dumps(event).encode())))
         if random.randrange(AGAIN_EVERY) == 0:
             found.append(found[-1])  # as a producer does that saw no answer
-    return found
+    return _reordered(random, found)
 
 
 def comments(count: int, seed: int, start_ms: int) -> list[Sent]:
@@ -59,6 +61,12 @@ def comments(count: int, seed: int, start_ms: int) -> list[Sent]:
         }
         found.append(_perhaps_poisoned(random, Sent("uploads", f"a{n}".encode(), json.dumps(event).encode())))
     return found
+
+
+def _reordered(random: Random, sent: list[Sent]) -> list[Sent]:
+    """As of a producer with several connections; what is sent twice may come again after others."""
+    places = [n + REORDERED * random.random() for n in range(len(sent))]
+    return [sent[n] for n in sorted(range(len(sent)), key=places.__getitem__)]
 
 
 def _perhaps_poisoned(random: Random, sent: Sent) -> Sent:

@@ -96,6 +96,38 @@ def test_bytes_in_flight_never_exceed_the_bound_by_more_than_a_fetch(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("lane", LANES)
+def test_work_that_outlasts_the_drain_is_given_up_unacknowledged(
+    lane: str, request: pytest.FixtureRequest, topic_prefix: str
+) -> None:
+    """A revoke ends within its budget; what was not finished is done once by the next owner, and what the first makes
+    of it later is not written."""
+    bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
+    settings = settings_for(bootstrap, topic_prefix, ("slow",), worker={"drain_s": 1.0, "agents": ("slow",)})
+
+    async def main() -> None:
+        async with running(settings) as first:
+            agent, reader = _parts(first)
+            await produce(bootstrap, f"{topic_prefix}clicks", records(400))
+            log = await read_all(bootstrap, f"{topic_prefix}clicks", 400)
+            ends = dict(Counter(record.partition for record in log))
+            await until(lambda: agent.kept, 20, "the slow partition has work in flight")
+            async with running(settings) as second:
+                other, _ = _parts(second)
+                await until(lambda: reader.ready and len(reader.owned) == 2, 20, "they share")
+                agent.open_gate()  # also what it held when it lost them
+                other.open_gate()
+                group = f"{topic_prefix}group.slow"
+                deadline = asyncio.get_running_loop().time() + 20
+                while await committed(bootstrap, group, f"{topic_prefix}clicks", 4) != ends:
+                    assert asyncio.get_running_loop().time() < deadline
+                    await asyncio.sleep(0.2)
+        made = await read_all(bootstrap, f"{topic_prefix}recommendations", 400)
+        assert Counter(record.partition for record in made) == ends  # nothing twice
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("name", ["poison", "poison_run"])
 @pytest.mark.parametrize("lane", LANES)
 def test_a_bug_stops_the_worker_and_nothing_behind_it_is_committed(

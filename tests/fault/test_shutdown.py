@@ -1,16 +1,22 @@
 """SIGTERM always ends a worker within its grace: busy, without a broker, and before there ever was one."""
 
 import asyncio
+import json
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bad_records import click
+from bad_records import NOW_MS, click
 from mock_cluster import MockCluster
+from models.taste.actions import CODES
+from models.taste.items import ItemIndex
+from models.taste.users import HALF_LIVES_S, UserRows
 from processes import WorkerProcess
-from running import produce, settings_for
+from running import produce, read_all, settings_for
 from streams.admin import apply
 from streams.demo.broker import EmbeddedBroker
 from streams.demo.server import free_ports
@@ -111,6 +117,71 @@ def test_while_the_broker_is_gone(tmp_path: Path) -> None:
             assert time.monotonic() - started_s < 10.5, worker.said
             assert code == 0, worker.said
             assert "Traceback" not in worker.said, worker.said
+
+
+@pytest.mark.embedded
+def test_while_state_is_read_back(embedded_broker: EmbeddedBroker, topic_prefix: str, tmp_path: Path) -> None:
+    """200,000 rows a reader each; nothing is published by the one that is told to stop, all by the next."""
+    settings = quick(embedded_broker.bootstrap, topic_prefix)
+    asyncio.run(apply(settings))
+    rows = one_row_each(200_000)
+    asyncio.run(produce(embedded_broker.bootstrap, f"{topic_prefix}taste-changelog", rows))
+    asyncio.run(produce(embedded_broker.bootstrap, f"{topic_prefix}clicks", [(b"1", click(1, user="u1"))]))
+    with WorkerProcess(settings, tmp_path / "log") as worker:
+        worker.wait_until(lambda: "owns partitions" in worker.said, 30, "it has partitions")
+        assert not worker.ready
+        started_s = time.monotonic()
+        worker.signal(signal.SIGTERM)
+        assert worker.ended(12) == 0, worker.said
+        assert time.monotonic() - started_s < 10
+        assert "Traceback" not in worker.said, worker.said
+
+
+def one_row_each(count: int) -> list[tuple[bytes | None, bytes | None]]:
+    """Rows of that many readers, as a worker writes them."""
+    items = ItemIndex()
+    rows = UserRows(items, HALF_LIVES_S, 64)
+    one = np.ones(1, np.int64)
+    rows.fold(
+        ["u"], items.lookup(["i"]), np.array([CODES["click"]], np.int8), np.ones(1, np.float32), one, 0 * one
+    )
+    (value,) = rows.encode(rows.rows_of(["u"]))
+    return [(b"u%d" % n, value) for n in range(count)]
+
+
+@pytest.mark.models
+def test_while_models_infer(embedded_broker: EmbeddedBroker, topic_prefix: str, tmp_path: Path) -> None:
+    """The batch that runs ends, its labels are written and committed; the rest is left to the next, labelled once."""
+    settings = settings_for(embedded_broker.bootstrap, topic_prefix, ("uploads",))
+    bootstrap, prefix = embedded_broker.bootstrap, topic_prefix
+    asyncio.run(apply(settings))
+    texts: list[tuple[bytes | None, bytes | None]] = []
+    for n in range(3000):
+        event = {
+            "id": f"m{n}",
+            "asset": f"a{n}",
+            "at": NOW_MS,
+            "media_type": "text/plain",
+            "text": f"fine {n}",
+        }
+        texts.append((b"a%d" % n, json.dumps(event).encode()))
+    labelled = 'headrace_applied_total{agent="uploads"}'
+    asyncio.run(produce(bootstrap, f"{prefix}uploads", texts))
+    with WorkerProcess(settings, tmp_path / "first") as worker:
+        worker.wait_until(lambda: worker.metric(labelled) > 0, 60, "it labels")
+        started_s = time.monotonic()
+        worker.signal(signal.SIGTERM)
+        assert worker.ended(12) == 0, worker.said
+        assert time.monotonic() - started_s < 10
+        assert "Traceback" not in worker.said, worker.said
+    before = asyncio.run(read_all(bootstrap, f"{prefix}labels"))
+    assert 0 < len(before) < 3000
+    with WorkerProcess(settings, tmp_path / "second") as worker:
+        after = asyncio.run(read_all(bootstrap, f"{prefix}labels", 3000, within_s=90))
+        worker.signal(signal.SIGTERM)
+        assert worker.ended(12) == 0, worker.said
+    often = Counter(json.loads(record.value)["asset"] for record in after)
+    assert len(often) == 3000 and max(often.values()) == 1
 
 
 @pytest.mark.models

@@ -151,6 +151,30 @@ def test_a_table_fed_row_by_row_equals_one_fed_at_once(seed: int, symmetry: floa
     np.testing.assert_allclose(dense(one), dense(two), rtol=1e-5)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 9))
+def test_late_rows_of_a_worker_that_lost_the_partition_change_no_table(seed: int, cuts: int) -> None:
+    """Rows in any order, cut into any batches: the table is the one that the last rows alone give."""
+    index, rng = ItemIndex(), np.random.default_rng(seed)
+    found = random_transitions(index, seed, 200)
+    columns = columns_of(index)
+    log: list[tuple[str, bytes]] = []
+    for start in range(0, 200, 20):
+        at = np.arange(start, start + 20)
+        rows = columns.fold(part(found, at), at)
+        log += zip(columns.names(rows), columns.encode(rows), strict=True)
+    shuffled, last = (ItemTable(index, 3600.0, followers=40, predecessors=40) for _ in range(2))
+    for some in np.array_split(rng.permutation(len(log)), cuts):
+        shuffled.apply([log[n][0] for n in some], [log[n][1] for n in some])
+    rows = np.arange(len(columns))
+    last.apply(columns.names(rows), list(columns.encode(rows)))
+    for name in ("present", "fence", "popularity", "total", "newest_at_ms"):
+        assert (getattr(shuffled, name) == getattr(last, name)).all(), name
+    for name in ("out", "sketches"):
+        np.testing.assert_allclose(getattr(shuffled, name), getattr(last, name), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dense(shuffled), dense(last), rtol=1e-5, atol=1e-5)
+
+
 def dense(table: ItemTable) -> np.ndarray:
     found = np.zeros((40, 40))
     rows, slots = np.nonzero(table.followers.keys >= 0)

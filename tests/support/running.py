@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.admin import apply
 from streams.app import Worker
-from streams.clock import SystemClock
+from streams.clock import Clock, SystemClock
 from streams.settings import Settings, load
 from streams.transport.client import close
 
@@ -39,12 +39,12 @@ def settings_for(
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, ready_within_s: float = 30.0, create: bool = True
+    settings: Settings, ready_within_s: float = 30.0, create: bool = True, clock: Clock | None = None
 ) -> AsyncIterator[Worker]:
     """A worker with its topics, ready; a failure inside it fails the test."""
     if create:
         await apply(settings)
-    worker = Worker(settings, SystemClock())
+    worker = Worker(settings, clock or SystemClock())
     try:
         await worker.start()
         await until(lambda: worker.ready or worker.failed.done(), ready_within_s, "the worker is ready")

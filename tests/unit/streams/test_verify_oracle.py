@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xxhash import xxh3_64_intdigest
 
 from models.taste.actions import CODES, weights_of
 from models.taste.items import ItemIndex
+from models.taste.neighbours import ItemColumns
 from models.taste.transitions import encode, transitions
 from models.taste.users import HALF_LIVES_S, UserRows
+from streams.settings import load
 from streams.verify.oracle import Found, Rules, judge
-from streams.verify.run import Plan, schedule
-from streams.verify.workload import clicks, comments
+from streams.verify.plan import Plan, schedule
+from streams.verify.replay import replayed
+from streams.verify.workload import SOURCE, clicks, comments
 
 START_MS = 1_767_225_600_000
 COUNT = 600
@@ -42,17 +46,21 @@ def honest_run(exactly_once: bool = False) -> tuple[Found, Rules]:
             "taste-changelog",
             "recommendations",
             "transitions",
+            "item-table",
             "labels",
         )
     }
 
     def put(topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]] | None = None) -> None:
-        logs[topic].append(Row(topic, 0, len(logs[topic]), key, value, headers or []))
+        logs[topic].append(Row(topic, 0, len(logs[topic]), key, value, [SOURCE, *(headers or [])]))
 
     items = ItemIndex()
     rows = UserRows(items, HALF_LIVES_S, 64)
+    columns = ItemColumns(items, sources=1)
+    sent_values: dict[str, list[bytes]] = {"clicks": [], "uploads": []}
     for sent in (*clicks(COUNT, 5, START_MS), *comments(30, 5, START_MS)):
         put(sent.topic, sent.key, sent.value)
+        sent_values[sent.topic].append(sent.value)
         offset = len(logs[sent.topic]) - 1
         try:
             event: dict[str, Any] = json.loads(sent.value)
@@ -77,24 +85,27 @@ def honest_run(exactly_once: bool = False) -> tuple[Found, Rules]:
         weights = weights_of(kinds, np.array([event.get("dwell_s", np.nan)]))
         at_ms, offsets = np.array([event["at"]], np.int64), np.array([offset], np.int64)
         index = items.lookup([event["item"]])
-        ids = np.array([int(event["id"][1:]) + 1], np.uint64)
+        ids = np.array([xxh3_64_intdigest(event["id"].encode())], np.uint64)
         folded = rows.fold([event["user"]], index, kinds, weights, at_ms, offsets, 10, ids)
         if folded.duplicates:
             continue
         told = transitions(folded, index, kinds, weights, at_ms, offsets, 0)
         for value in encode(told, items):
             put("transitions", event["item"].encode(), value)
+            columns.fold(told, np.array([len(logs["transitions"]) - 1], np.int64))
+            put("item-table", event["item"].encode(), columns.encode(columns.rows_of([event["item"]]))[0])
         made = {"id": f"clicks-0-{offset}", "user": event["user"], "because": because}
         put("recommendations", sent.key, json.dumps(made).encode())
         put("taste-changelog", sent.key, rows.encode(rows.rows_of([event["user"]]))[0])
     ends = {("clicks", 0): len(logs["clicks"]), ("uploads", 0): len(logs["uploads"])}
-    rules = Rules(exactly_once, HALF_LIVES_S, items.dim, 64, media=True)
-    return Found(logs, dict(ends), ends), rules
+    rules = Rules(exactly_once, HALF_LIVES_S, items.dim, 64, media=True, source=SOURCE)
+    return Found(logs, dict(ends), ends, sent_values), rules
 
 
 @pytest.mark.parametrize("exactly_once", [False, True])
 def test_an_honest_run_has_no_differences(exactly_once: bool) -> None:
-    judged = judge(*honest_run(exactly_once))
+    found, rules = honest_run(exactly_once)
+    judged = judge(found, rules, replayed(load(), found.records["clicks"]))
     assert judged.differences == []
     assert judged.expected["dead letters of clicks"] > 0  # the load has poison
     assert judged.expected["labelled assets"] + judged.expected["dead letters of uploads"] == 30
@@ -145,9 +156,27 @@ def _other_content(logs: dict[str, list[Row]]) -> None:
     logs["labels"].append(Row("labels", 0, len(logs["labels"]), row.key, value))
 
 
+def _other_header(logs: dict[str, list[Row]]) -> None:
+    logs["clicks.dlt"][0].headers.remove(SOURCE)
+
+
+def _one_more_impression(logs: dict[str, list[Row]]) -> None:
+    row = logs["item-table"][-1]
+    row.value = (row.value or b"")[:35] + np.float32(99).tobytes() + (row.value or b"")[39:]
+
+
+def _not_as_sent(logs: dict[str, list[Row]]) -> None:
+    logs["clicks"][5].value = logs["clicks"][6].value
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (_other_header, "header"),
+        (_one_more_impression, "impressions of"),
+        (_not_as_sent, "are not those that were sent"),
+        (_lose("clicks", -1), "clicks sent"),
+        (_lose("uploads", -1), "uploads sent"),
         (_older_state, "fence"),
         (_counted_twice, "net sum"),
         (_spoil("taste-changelog", -1, -1), "ring"),
@@ -165,6 +194,14 @@ def test_each_way_to_spoil_a_run_is_found(spoil: Any, said: str) -> None:
     spoil(found.records)
     differences = judge(found, rules).differences
     assert any(said in difference for difference in differences), differences
+
+
+def test_one_bit_beside_a_clean_replay_is_a_difference() -> None:
+    found, rules = honest_run()
+    clean = replayed(load(), found.records["clicks"])
+    _spoil("taste-changelog", -1, 21 + 8 * 4 + 2)(found.records)  # the last bit of a vector's first component
+    differences = judge(found, rules, clean).differences
+    assert differences == ["states other than a clean replay's: expected 0, found 1"]
 
 
 @pytest.mark.parametrize("topic", ["recommendations", "transitions", "labels", "clicks.dlt"])
@@ -187,4 +224,6 @@ def test_the_same_seed_gives_the_same_load_and_order_of_faults() -> None:
     plan = Plan(kills=20, seed=9)
     assert schedule(plan) == schedule(plan) != schedule(Plan(kills=20, seed=10))
     assert schedule(plan).count("kill") == 20 and "broker" not in schedule(plan)  # in memory: never stopped
-    assert schedule(Plan(broker="kafka", kills=20)).count("broker") == 4
+    on_kafka = schedule(Plan(broker="kafka", kills=20))
+    assert on_kafka.count("broker") == 4 == on_kafka.count("network")
+    assert on_kafka.count("partition") == 1 and on_kafka[-1] == "partition"  # it ends all workers
