@@ -8,6 +8,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from faust.streams import Stream
@@ -20,6 +21,7 @@ from streams.codecs import MediaDecoder, encode
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.errors import REASONS, Fatal, Reject, Retry
 from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, ModelName
+from streams.fetches import Fetches
 from streams.inference.service import InferenceClosed
 from streams.payloads import UNAVAILABLE, payload_of
 from streams.rejected import Rejected, rejected_by
@@ -61,6 +63,7 @@ class MediaAgent(Agent[MediaWork]):
         self._media = services.settings.media
         self._decoder = MediaDecoder(self._media.max_payload_bytes)
         self._slots = asyncio.Semaphore(self._media.records_in_flight)
+        self._fetches = Fetches(2 * self._media.records_in_flight)  # those that hang hold no slot
         self._accepts: list[tuple[str, Callable[[str], bool]]] = []
         self._batches: set[asyncio.Task[None]] = set()
 
@@ -157,12 +160,8 @@ class MediaAgent(Agent[MediaWork]):
 
     async def _fetch(self, event: Media) -> Payload:
         """Raises Reject, and Retry for what may be there later."""
-        roots, max_bytes = self._media.roots, self._media.max_payload_bytes
-        fetching = asyncio.to_thread(payload_of, event, roots=roots, max_bytes=max_bytes)
-        try:
-            return await asyncio.wait_for(fetching, self._media.fetch_timeout_s)
-        except asyncio.TimeoutError as error:
-            raise Retry(f"not fetched within {self._media.fetch_timeout_s:g} s", UNAVAILABLE) from error
+        fetch = partial(payload_of, event, roots=self._media.roots, max_bytes=self._media.max_payload_bytes)
+        return await self._fetches.run(fetch, self._media.fetch_timeout_s, UNAVAILABLE)
 
     def _check_size(self, records: Sequence[LabelRecord]) -> None:
         """All of a record's labels leave, or none. Raises Reject."""

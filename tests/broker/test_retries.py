@@ -3,9 +3,11 @@ once; nothing else waits for them, and nothing is lost when workers die meanwhil
 
 import asyncio
 import contextlib
+import io
 import json
 import signal
 import time
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ OWN: list[tuple[str, bytes | None]] = [("ce_type", b"media.asset.v1"), ("trace",
 
 def settings_of(bootstrap: str, prefix: str, root: Path, delivery: str, **waits: float) -> Settings:
     wanted = {"roots": [str(root)], "retry_attempts": ATTEMPTS} | waits
-    worker = {"delivery": delivery, "agents": ("uploads",)}
+    worker = {"delivery": delivery, "agents": ("uploads",), "drain_s": 12.0, "grace_s": 20.0}
     return settings_for(bootstrap, prefix, ("uploads",), worker=worker, media=wanted)
 
 
@@ -146,9 +148,39 @@ def test_a_fetch_that_hangs_is_given_up_and_tried_again(
     assert fetched == 2
 
 
+@pytest.mark.embedded
+def test_a_recording_that_comes_later(embedded_broker: Any, topic_prefix: str, tmp_path: Path) -> None:
+    raw = io.BytesIO()
+    with wave.open(raw, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(bytes(32_000))
+    root, recording = tmp_path, raw.getvalue()
+    settings = settings_for(
+        embedded_broker.bootstrap,
+        topic_prefix,
+        ("audio",),
+        media={"roots": [str(root)], "retry_backoff_s": 0.5, "retry_backoff_max_s": 0.5},
+    )
+    event = media("show", "audio/wav", claim((root / "show").as_uri(), recording))
+
+    async def main() -> None:
+        async with running(settings) as worker:
+            await send(settings.kafka.bootstrap, f"{topic_prefix}audio", [(b"show", event, [])])
+            await until(lambda: value_of(worker, "headrace_retries_total", agent="audio") == 1, 15, "a retry")
+            (root / "show").write_bytes(recording)
+            (label,) = await seen(settings, "labels", 1)
+            assert json.loads(label.value)["because"]["topic"] == "audio"
+            assert value_of(worker, "headrace_dead_letters_total") == 0
+
+    asyncio.run(main())
+
+
 async def check_retries(settings: Settings, again: list[Any], sent: list[Sent]) -> None:
     """Bytes and own headers untouched, attempts counted, not before the time, at least half the wait apart."""
     values = {key: value for key, value, _ in sent}
+    offsets = {record.key: record.offset for record in reversed(await seen(settings, "uploads", len(sent)))}
     assert {record.partition for record in again} == {1}
     for name in (b"comes", b"never"):
         tries = [record for record in again if record.key == name]
@@ -160,9 +192,8 @@ async def check_retries(settings: Settings, again: list[Any], sent: list[Sent]) 
             assert added["headrace.retry.attempts"] == b"%d" % (n + 1)
             assert added["headrace.retry.topic"] == b"uploads"
             assert added["headrace.retry.partition"] == b"1"
-            place = [key for key, _, _ in sent].index(name)
             assert added["headrace.retry.reason"] == b"payload_unavailable"
-            assert int(added["headrace.retry.offset"]) == [r.offset for r in await inputs(settings)][place]
+            assert int(added["headrace.retry.offset"]) == offsets[name]
             wait_ms = int(added["headrace.retry.not-before"]) - record.timestamp
             assert 400 <= wait_ms <= 2000
             if n + 1 < len(tries):
@@ -185,10 +216,6 @@ async def check_replay(settings: Settings, folder: Path) -> None:
     assert done["topics"]["uploads"]["sent"] == 2
     labels = await seen(settings, "labels", 5)
     assert b"never" in {record.key for record in labels}
-
-
-async def inputs(settings: Settings) -> list[Any]:
-    return await seen(settings, "uploads")
 
 
 def check_never(letter: Any, sent: list[Sent]) -> None:

@@ -146,6 +146,18 @@ def test_a_heartbeat_is_at_most_a_third_of_the_session(
         ]
 
 
+def test_the_longest_wait_is_no_shorter_than_the_first_and_attempts_are_bounded() -> None:
+    given: dict[str, object] = {"retry_backoff_s": 5, "retry_backoff_max_s": 4.9}
+    assert mistakes(overrides={"media": given}) == [
+        "media: retry_backoff_max_s must be at least retry_backoff_s"
+    ]
+    for attempts in (0, 101):
+        (mistake,) = mistakes(overrides={"media": {"retry_attempts": attempts}})
+        assert mistake.startswith("media.retry_attempts: ")
+    (mistake,) = mistakes(overrides={"kafka": {"max_message_bytes": 1023}})
+    assert mistake.startswith("kafka.max_message_bytes: ")
+
+
 @pytest.mark.parametrize("value", ["inf", "nan", "0.0", "-1.0"])
 def test_a_duration_is_positive_and_finite(value: str) -> None:
     (mistake,) = mistakes(toml(f"[worker]\ngrace_s = {value}\n"))
