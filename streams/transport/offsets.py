@@ -41,6 +41,7 @@ class Offsets:
         self._observer = observer
         self._committed: dict[TopicPartition, int] = {}
         self._last_ms: dict[TopicPartition, int] = {}  # time of the last finished record
+        self._attempt: asyncio.Future[None] | None = None
 
     def finished(self, tp: TopicPartition, timestamp_ms: int) -> None:
         """A batch's last record is done."""
@@ -61,8 +62,22 @@ class Offsets:
         }
         if not due:
             return
+        if self._attempt is not None:
+            # aiokafka tries again for as long as we let it, and with the generation of that moment: an attempt from
+            # before a rebalance would set back what was committed since.
+            self._attempt.cancel()
+        attempt = self._attempt = asyncio.ensure_future(consumer.commit(due))
         try:
-            await asyncio.wait_for(consumer.commit(due), min(within_s, self._request_timeout_s))
+            await asyncio.wait([attempt], timeout=min(within_s, self._request_timeout_s))
+        finally:
+            overtaken = attempt.cancelled()
+            attempt.cancel()
+        if overtaken:
+            return
+        try:
+            if not attempt.done():
+                raise asyncio.TimeoutError
+            attempt.result()
         except (CommitFailedError, IllegalStateError) as error:
             log.info("%s: offsets not committed, the group moved on: %s", self._group, error)
             self._observer.commit_failed()

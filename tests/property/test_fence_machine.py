@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from models.taste.actions import CODES, weights_of
 from models.taste.items import ItemIndex
@@ -26,7 +26,7 @@ WORKERS = st.integers(0, 2)
 class _Click:
     offset: int
     user: str
-    event: int  # id
+    event: int  # id; 0: none
     item: str
 
 
@@ -56,10 +56,19 @@ class FenceAgainstAList(RuleBasedStateMachine):
 
     # -- the log grows
 
+    @initialize(users=st.lists(st.sampled_from(USERS), min_size=4, max_size=12))
+    def some_clicks(self, users: list[str]) -> None:
+        for user in users:
+            self.click(user, len(self.log) % 10, 0, 1)
+
     @rule(user=st.sampled_from(USERS), item=st.integers(0, 9), gap=st.integers(0, 3), count=st.integers(1, 5))
     def click(self, user: str, item: int, gap: int, count: int) -> None:
         for _ in range(count):
-            self._append(user, len(self.log), f"item{item}", gap)
+            self._append(user, len(self.log) + 1, f"item{item}", gap)
+
+    @rule(user=st.sampled_from(USERS))
+    def click_without_an_id(self, user: str) -> None:
+        self._append(user, 0, "item0", 0)
 
     @precondition(lambda self: self.log)
     @rule(data=st.data())
@@ -72,15 +81,15 @@ class FenceAgainstAList(RuleBasedStateMachine):
         offset = (self.log[-1].offset + 1 if self.log else 0) + gap
         click = _Click(offset, user, event, item)
         self.log.append(click)
-        if event not in self.recent[user]:
+        if not event or event not in self.recent[user]:
             self.recent[user].append(event)
             self.accepted[user].append(click)
 
     # -- workers
 
-    @rule(who=WORKERS, count=st.integers(1, 12))
-    def read(self, who: int, count: int) -> None:
-        """Fold what comes next; rows of all that moved are sent."""
+    @rule(who=WORKERS, count=st.integers(1, 12), land=st.booleans())
+    def read(self, who: int, count: int, land: bool) -> None:
+        """Fold what comes next; rows of all that moved are sent, and may land at once."""
         worker = self.workers[who]
         clicks = self.log[worker.at : worker.at + count]
         worker.at += len(clicks)
@@ -95,13 +104,15 @@ class FenceAgainstAList(RuleBasedStateMachine):
             weights_of(kinds, np.full(len(clicks), np.nan)),
             np.array([c.offset for c in clicks], np.int64),
             np.array([c.offset for c in clicks], np.int64),
-            ids=np.array([c.event + 1 for c in clicks], np.uint64),
+            ids=np.array([c.event for c in clicks], np.uint64),
         )
         new = [c in self.accepted[c.user] and c.offset > before[c.user] for c in clicks]
         assert folded.applied.tolist() == new
         moved = [worker.rows.names[row] for row in folded.rows.tolist()]
         assert sorted(moved) == sorted({c.user for c, applied in zip(clicks, new, strict=True) if applied})
         worker.sent += zip(moved, worker.rows.encode(folded.rows), strict=True)
+        if land:
+            self.rows_land(who, len(worker.sent))
 
     @rule(who=WORKERS, back=st.integers(1, 15))
     def are_given_again_what_they_had(self, who: int, back: int) -> None:

@@ -54,9 +54,9 @@ def test_a_seed_is_a_run() -> None:
 
 def test_the_runs_are_no_walk_in_the_park() -> None:
     """Work is repeated, partitions change hands, connections are given up: else nothing would be proved."""
-    outcomes = [simulate(seed, "at_least_once") for seed in range(60)]
+    outcomes = [simulate(seed, "at_least_once") for seed in range(80)]
     said = "\n".join(line for outcome in outcomes for line in outcome.trace)
     assert sum(outcome.repeats > 0 for outcome in outcomes) > 2
-    for fault in ("killed", "stands still", "told to stop", "expired", "refuses a batch", "no broker"):
-        assert said.count(fault) > 5, fault
+    for fault in ("killed", "stands still", "told to stop", "expired", "refuses", "no broker", "cut off"):
+        assert said.count(fault) >= 3, fault
     assert sum("generation 3" in str(outcome) for outcome in outcomes) > 10

@@ -105,6 +105,7 @@ class World:
         self.broker.idempotent = delivery == "exactly_once" or chance.random() < 0.85
         self._late = False
         self._workers: list[SimulatedWorker] = []
+        self._stopping: list[SimulatedWorker] = []
         self._named = 0
 
     def say(self, what: str) -> None:
@@ -127,7 +128,8 @@ class World:
         await asyncio.sleep(FAULTS_UNTIL_S)
         self._heal()
         if await self._within(ALL_DONE_S, self._all_done):
-            await asyncio.sleep(1.0)  # markers of the last transactions, lists on their way
+            await self._end_workers()
+            await asyncio.sleep(1.0)  # markers of the last transactions, what is in the network
             self.witness.conclude(await self._recovered(), lists_in_order=not self._late)
         else:
             self.witness.broken(
@@ -186,6 +188,15 @@ class World:
         worker = SimulatedWorker(self.loop, name, self.settings, self._worker_failed)
         self._workers.append(worker)
         worker.start()
+
+    async def _end_workers(self) -> None:
+        """Those that were told to stop have done so by then, or hang; the others are not needed any more."""
+        await self._within(STOPPED_S, lambda: all(worker.gone for worker in self._stopping))
+        for worker in self._stopping:
+            if not worker.gone:
+                self.witness.broken(f"{worker.name} did not stop within {STOPPED_S} s")
+        for worker in self._alive():
+            worker.kill()
 
     def _worker_failed(self, name: str, error: BaseException) -> None:
         self.witness.broken(f"{name} failed: {error!r}")
@@ -247,11 +258,7 @@ class World:
         if worker is not None and not worker.process.stopped:
             self.say(f"{worker.name} is told to stop")
             worker.terminate()
-            self.after(STOPPED_S, self._check_stopped, worker)
-
-    def _check_stopped(self, worker: SimulatedWorker) -> None:
-        if not worker.gone:
-            self.witness.broken(f"{worker.name} did not stop within {STOPPED_S} s")
+            self._stopping.append(worker)
 
     def join(self) -> None:
         if len(self._alive()) < 4:

@@ -2,7 +2,7 @@
 process of its own on the virtual loop. Faust's part, handing an event from a channel to an agent, is a queue."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -63,7 +63,7 @@ class SimulatedWorker:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks.append(self.process.run(self._guarded(self._run())))
+        self._tasks.append(self.process.run(self._guarded(self._run)))
 
     async def _run(self) -> None:
         settings, clock = self._settings, self._clock
@@ -98,8 +98,8 @@ class SimulatedWorker:
                 break
             except (KafkaError, OSError):
                 await asyncio.sleep(0.2)
-        self._spawn(self._commit.run())
-        self._spawn(agent.run(cast(Any, channel)))
+        self._spawn(self._commit.run)
+        self._spawn(lambda: agent.run(cast(Any, channel)))
         await agent.start()
         await reader.maybe_start()
 
@@ -133,12 +133,12 @@ class SimulatedWorker:
             gather_s=settings.gather_ms / 1000,
         )
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         self._tasks.append(asyncio.ensure_future(self._guarded(work)))
 
-    async def _guarded(self, work: Any) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except Exception as error:  # a bug: the run must fail with it
             self.fail(error)
 
@@ -152,7 +152,7 @@ class SimulatedWorker:
 
     def terminate(self) -> None:
         """SIGTERM: as `streams.app.Worker.stop`; `gone` once it has ended."""
-        self.process.run(self._guarded(self._stop()))
+        self.process.run(self._guarded(self._stop))
 
     async def _stop(self) -> None:
         self._tasks[0].cancel()
