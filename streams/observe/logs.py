@@ -42,11 +42,23 @@ class RateLimit(logging.Filter):
         return True
 
 
+class ClientInALine(logging.Filter):
+    """What the Kafka client met, in a line: its stack says nothing to whoever reads our log. After `RateLimit`, which
+    knows messages by their templates."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None and record.name.startswith("aiokafka"):
+            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]!r}", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
 def set_up(level: str, clock: Clock) -> None:
     """Log to standard error. Libraries below us speak from WARNING on, rate-limited."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     handler.addFilter(RateLimit(clock))
+    handler.addFilter(ClientInALine())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
