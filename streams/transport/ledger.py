@@ -74,14 +74,16 @@ class Ledger:
         """Batches in flight, in order."""
         return [entry for entry in self._entries if not entry.done]
 
-    def rewind(self) -> list[Entry]:
+    def rewind(self, keep_committable: bool = True) -> list[Entry]:
         """Forget what is not done (failed group, revoke). Unfinished batches are marked lost and returned. What was
         committable stays so, and is where to read on: its effects are durable, and perhaps nothing will ever come
-        that would move the offset again."""
+        that would move the offset again. Not kept where the group says from where to read on (exactly-once)."""
         lost = self.unfinished
         for entry in lost:
             entry.lost = True
         self._entries.clear()
+        if not keep_committable:
+            self._committable = None
         self.in_flight = 0
         self.in_flight_bytes = 0
         return lost

@@ -515,7 +515,7 @@ class BatchReader(Service):
         safe = {tp: ledger.committable for tp, ledger in ledgers.items()}
         for ledger in ledgers.values():
             self._bytes -= ledger.in_flight_bytes
-            ledger.rewind()
+            ledger.rewind(keep_committable=not self.commit_group.commits_offsets)
         self._changed.set()
         await self.commit_group.reset([tp.partition for tp in ledgers])
         self._rewind_again -= tps  # what failed until here is given up

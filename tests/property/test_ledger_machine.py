@@ -54,16 +54,16 @@ class LedgerAgainstAList(RuleBasedStateMachine):
     def finish_lost(self, data: st.DataObject) -> None:
         assert not self.ledger.finish(data.draw(st.sampled_from(self.lost)))
 
-    @rule()
-    def rewind(self) -> None:
+    @rule(keep=st.booleans())
+    def rewind(self, keep: bool) -> None:
         unfinished = [batch.entry for batch in self.batches if not batch.done]
         start = self._committable()
-        assert self.ledger.rewind() == unfinished
+        assert self.ledger.rewind(keep) == unfinished
         assert all(entry.lost for entry in unfinished)
         self.lost += unfinished
         self.batches.clear()
         self.position = start if start is not None else 0
-        self.before = start
+        self.before = start if keep else None
 
     @precondition(lambda self: self.position > 0 and self.batches)
     @rule(back=st.integers(1, 10))
