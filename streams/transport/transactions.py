@@ -220,10 +220,22 @@ async def require_transactions(kafka: Kafka, group: str) -> None:
 
 
 async def _begun(producer: AIOKafkaProducer) -> None:
-    """Begin a transaction. aiokafka 0.14 tells a fenced producer also by a future that only a commit asks for; asyncio
-    would log it, with a trace, as never retrieved (reached into: the version is pinned)."""
+    """Begin a transaction."""
     await producer.begin_transaction()
     ignore_result(producer._txn_manager._transaction_waiter)
+
+
+def _fenced_without_a_trace(producer: AIOKafkaProducer) -> None:
+    """aiokafka 0.14 tells a fenced producer also by a future that only a commit asks for, made anew when none was
+    open; asyncio would log it, with a stack, as never retrieved (reached into: the version is pinned)."""
+    manager = producer._txn_manager
+    fatal_error = manager.fatal_error
+
+    def told(error: BaseException) -> None:
+        fatal_error(error)
+        ignore_result(manager._transaction_waiter)
+
+    manager.fatal_error = told
 
 
 async def _started(kafka: Kafka, transactional_id: str) -> AIOKafkaProducer:
@@ -236,6 +248,7 @@ async def _started(kafka: Kafka, transactional_id: str) -> AIOKafkaProducer:
         transactional_id=transactional_id,
         transaction_timeout_ms=int(TIMEOUT_S * 1000),
     )
+    _fenced_without_a_trace(producer)
     try:
         await producer.start()
     except BaseException:
