@@ -180,7 +180,7 @@ class Taste(Section):
     """Readers' vectors and lists."""
 
     dim: int = Field(
-        64, ge=8, le=1024, description="of item codes and of each vector in the bank; a multiple of 8"
+        64, ge=64, le=1024, description="of item codes and of each vector in the bank; a multiple of 64"
     )
     half_lives_s: Annotated[tuple[Seconds, ...], BeforeValidator(_by_comma)] = Field(
         (60.0, 3600.0, 86400.0, 2592000.0),
@@ -199,9 +199,9 @@ class Taste(Section):
 
     @field_validator("dim")
     @classmethod
-    def _whole_bytes(cls, dim: int) -> int:
-        if dim % 8:
-            raise ValueError("dim must be a multiple of 8")
+    def _whole_words(cls, dim: int) -> int:
+        if dim % 64:
+            raise ValueError("dim must be a multiple of 64")
         return dim
 
 

@@ -69,7 +69,7 @@ def test_a_named_file_that_is_missing_stops_the_start(monkeypatch: pytest.Monkey
 
 
 def test_every_mistake_of_every_source_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = toml("[taste]\ndim = 9\nsize = 3\n[nope]\nx = 1\n")
+    file = toml("[taste]\ndim = 65\nsize = 3\n[nope]\nx = 1\n")
     monkeypatch.setenv("HEADRACE_KAFKA__SESSION_TIMEOUT_S", "soon")
     monkeypatch.setenv("HEADRACE_OBSERVE_PORT", "8780")  # one underscore too few
     monkeypatch.setenv("HEADRACE_MEDIA__TASKS", "sentiment")
@@ -82,7 +82,7 @@ def test_every_mistake_of_every_source_is_listed_at_once(monkeypatch: pytest.Mon
         " (given: 'soon')",
         "media.tasks: Input should be a valid dictionary (given: 'sentiment')",
         "nope: no such setting",
-        "taste.dim: dim must be a multiple of 8 (given: 9)",
+        "taste.dim: dim must be a multiple of 64 (given: 65)",
         "taste.size: no such setting",
         "worker: drain_s must be less than grace_s",
     ]
