@@ -47,10 +47,20 @@ class ClientInALine(logging.Filter):
     knows messages by their templates."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and record.exc_info[1] is not None and record.name.startswith("aiokafka"):
-            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]!r}", ()
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and _of_client(record.name, error):
+            record.msg, record.args = f"{record.getMessage().partition(chr(10))[0]}: {error!r}", ()
             record.exc_info = record.exc_text = None
         return True
+
+
+def _of_client(logger: str, error: BaseException) -> bool:
+    """Of aiokafka's own, or raised in a task of its that nobody waits for any more."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return logger.startswith("aiokafka") or (logger == "asyncio" and raised_in.startswith("aiokafka"))
 
 
 def set_up(level: str, clock: Clock) -> None:

@@ -37,7 +37,14 @@ from streams.transport.batch import PartitionBatch
 from streams.transport.client import client_options, close
 from streams.transport.commit import Commit, CommitObserver, Submission
 from streams.transport.ledger import Entry
-from streams.transport.producer import MAX_BATCH_BYTES, BatchProducer, abandon, ignore_result, send_all
+from streams.transport.producer import (
+    MAX_BATCH_BYTES,
+    BatchProducer,
+    abandon,
+    ignore_result,
+    send_all,
+    told_of_its_end,
+)
 
 log = logging.getLogger(__name__)
 
@@ -225,19 +232,6 @@ async def _begun(producer: AIOKafkaProducer) -> None:
     ignore_result(producer._txn_manager._transaction_waiter)
 
 
-def _fenced_without_a_trace(producer: AIOKafkaProducer) -> None:
-    """aiokafka 0.14 tells a fenced producer also by a future that only a commit asks for, made anew when none was
-    open; asyncio would log it, with a stack, as never retrieved (reached into: the version is pinned)."""
-    manager = producer._txn_manager
-    fatal_error = manager.fatal_error
-
-    def told(error: BaseException) -> None:
-        fatal_error(error)
-        ignore_result(manager._transaction_waiter)
-
-    manager.fatal_error = told
-
-
 async def _started(kafka: Kafka, transactional_id: str) -> AIOKafkaProducer:
     """A producer that has fenced whoever had the id before and aborted what it left open."""
     producer = AIOKafkaProducer(
@@ -248,7 +242,7 @@ async def _started(kafka: Kafka, transactional_id: str) -> AIOKafkaProducer:
         transactional_id=transactional_id,
         transaction_timeout_ms=int(TIMEOUT_S * 1000),
     )
-    _fenced_without_a_trace(producer)
+    told_of_its_end(producer)
     try:
         await producer.start()
     except BaseException:

@@ -156,7 +156,8 @@ def test_a_list_of_many_large_letters_keeps_few_in_memory(
         finally:
             tracemalloc.stop()
         assert found.counts == {"schema": 32, "empty": 16}
-        assert [one.at_ms for one in found.newest] == [1_000 + n for n in range(letters - 5, letters)]
+        newest = [(n % 4, n // 4) for n in range(letters - 5, letters)]
+        assert [(one.partition, one.offset) for one in found.newest] == newest
         assert {one.attempts for one in found.newest} == {2}
         assert peak_bytes < letters * size_bytes / 2, f"{peak_bytes:,}"
         assert (await listed(settings, "clicks", 4, "empty", 1)).counts == {"empty": 16}
