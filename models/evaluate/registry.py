@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from models.evaluate.baselines import ItemKnn, LastItem, Popularity
 from models.evaluate.layer import Layer
+from models.evaluate.readers import UserCosine, UserNearest
 from models.evaluate.served import Served, ServedSettings
 
 
@@ -20,6 +21,8 @@ REGISTRY: tuple[Entry, ...] = (
     Entry(Popularity.rows, lambda names, _: Popularity(len(names))),
     Entry(LastItem.rows, lambda names, _: LastItem(len(names))),
     Entry(ItemKnn.rows, lambda names, _: ItemKnn(len(names))),
+    Entry(UserCosine.rows, lambda names, settings: UserCosine(len(names), settings.ring)),
+    Entry(UserNearest.rows, lambda names, settings: UserNearest(len(names), settings.ring, settings.nearest)),
     Entry(Served.rows, Served),
 )
 

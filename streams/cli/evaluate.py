@@ -66,7 +66,8 @@ def clicks(
 ) -> None:
     """Test then learn: each event is scored with what was known before it, over all items; then it is learnt.
 
-    Rows: popularity, last-item, item-knn (baselines); counts, taste, trending (parts of what Headrace serves), blend
+    Rows: popularity, last-item, item-knn (baselines); user-cosine (the classic user-user formula over all readers),
+    user-nearest (over the nearest); counts, taste, trending (parts of what Headrace serves), blend
     (their sum, as served), own-first (the reader's own items before the blend).
     """
     settings = _served(settings_of(ctx), served)

@@ -12,6 +12,7 @@ from models.evaluate.protocols import FRESHNESS_FROM, PROTOCOLS, TOP, Plan, Prot
 from models.evaluate.ranks import Ties
 from models.evaluate.registry import ROWS, build
 from models.evaluate.served import ServedSettings
+from models.taste.usercf import MAX_ITEMS
 from streams.errors import UserMistake
 from streams.evaluate.files import Loaded, load
 
@@ -133,7 +134,8 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
         return tuple(row for row in ROWS if row in wanted.layers), []
     left_out = {"own-first"} if todo.own_out else set()  # with own items taken out it is the blend
     notes = []
-    if items > MAX_KNN_ITEMS:
-        left_out.add("item-knn")
-        notes.append(f"item-knn is left out: {items:,} items are over {MAX_KNN_ITEMS:,}")
+    for row, most in (("item-knn", MAX_KNN_ITEMS), ("user-cosine", MAX_ITEMS)):
+        if items > most:
+            left_out.add(row)
+            notes.append(f"{row} is left out: {items:,} items are over {most:,}")
     return tuple(row for row in ROWS if row not in left_out), notes
