@@ -149,6 +149,23 @@ class CosineRows:
             found[: len(sums)] = sums / (SCALE * profile.length())
         return found
 
+    def score(self, profile: Profile, item: int) -> float:
+        """pred(u, i) of one item."""
+        if item >= len(self._cells):
+            return 0.0
+        return self._weighed(profile, np.full(len(profile.items), item))
+
+    def total(self, profile: Profile) -> float:
+        """With `raters`: the sum of sim(u, v) over all readers, who are those that have any of the profile's items."""
+        return self._weighed(profile, profile.items)
+
+    def _weighed(self, profile: Profile, columns: NDArray[np.integer]) -> float:
+        known = profile.items < len(self._cells)
+        if not known.any():
+            return 0.0
+        cells = self._cells[profile.items[known], columns[known]]
+        return float(profile.values[known] @ cells) / (SCALE * profile.length())
+
     def row(self, item: int) -> F64:
         """G[item] of the items held (len,)."""
         found: F64 = self._cells[item] / SCALE

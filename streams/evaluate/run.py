@@ -1,7 +1,7 @@
 """One evaluation from files to figures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -10,9 +10,10 @@ from models.evaluate.baselines import MAX_KNN_ITEMS
 from models.evaluate.prequential import Judge, Run, Scored
 from models.evaluate.protocols import FRESHNESS_FROM, PROTOCOLS, TOP, Plan, Protocol, plan
 from models.evaluate.ranks import Ties
+from models.evaluate.ratings import RatingRow, rating_errors
 from models.evaluate.registry import ROWS, build
 from models.evaluate.served import ServedSettings
-from models.taste.usercf import MAX_ITEMS
+from models.taste.usercf import MAX_ITEMS, MAX_VALUE
 from streams.errors import UserMistake
 from streams.evaluate.files import Loaded, load
 
@@ -63,6 +64,7 @@ class Found:
     rows: list[summary.Row]
     by_delay: list[tuple[str, int | None, list[summary.Row]]]
     notes: list[str]
+    ratings: list[RatingRow] = field(default_factory=list)  # empty where there are none, or all are alike
 
 
 def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Found:
@@ -98,7 +100,8 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
     if not wanted.freshness:
         scored = run.score(judge())
         table = summary.rows(recording, scored, top, wanted.seed)
-        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes)
+        errors = _rating_errors(names, loaded, todo, served, notes, progress)
+        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes, errors)
     run.advance(int(todo.asked.argmax()))
     by_delay: list[tuple[str, int | None, list[summary.Row]]] = []
     first: Scored | None = None
@@ -108,6 +111,32 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         by_delay.append((label, delay_ms, summary.rows(recording, scored, top, wanted.seed)))
     assert first is not None  # DELAYS is not empty
     return Found(wanted, protocol, top, loaded, todo, first, by_delay[0][2], by_delay, notes)
+
+
+def _rating_errors(
+    names: tuple[str, ...],
+    loaded: Loaded,
+    todo: Plan,
+    served: ServedSettings,
+    notes: list[str],
+    progress: Progress,
+) -> list[RatingRow]:
+    """How far off estimates of ratings are, where the table has a row of a layer that makes some."""
+    ratings = loaded.recording.ratings
+    if ratings is None or todo.at_end or not {"user-cosine", "user-nearest"} & set(names):
+        return []
+    if not (ratings.min() > 0 and ratings.max() <= MAX_VALUE):
+        notes.append(f"ratings are not estimated: they are not all above 0 and up to {MAX_VALUE:.0f}")
+        return []
+    if ratings.min() == ratings.max() or len(loaded.recording.item_names) > MAX_ITEMS:
+        return []
+    return rating_errors(
+        loaded.recording,
+        todo.asked,
+        served.ring,
+        served.nearest,
+        lambda done, total: progress("ratings", done, total),
+    )
 
 
 def _protocol(wanted: Wanted) -> Protocol:
