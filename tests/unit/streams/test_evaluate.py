@@ -316,3 +316,27 @@ def test_ratings_of_zero_are_not_estimated(capsys: pytest.CaptureFixture[str]) -
 
     assert "ratings" not in found
     assert found["notes"] == ["ratings are not estimated: they are not all above 0 and up to 255"]
+
+
+def test_content_by_a_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    """After x, y of the same class stands before w, of which the catalogue says nothing."""
+    catalogue = written(
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\nx\tA\t1995\tWar\ny\tB\t1996\tWar\n",
+        "items",
+    )
+    arguments = (
+        written(MOVIELENS["u.data"]),
+        "--format",
+        "movielens",
+        "--protocol",
+        "all",
+        "--layers",
+        "content",
+    )
+    found = evaluated(capsys, *arguments, "--catalogue", catalogue)
+
+    assert [row["layer"] for row in found["rows"]] == ["content"]
+    assert found["rows"][0]["mpr"] == 0  # y, then w alone, then y
+    assert found["notes"] == ["items says nothing of 1 items"]
+    assert "needs --catalogue FILE" in refused(capsys, *arguments)
+    assert "there is no file nowhere" in refused(capsys, *arguments, "--catalogue", "nowhere")
