@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 
 from streams.errors import EnvironmentProblem, NoBroker
 from streams.settings import Kafka, Settings
@@ -91,6 +91,28 @@ async def require_topology(settings: Settings) -> None:
         )
 
 
+async def require_limits(settings: Settings) -> dict[str, int]:
+    """Topic that workers write -> the largest batch it takes, as far as the broker tells.
+
+    Raises EnvironmentProblem when one takes less than `kafka.max_message_bytes`: whole batches would be refused.
+    """
+    written = [topic for topic in TOPOLOGY if topic.role != "input"]
+    async with admin_client(settings.kafka) as client:
+        configs = await _configs(client, [_name(settings, topic) for topic in written])
+    limits = {}
+    for topic in written:
+        told = configs.get(_name(settings, topic), {}).get("max.message.bytes", "")
+        if told.isdigit():
+            limits[topic.name] = int(told)
+    small = [f"{name} {limit}" for name, limit in limits.items() if limit < settings.kafka.max_message_bytes]
+    if small:
+        raise EnvironmentProblem(
+            f"topics take less than kafka.max_message_bytes = {settings.kafka.max_message_bytes}: "
+            f"{', '.join(small)}; lower it, or raise their max.message.bytes"
+        )
+    return limits
+
+
 async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
     """Topic -> its partitions on the cluster. Raises EnvironmentProblem, naming what is missing."""
     async with admin_client(settings.kafka) as client:
@@ -165,7 +187,11 @@ async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[st
         return {}
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     configs: dict[str, dict[str, str]] = {}
-    for response in await client.describe_configs(asked):
+    try:
+        responses = await client.describe_configs(asked)
+    except IncompatibleBrokerVersion:  # it has no such request
+        return configs
+    for response in responses:
         for code, _message, _type, name, entries in response.resources:
             if code == NO_ERROR:
                 configs[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}

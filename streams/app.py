@@ -26,7 +26,7 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
-from streams.admin import require_topology
+from streams.admin import require_limits, require_topology
 from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
@@ -34,7 +34,7 @@ from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
-from streams.registry import agent_class
+from streams.registry import with_companions
 from streams.settings import Settings, TaskSettings
 from streams.transport.client import check_not_refused
 from streams.transport.commit import Commit, GroupCommit
@@ -86,7 +86,9 @@ class Worker:
         self._clock = clock
         self.version = importlib.metadata.version("headrace")
         self.metrics = Metrics(self.version)
-        self.port = ObservePort(self.metrics, healthy=self._healthy, ready=self._ready)
+        self.port = ObservePort(
+            self.metrics, healthy=self._healthy, ready=self._ready, recovering=self._recovering
+        )
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._exactly_once = settings.worker.delivery == "exactly_once"
         self._inference = InferenceService(
@@ -105,8 +107,11 @@ class Worker:
             agent_supervisor=CrashingSupervisor,
             stream_wait_empty=False,
         )
-        services = Services(settings, clock, self.metrics, self._inference, f"headrace/{self.version}")
-        self._lines = [self._line(agent_class(name)(services)) for name in settings.worker.agents]
+        self._limits: dict[str, int] = {}
+        services = Services(
+            settings, clock, self.metrics, self._inference, f"headrace/{self.version}", self._limits
+        )
+        self._lines = [self._line(agent(services)) for agent in with_companions(settings.worker.agents)]
         self._starting: list[asyncio.Task[None]] = []
         self._warm: asyncio.Task[None] | None = None
 
@@ -188,6 +193,13 @@ class Worker:
     def _ready(self) -> dict[str, bool]:
         return {line.agent.name: line.ready for line in self._lines} | {"running": not self.failed.done()}
 
+    def _recovering(self) -> dict[str, dict[int, tuple[int, int]]]:
+        found: dict[str, dict[int, tuple[int, int]]] = {}
+        for line in self._lines:
+            how_far = map(line.agent.recoveries.of, line.reader.closed)
+            found[line.agent.name] = {one.partition: (one.done, one.of) for one in how_far}
+        return found
+
     @property
     def ready(self) -> bool:
         return all(self._ready().values())
@@ -219,6 +231,7 @@ class Worker:
         while True:
             try:
                 await require_topology(self.settings)
+                self._limits.update(await require_limits(self.settings))
                 if self._exactly_once:
                     await require_transactions(self.settings.kafka, self.settings.kafka.group)
                 for line in self._lines:

@@ -14,22 +14,15 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
+from streams.errors import Reject
 from streams.events import CLICK, MEDIA, Click, Media
+from streams.rejected import Rejected, rejected_by
 from streams.transport.batch import Record
 
 MAX_CLICK_BYTES = 65_536
 OLDEST_MS = 631_152_000_000  # 1990-01-01; smaller numbers are nearly always seconds given as milliseconds
 
 E = TypeVar("E", bound=msgspec.Struct)
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A record that cannot be processed, and why. `reason` is one of `streams.errors.REASONS`."""
-
-    record: Record
-    reason: str
-    message: str
 
 
 @dataclass(slots=True)
@@ -48,12 +41,6 @@ class ClickColumns:
 
     def __len__(self) -> int:
         return len(self.users)
-
-
-class _Bad(Exception):
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class EventDecoder(Generic[E]):
@@ -95,16 +82,16 @@ class EventDecoder(Generic[E]):
             try:
                 events.append(self._one(record))
                 good.append(record)
-            except _Bad as error:
-                rejected.append(Rejected(record, error.reason, str(error)))
+            except Reject as error:
+                rejected.append(rejected_by(record, error, error.reason))
         return events, good, rejected
 
     def _one(self, record: Record) -> E:
         value = record.value
         if value is None:
-            raise _Bad("schema", "the value is null")
+            raise Reject("schema", "the value is null")
         if len(value) > self._max_bytes:
-            raise _Bad("too_large", f"{len(value)} bytes, the limit is {self._max_bytes}")
+            raise Reject("too_large", f"{len(value)} bytes, the limit is {self._max_bytes}")
         headers = {name: content or b"" for name, content in record.headers}  # null: as if empty
         try:
             if headers.get("content-type", b"").startswith(b"application/cloudevents"):
@@ -114,17 +101,17 @@ class EventDecoder(Generic[E]):
             self._check_type(headers.get("ce_type", self._type))
             return self.decode(value)
         except msgspec.ValidationError as error:
-            raise _Bad(_reason_of(str(error)), str(error)) from error
+            raise Reject(_reason_of(str(error)), str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _Bad("undecodable", str(error) or type(error).__name__) from error
+            raise Reject("undecodable", str(error) or type(error).__name__) from error
 
     def _check_type(self, given: bytes) -> None:
         if given == self._type:
             return
         shown = given.decode(errors="replace")[:64]
         if given.startswith(self._family):
-            raise _Bad("unknown_version", f"ce_type {shown} is not {self._type.decode()}")
-        raise _Bad("schema", f"ce_type {shown} does not belong on this topic")
+            raise Reject("unknown_version", f"ce_type {shown} is not {self._type.decode()}")
+        raise Reject("schema", f"ce_type {shown} does not belong on this topic")
 
 
 def _reason_of(message: str) -> str:

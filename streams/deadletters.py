@@ -1,47 +1,123 @@
-"""Dead letters: the original key, value and headers untouched, and why, in headers that Kafka Connect's tools read."""
+"""Dead letters: the original key, value and headers untouched, and why, in headers that Kafka Connect's tools read.
+
+The headers are those of Kafka Connect's DeadLetterQueueReporter, all of them, and a few of Headrace's own (`dlt.`).
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from streams.codecs import Rejected
-from streams.effects import Emit, Header
+from streams.effects import Emit, Header, batch_bytes
+from streams.rejected import Rejected
 from streams.topics import dead_letter
 
 MESSAGE_CHARS = 300
+CONNECT = "__connect.errors."
+ADDED = (CONNECT, "dlt.", "headrace.retry.")
+"""Names of headers that workers add begin so."""
+
+LEFT_OUT = "dlt.left_out"
 
 
-def dead_letters(topic: str, partition: int, rejected: Sequence[Rejected], worker: str) -> Emit | None:
-    """One effect for all rejected records of a partition batch, or None. The dead-letter topic has the input's
-    partitions, so that a replay keeps the order of a key."""
-    if not rejected:
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A rejected record, where it lay first, and how often it was tried."""
+
+    rejected: Rejected
+    topic: str
+    partition: int
+    offset: int
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who writes dead letters, for their headers."""
+
+    group: str
+    agent: str  # the class
+    worker: str  # name and version
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One effect with all of them, and how many had to leave something out."""
+
+    emit: Emit
+    left_out: int
+
+
+def dead_letters(
+    source: str, partition: int, letters: Sequence[Letter], sender: Sender, limit_bytes: int
+) -> Sent | None:
+    """One effect for all rejected records of a partition batch, or None. The dead-letter topic of `source` has its
+    partitions, so that a replay keeps the order of a key.
+
+    A letter that the topic would not take (`limit_bytes`, of a broker batch) goes without its value, and if need be
+    without its key and headers; it says how large they were and where the record lies.
+    """
+    if not letters:
         return None
-    return Emit(
-        dead_letter(topic),
-        partition,
-        keys=[r.record.key for r in rejected],
-        values=[r.record.value for r in rejected],
-        headers=[_headers(topic, partition, r, worker) for r in rejected],
-    )
+    keys: list[bytes | None] = []
+    values: list[bytes | None] = []
+    headers: list[list[Header]] = []
+    left_out = 0
+    for letter in letters:
+        key, value, own, added = _fitted(letter, _headers(partition, letter, sender), limit_bytes)
+        left_out += value is not letter.rejected.record.value
+        keys.append(key)
+        values.append(value)
+        headers.append([*own, *added])
+    return Sent(Emit(dead_letter(source), partition, keys, values, headers), left_out)
 
 
-def _headers(topic: str, partition: int, rejected: Rejected, worker: str) -> list[Header]:
-    added: list[Header] = [
-        ("__connect.errors.topic", topic.encode()),
-        ("__connect.errors.partition", str(partition).encode()),
-        ("__connect.errors.offset", str(rejected.record.offset).encode()),
-        ("__connect.errors.stage", b"VALUE_CONVERTER" if rejected.reason in _CONVERSION else b"TASK_PUT"),
-        ("__connect.errors.exception.class.name", b"streams.errors.Reject"),
-        ("__connect.errors.exception.message", rejected.message[:MESSAGE_CHARS].encode()),
-        ("dlt.reason", rejected.reason.encode()),
-        ("dlt.attempts", b"1"),
-        ("dlt.replays", str(replays_of(rejected.record.headers)).encode()),
-        ("dlt.worker", worker.encode()),
+def _fitted(
+    letter: Letter, added: list[Header], limit_bytes: int
+) -> tuple[bytes | None, bytes | None, list[Header], list[Header]]:
+    """Key, value, the record's own headers and ours, as much of it as the topic takes."""
+    record = letter.rejected.record
+    own = original_headers(record.headers)
+    size = batch_bytes(record.key, record.value, [*own, *added])
+    if size <= limit_bytes:
+        return record.key, record.value, own, added
+    place = f"{letter.topic}/{letter.partition}/{letter.offset}"
+    said = [*added, (f"{LEFT_OUT}.bytes", str(size).encode()), (f"{LEFT_OUT}.at", place.encode())]
+    without_value = [*said, (LEFT_OUT, b"value")]
+    if batch_bytes(record.key, None, [*own, *without_value]) <= limit_bytes:
+        return record.key, None, own, without_value
+    return None, None, [], [*said, (LEFT_OUT, b"value, key, headers")]
+
+
+def _headers(partition: int, letter: Letter, sender: Sender) -> list[Header]:
+    rejected = letter.rejected
+    conversion = rejected.reason in _CONVERSION
+    message = rejected.message[:MESSAGE_CHARS]
+    connect = {
+        "topic": letter.topic,
+        "partition": str(letter.partition),
+        "offset": str(letter.offset),
+        "connector.name": sender.group,
+        "task.id": str(partition),  # a partition is the unit of work here
+        "stage": "VALUE_CONVERTER" if conversion else "TASK_PUT",
+        "class.name": "streams.codecs.EventDecoder" if conversion else sender.agent,
+        "exception.class.name": rejected.error,
+        "exception.message": message,
+        "exception.stacktrace": rejected.trace or f"{rejected.error}: {message}",
+    }
+    own = {
+        "reason": rejected.reason,
+        "attempts": str(letter.attempts),
+        "replays": str(replays_of(rejected.record.headers)),
+        "worker": sender.worker,
+    }
+    return [
+        *((f"{CONNECT}{name}", text.encode(errors="replace")) for name, text in connect.items()),
+        *((f"dlt.{name}", text.encode(errors="replace")) for name, text in own.items()),
     ]
-    return [*original_headers(rejected.record.headers), *added]
 
 
 def original_headers(headers: Sequence[Header]) -> list[Header]:
-    """Those that the record's producer gave, without what a dead letter or a replay added."""
-    return [(name, value) for name, value in headers if not name.startswith(("__connect.errors.", "dlt."))]
+    """Those that the record's producer gave, without what a dead letter, a retry or a replay added."""
+    return [(name, value) for name, value in headers if not name.startswith(ADDED)]
 
 
 def replays_of(headers: Sequence[Header]) -> int:

@@ -30,3 +30,13 @@ class Effects:
 
     outputs: list[Emit] = field(default_factory=list)
     changelog: list[Emit] = field(default_factory=list)
+
+
+BATCH_HEADER_BYTES = 61
+LENGTH_BYTES = 5  # the most that the length of a key, a value or a header takes
+
+
+def batch_bytes(key: bytes | None, value: bytes | memoryview | None, headers: Sequence[Header] | None) -> int:
+    """At most so large is a broker batch that holds this record alone; brokers compare that with their limit."""
+    held = sum(2 * LENGTH_BYTES + len(name.encode()) + len(content or b"") for name, content in headers or ())
+    return BATCH_HEADER_BYTES + 6 * LENGTH_BYTES + len(key or b"") + len(value or b"") + held

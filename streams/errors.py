@@ -6,7 +6,14 @@ class HeadraceError(Exception):
 
 
 class Retry(HeadraceError):
-    """Transient: the same call may succeed later. The caller backs off, a bounded number of times."""
+    """Transient: the same call may succeed later. The caller backs off, a bounded number of times.
+
+    `reason` is one of `REASONS`: what a record is dead-lettered for when it never succeeds.
+    """
+
+    def __init__(self, message: str, reason: str = "failed") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Reject(HeadraceError):

@@ -1,5 +1,6 @@
 """Which agents exist. A row names a class; nothing is imported until the agent is asked for."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import cast
 
@@ -11,6 +12,8 @@ AGENTS: dict[str, str] = {
     "items": "streams.agents.items:ItemsAgent",
     "audio": "streams.agents.media:AudioAgent",
     "uploads": "streams.agents.media:UploadsAgent",
+    "audio-retry": "streams.agents.retry:AudioRetryAgent",
+    "uploads-retry": "streams.agents.retry:UploadsRetryAgent",
 }
 
 
@@ -20,3 +23,13 @@ def agent_class(name: str) -> AgentClass:
         raise UserMistake(f"worker.agents: there is no agent {name!r}; there are {', '.join(AGENTS)}")
     module, _, attribute = AGENTS[name].partition(":")
     return cast(AgentClass, getattr(import_module(module), attribute))
+
+
+def with_companions(names: Sequence[str]) -> list[AgentClass]:
+    """The classes of the agents named and of those that run wherever they do, each once."""
+    found: dict[str, AgentClass] = {}
+    for name in names:
+        found[name] = agent_class(name)
+        for companion in found[name].companions:
+            found.setdefault(companion, agent_class(companion))
+    return list(found.values())

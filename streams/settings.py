@@ -76,6 +76,12 @@ class Kafka(Section):
     metadata_max_age_s: Seconds = Field(
         60.0, description="how soon this worker sees that topics or brokers have changed"
     )
+    max_message_bytes: int = Field(
+        1_048_588,
+        ge=1024,
+        description="largest batch that every topic takes, as the brokers' message.max.bytes; what makes a label or "
+        "list that is larger is dead-lettered",
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="what the brokers' listener speaks"
     )
@@ -174,7 +180,7 @@ class Taste(Section):
     """Readers' vectors and lists."""
 
     dim: int = Field(
-        64, ge=8, le=1024, description="of item codes and of each vector in the bank; a multiple of 8"
+        64, ge=64, le=1024, description="of item codes and of each vector in the bank; a multiple of 64"
     )
     half_lives_s: Annotated[tuple[Seconds, ...], BeforeValidator(_by_comma)] = Field(
         (60.0, 3600.0, 86400.0, 2592000.0),
@@ -193,10 +199,24 @@ class Taste(Section):
 
     @field_validator("dim")
     @classmethod
-    def _whole_bytes(cls, dim: int) -> int:
-        if dim % 8:
-            raise ValueError("dim must be a multiple of 8")
+    def _whole_words(cls, dim: int) -> int:
+        if dim % 64:
+            raise ValueError("dim must be a multiple of 64")
         return dim
+
+
+class State(Section):
+    """What shortens a restart."""
+
+    snapshots: Annotated[UserPath | None, BeforeValidator(lambda given: given or None)] = Field(
+        None,
+        description="a folder for local snapshots of what recovery reads back, best on a disk that outlives the "
+        "worker; empty: none, and recovery reads the whole changelog",
+    )
+    snapshot_interval_s: Seconds = Field(
+        300.0,
+        description="how often a snapshot is brought up to date; costs a second read of the changelog",
+    )
 
 
 class TaskSettings(Section):
@@ -226,7 +246,25 @@ class Media(Section):
     records_in_flight: Count = Field(
         64, description="media records between fetch and confirmed label, per agent"
     )
+    fetch_timeout_s: Seconds = Field(30.0, description="of one try to fetch a payload")
+    retry_attempts: int = Field(
+        6,
+        ge=1,
+        le=100,
+        description="how often a payload that may be there later is fetched before its record is dead-lettered; "
+        "1: never again",
+    )
+    retry_backoff_s: Seconds = Field(
+        2.0, description="wait before the second attempt; doubled each time, less up to half by chance"
+    )
+    retry_backoff_max_s: Seconds = Field(60.0, description="longest wait between two attempts")
     tasks: dict[str, TaskSettings] = Field(default_factory=dict, description="by the task's name")
+
+    @model_validator(mode="after")
+    def _backoff_fits(self) -> "Media":
+        if self.retry_backoff_max_s < self.retry_backoff_s:
+            raise ValueError("retry_backoff_max_s must be at least retry_backoff_s")
+        return self
 
 
 class Demo(Section):
@@ -254,6 +292,7 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     observe: Observe = Observe()
     taste: Taste = Taste()
+    state: State = State()
     media: Media = Media()
     demo: Demo = Demo()
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -6,14 +6,18 @@ Knows nothing of brokers; `streams.admin` compares this table with a cluster and
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["input", "output", "internal", "dead_letter"]
+Role = Literal["input", "output", "internal", "dead_letter", "retry"]
 
 DAY_MS = 86_400_000
 HEAL_MS = 600_000
 INPUT_BYTES = 16 << 20
 DEAD_LETTER_BYTES = 17 << 20  # a dead letter is the largest input and its reasons
 
-_LARGEST_BYTES: dict[Role, int] = {"input": INPUT_BYTES, "dead_letter": DEAD_LETTER_BYTES}
+_LARGEST_BYTES: dict[Role, int] = {
+    "input": INPUT_BYTES,
+    "dead_letter": DEAD_LETTER_BYTES,
+    "retry": DEAD_LETTER_BYTES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,11 @@ class Topic:
     compacted: bool = False
     retention_ms: int | None = None
     partitions: int | None = None
+
+    @property
+    def largest_bytes(self) -> int | None:
+        """The largest broker batch it is declared to take; None: what the broker takes by default."""
+        return _LARGEST_BYTES.get(self.role)
 
     def config(self) -> dict[str, str]:
         """The broker's settings for this topic."""
@@ -44,20 +53,27 @@ class Topic:
                 "delete.retention.ms": str(DAY_MS),
             }
         config |= {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
-        if self.role in _LARGEST_BYTES:
-            config["max.message.bytes"] = str(_LARGEST_BYTES[self.role])
+        if self.largest_bytes is not None:
+            config["max.message.bytes"] = str(self.largest_bytes)
         return config
 
 
 CLICKS, AUDIO, UPLOADS, ITEMS = "clicks", "audio", "uploads", "items"
 RECOMMENDATIONS, LABELS = "recommendations", "labels"
 TASTE_CHANGELOG, TRANSITIONS, ITEM_TABLE = "taste-changelog", "transitions", "item-table"
+DLQ_PROGRESS = "dlq-progress"
 INPUTS = (CLICKS, AUDIO, UPLOADS, ITEMS)
+RETRIED = (AUDIO, UPLOADS)
 
 
 def dead_letter(topic: str) -> str:
     """The topic that takes what `topic` could not get processed."""
     return f"{topic}.dlt"
+
+
+def retry(topic: str) -> str:
+    """The topic that holds what of `topic` is to be tried again."""
+    return f"{topic}.retry"
 
 
 TOPOLOGY: tuple[Topic, ...] = (
@@ -70,10 +86,12 @@ TOPOLOGY: tuple[Topic, ...] = (
     Topic(TASTE_CHANGELOG, "internal", "user", None, compacted=True),
     Topic(TRANSITIONS, "internal", "item", None, retention_ms=DAY_MS),
     Topic(ITEM_TABLE, "internal", "item", None, compacted=True),
+    Topic(DLQ_PROGRESS, "internal", "dead letters", None, compacted=True),
     *(
         Topic(dead_letter(name), "dead_letter", "as the input", None, retention_ms=30 * DAY_MS)
         for name in INPUTS
     ),
+    *(Topic(retry(name), "retry", "as the input", "media.asset.v1") for name in RETRIED),
 )
 
 

@@ -30,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=LANES,
         help="run only this lane, and fail when it is missing; repeatable",
     )
+    parser.addoption("--sim-seeds", type=int, default=600, help="simulated runs of each delivery")
+    parser.addoption("--sim-seed", type=int, help="run this seed alone, with a full trace")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -53,6 +53,7 @@ class Recording:
     kinds: I8  # (n,)
     weights: F32  # (n,)
     item_names: tuple[str, ...]  # (I,)
+    ratings: F32 | None = None  # (n,) as the readers gave them, where the file has some
     positive: Bools = field(init=False)  # (n,)
     nth: I64 = field(init=False)  # (n,) positive events of the same user before each
     _starts: I64 = field(init=False)  # (U + 1,) into the two below

@@ -3,30 +3,61 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.evaluate.baselines import ItemKnn, LastItem, Popularity
+from models.evaluate.content import Content
 from models.evaluate.layer import Layer
+from models.evaluate.readers import UserCosine, UserNearest
 from models.evaluate.served import Served, ServedSettings
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What layers are made from."""
+
+    item_names: Sequence[str]
+    served: ServedSettings
+    content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Rows that one layer gives, and what makes it for a catalogue."""
+    """Rows that one layer gives, and what makes it. `needs` names a field of `Given` without which there is none."""
 
     rows: tuple[str, ...]
-    make: Callable[[Sequence[str], ServedSettings], Layer]
+    make: Callable[[Given], Layer]
+    needs: str | None = None
+
+
+def _content(given: Given) -> Layer:
+    vectors = np.zeros((len(given.item_names), 1), np.float32) if given.content is None else given.content
+    return Content(vectors, given.served.half_lives_s)
 
 
 REGISTRY: tuple[Entry, ...] = (
-    Entry(Popularity.rows, lambda names, _: Popularity(len(names))),
-    Entry(LastItem.rows, lambda names, _: LastItem(len(names))),
-    Entry(ItemKnn.rows, lambda names, _: ItemKnn(len(names))),
-    Entry(Served.rows, Served),
+    Entry(Popularity.rows, lambda given: Popularity(len(given.item_names))),
+    Entry(LastItem.rows, lambda given: LastItem(len(given.item_names))),
+    Entry(ItemKnn.rows, lambda given: ItemKnn(len(given.item_names))),
+    Entry(UserCosine.rows, lambda given: UserCosine(len(given.item_names), given.served.ring)),
+    Entry(
+        UserNearest.rows,
+        lambda given: UserNearest(len(given.item_names), given.served.ring, given.served.nearest),
+    ),
+    Entry(Content.rows, _content, needs="content"),
+    Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
 )
 
 ROWS: tuple[str, ...] = tuple(row for entry in REGISTRY for row in entry.rows)
 
+NEEDS: dict[str, str] = {row: entry.needs for entry in REGISTRY if entry.needs for row in entry.rows}
+"""Row -> the field of `Given` that it cannot do without: empty, it lists nothing."""
 
-def build(wanted: Iterable[str], item_names: Sequence[str], settings: ServedSettings) -> list[Layer]:
+
+def build(wanted: Iterable[str], given: Given) -> list[Layer]:
     """The layers that give these rows, each once. Raises ValueError where one cannot take so many items."""
     names = set(wanted)
-    return [entry.make(item_names, settings) for entry in REGISTRY if names & set(entry.rows)]
+    return [entry.make(given) for entry in REGISTRY if names & set(entry.rows)]

@@ -37,11 +37,18 @@ class ServedSettings:
     symmetry: float = 0.5
     keep: int = 100  # predecessors kept and published an item
     followers: int = 200
+    nearest: int = 50  # readers that `user-nearest` sums over
     rank: RankSettings = field(default_factory=RankSettings)
 
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that no worker takes."""
-        sizes = {"ring": self.ring, "window": self.window, "keep": self.keep, "followers": self.followers}
+        sizes = {
+            "ring": self.ring,
+            "window": self.window,
+            "keep": self.keep,
+            "followers": self.followers,
+            "nearest": self.nearest,
+        }
         wrong = [name for name, value in (sizes | {"rank.window": self.rank.window}).items() if value < 1]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} must be at least 1")

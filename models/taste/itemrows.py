@@ -56,6 +56,11 @@ class ItemRecords:
     weights: F32  # (R, N) heaviest first
 
 
+def fence_of(value: bytes) -> int:
+    """The fence of one encoded row; below every fence where the value is too short to have one."""
+    return int.from_bytes(value[3:11], "little", signed=True) if len(value) >= 11 else -(1 << 63)
+
+
 def encode(records: ItemRecords, items: ItemIndex) -> list[bytes]:
     """One value a row."""
     names = [name.encode() for name in records.names]

@@ -12,6 +12,7 @@ recent ids; it is read as if there were none, and written as version 2.
 import struct
 from collections.abc import Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class StateLayout:
         h = len(half_lives_ms)
         settings = struct.pack(f"<II{h}q", dim, ring, *half_lives_ms)
         self.settings = int.from_bytes(blake2b(settings, digest_size=4).digest(), "little")
+        self.name = f"user v{VERSION}, settings {self.settings:08x}"
         self.ring = ring
         self.head = np.dtype(
             [
@@ -82,13 +84,18 @@ class StateLayout:
 
     def split(self, values: Sequence[bytes]) -> tuple[Records, Records]:
         """Heads (N,) and all entries, user after user. Raises BadInput("state_layout")."""
-        size = self.head.itemsize
-        if any(value[:1] == WITHOUT_IDS for value in values):
+        size, count = self.head.itemsize, len(values)
+        if not count:
+            return np.empty(0, self.head), np.empty(0, _ENTRY)
+        if all(values) and WITHOUT_IDS[0] in bytes(map(itemgetter(0), values)):
             values = [self._upgraded(value) for value in values]
-        lengths = np.fromiter(map(len, values), np.int64, len(values))
-        if len(values) and int(lengths.min()) < size:
+        lengths = np.fromiter(map(len, values), np.int64, count)
+        if int(lengths.min()) < size:
             raise BadInput("state_layout", f"a user's state is shorter than {size} bytes")
-        heads: Records = np.frombuffer(b"".join([value[:size] for value in values]), self.head)
+        width = min(int(lengths.max()), size + self.ring * _ENTRY.itemsize)
+        # one value a line of a table of bytes; longer ones are cut, and refused by their length
+        table = np.array(values, f"S{width}")
+        heads: Records = np.ndarray((count,), self.head, table.view(np.uint8), strides=(width,))
         filled = heads["filled"].astype(np.int64)
         good = (heads["version"] == VERSION) & (heads["settings"] == self.settings)
         good &= (filled <= self.ring) & (lengths == size + filled * _ENTRY.itemsize)
@@ -99,8 +106,11 @@ class StateLayout:
                 f"a user's state has version {heads['version'][at]}, settings {heads['settings'][at]:08x} and "
                 f"{lengths[at]} bytes; this build reads version {VERSION}, settings {self.settings:08x}",
             )
-        entries: Records = np.frombuffer(b"".join([value[size:] for value in values]), _ENTRY)
-        return heads, entries
+        most = int(filled.max())
+        grid: Records = np.ndarray(
+            (count, most), _ENTRY, table.view(np.uint8), offset=size, strides=(width, _ENTRY.itemsize)
+        )
+        return heads, grid[np.arange(most) < filled[:, None]]
 
     def _upgraded(self, value: bytes) -> bytes:
         """A value of version 1 as one of version 2; others as they are."""
@@ -108,6 +118,11 @@ class StateLayout:
             return value
         head = self.head.itemsize - self._ids_bytes
         return bytes([VERSION]) + value[1:head] + bytes(self._ids_bytes) + value[head:]
+
+
+def fence_of(value: bytes) -> int:
+    """The fence of one encoded user, of any version; below every fence where the value is too short to have one."""
+    return int.from_bytes(value[5:13], "little", signed=True) if len(value) >= 13 else -(1 << 63)
 
 
 def joined_at_ms(entries: Records) -> NDArray[np.int64]:

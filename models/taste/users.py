@@ -14,13 +14,12 @@ half-life.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
-from models.taste import actions, decay, layout, recent
+from models.taste import actions, columns, decay, layout, recent
 from models.taste.fences import standing
 from models.taste.items import UNKNOWN, ItemIndex
 
@@ -105,10 +104,13 @@ class UserRows:
         try:
             return np.fromiter(map(index.__getitem__, users), np.int32, len(users))
         except KeyError:
+            if index.keys().isdisjoint(users) and len(set(users)) == len(users):  # as in a recovery
+                return self._add_all(users, index, partition)
             found = np.fromiter(map(index.get, users, repeat(-1)), np.int32, len(users))
             missing = np.flatnonzero(found < 0)
-            self._add_all(dict.fromkeys(map(users.__getitem__, missing.tolist())), index, partition)
-            found[missing] = [index[users[i]] for i in missing.tolist()]
+            wanted = [users[i] for i in missing.tolist()]
+            self._add_all(list(dict.fromkeys(wanted)), index, partition)
+            found[missing] = np.fromiter(map(index.__getitem__, wanted), np.int32, len(wanted))
             return found
 
     def forget(self, user: str, partition: int = 0) -> bool:
@@ -132,8 +134,8 @@ class UserRows:
 
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names and their index."""
-        columns: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
-        return columns + 190 * len(self)
+        arrays: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
+        return arrays + 190 * len(self)
 
     def fold(
         self,
@@ -392,18 +394,19 @@ class UserRows:
         found: I32 = line[at[:, None] - np.arange(1, window + 1)]
         return found
 
-    def _add_all(self, users: dict[str, None], index: dict[str, int], partition: int) -> None:
-        """Give rows to users who have none: free ones first, then new ones."""
+    def _add_all(self, users: Sequence[str], index: dict[str, int], partition: int) -> I32:
+        """Give rows to distinct users who have none: free ones first, then new ones. The rows (N,)."""
         self.reserve(len(self.names) + len(users))
         reused = [self._free.pop() for _ in range(min(len(self._free), len(users)))]
         first = len(self.names)
         rows = [*reused, *range(first, first + len(users) - len(reused))]
         index.update(zip(users, rows, strict=True))
-        names = list(users)
-        for row, name in zip(reused, names, strict=False):
+        for row, name in zip(reused, users, strict=False):
             self.names[row] = name
-        self.names += names[len(reused) :]
-        self.partition_of[rows] = partition
+        self.names += users[len(reused) :]
+        given = np.array(rows, np.int32)
+        self.partition_of[given] = partition
+        return given
 
     def reserve(self, rows: int) -> None:
         """Room for this many rows. By a quarter once large: doubling would break the promise of 3 KB a user."""
@@ -412,10 +415,9 @@ class UserRows:
             return
         grown = max(rows, 2 * size if size < 1024 else size + size // 4)
         for name, empty in _COLUMNS.items():
-            column = _resized(self.__dict__.pop(name), grown)
+            columns.grow(self.__dict__, name, grown)
             if empty:
-                column[size:] = empty
-            self.__dict__[name] = column
+                self.__dict__[name][size:] = empty
 
 
 # Every column and the value of an empty row.
@@ -432,18 +434,6 @@ _COLUMNS = {
     "ring_kinds": 0,
     "ring_at_ms": 0,
 }
-
-
-def _resized(column: NDArray[Any], rows: int) -> NDArray[Any]:
-    """The column with zero rows added: in place where the system can move pages, else a copy."""
-    shape = (rows, *column.shape[1:])
-    try:
-        column.resize(shape)  # refuses while someone else holds the array or a view of it
-    except ValueError:
-        new = np.zeros(shape, column.dtype)
-        new[: len(column)] = column
-        return new
-    return column
 
 
 def _repeats(row_of: I32, offsets: I64) -> bool:

@@ -7,19 +7,25 @@ own state; `streams.transport.commit` performs the effects.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from faust.streams import Stream
 
 from streams.clock import Clock
-from streams.codecs import Rejected
-from streams.deadletters import dead_letters
+from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.rejected import Rejected, class_name
+from streams.retries import Place
 from streams.settings import Settings
-from streams.transport.batch import PartitionBatch
+from streams.state.changelog import ChangelogReader
+from streams.state.progress import Recoveries
+from streams.state.snapshotfile import FenceOf
+from streams.state.snapshots import Snapshots
+from streams.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
+from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Commit, Submission
 from streams.transport.reader import Profile
 
@@ -35,6 +41,13 @@ class Services:
     metrics: Metrics
     inference: InferenceService
     worker: str  # name and version, for dead-letter headers
+    limits: dict[str, int] = field(
+        default_factory=dict
+    )  # topic -> largest batch it takes, once the cluster told
+
+    def limit_bytes(self, topic: str) -> int:
+        """The largest batch that a dead-letter or retry topic takes."""
+        return self.limits.get(topic, DEAD_LETTER_BYTES)
 
 
 class Agent(ABC, Generic[W]):
@@ -43,12 +56,26 @@ class Agent(ABC, Generic[W]):
     name: ClassVar[str]  # also the metric label and the consumer group's suffix
     topic: ClassVar[str]
     tasks: ClassVar[tuple[str, ...]] = ()  # inference tasks that must be warm before the group is joined
+    companions: ClassVar[tuple[str, ...]] = ()  # agents that run wherever this one does
     period_s: ClassVar[float] = 0.0  # at most one group commit in this time; 0: as fast as they come
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self.metrics = AgentMetrics(services.metrics, self.name, self.topic)
+        self.recoveries = Recoveries(self.name, services.clock, self.metrics.recovery_remaining)
         self.commit: Commit[W] | None = None  # set by the composition root
+        self._sender = Sender(
+            f"{services.settings.kafka.group}.{self.name}", class_name(type(self)), services.worker
+        )
+
+    @property
+    def source(self) -> str:
+        """The input topic whose records these are: its own, but for those who read a retry topic."""
+        return self.topic
+
+    def place(self, partition: int, record: Record) -> Place:
+        """Where a record lay first, and how often it was tried."""
+        return Place(self.topic, partition, record.offset, record.timestamp)
 
     @abstractmethod
     def profile(self) -> Profile:
@@ -76,11 +103,26 @@ class Agent(ABC, Generic[W]):
         return None
 
     def drop(self, partition: int) -> None:
-        """Forget a partition's state."""
+        """Forget a partition's state. Those who override it call this too."""
+        self.recoveries.leave(partition)
 
     def ready(self) -> bool:
         """Whether the agent could work now, apart from its partitions."""
         return True
+
+    def changelog_reader(self, topic: str, layout: str, fence_of: FenceOf) -> ChangelogReader:
+        """A reader of the agent's changelog, with local snapshots where the settings name a folder."""
+        settings, snapshots = self.services.settings, None
+        if settings.state.snapshots is not None:
+            snapshots = Snapshots(
+                settings.state.snapshots,
+                prefixed(settings.kafka.topic_prefix, topic),
+                layout,
+                fence_of,
+                self.services.clock,
+                self.metrics.snapshot,
+            )
+        return ChangelogReader(settings.kafka, topic, snapshots, settings.state.snapshot_interval_s)
 
     def submit(self, batch: PartitionBatch, work: W) -> None:
         """Hand a decoded batch to the group commit."""
@@ -89,12 +131,18 @@ class Agent(ABC, Generic[W]):
 
     def reject(self, effects: Effects, partition: int, rejected: Sequence[Rejected]) -> None:
         """Add the dead letters of a batch to its effects, and count them."""
-        emit = dead_letters(self.topic, partition, rejected, self.services.worker)
-        if emit is None:
+        letters = []
+        for one in rejected:
+            place = self.place(partition, one.record)
+            letters.append(Letter(one, place.topic, place.partition, place.offset, place.attempts))
+        limit_bytes = self.services.limit_bytes(dead_letter(self.source))
+        sent = dead_letters(self.source, partition, letters, self._sender, limit_bytes)
+        if sent is None:
             return
-        effects.outputs.append(emit)
-        for record in rejected:
-            self.metrics.dead_lettered(record.reason)
+        effects.outputs.append(sent.emit)
+        self.metrics.left_out(sent.left_out)
+        for one in rejected:
+            self.metrics.dead_lettered(one.reason)
 
 
 AgentClass = type[Agent[Any]]

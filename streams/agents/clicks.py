@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 from models.taste.actions import weights_of
 from models.taste.items import ItemIndex
+from models.taste.layout import fence_of
 from models.taste.rank import RankSettings, rank
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
-from streams.effects import Effects, Emit, Header
+from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.lists import named, recommendation, touched
-from streams.state.changelog import ChangelogReader, TableFollower
+from streams.rejected import Rejected
+from streams.state.changelog import TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transitions import WINDOW, TransitionWriter
@@ -34,6 +36,9 @@ from streams.transport.reader import Profile
 log = logging.getLogger(__name__)
 
 RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
+ROOM_BYTES = 4_096  # more than key, headers and frame of an output take
+
+TooLarge = dict[tuple[int, int], int]  # partition, offset of the click -> size of its list
 
 
 @dataclass(slots=True)
@@ -69,7 +74,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._state = UserState(self._taste, self._items)
         self._table = ItemTable(self._items)
         self._rank = RankSettings()
-        self._changelog = ChangelogReader(settings.kafka, TASTE_CHANGELOG)
+        self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
         self._follower = TableFollower(
             settings.kafka, ITEM_TABLE, settings.topics.partitions, self._apply_table
         )
@@ -110,14 +115,18 @@ class ClicksAgent(Agent[ClickColumns]):
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
-        self.metrics.recovered_rows(await self._state.recover(partition, self._changelog))
+        tell = self.recoveries.begin(partition)
+        self.metrics.recovered_rows(await self._state.recover(partition, self._changelog, tell))
+        self.recoveries.end(partition)
         self._measure()
 
     def healing(self, partition: int) -> Emit | None:
         return self._state.healing(partition)
 
     def drop(self, partition: int) -> None:
+        super().drop(partition)
         self._state.drop(partition)
+        self._changelog.leave(partition)
 
     def _apply_table(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         self._table.apply([key.decode() for key in keys], values)
@@ -133,37 +142,44 @@ class ClicksAgent(Agent[ClickColumns]):
     def decide(self, group: Sequence[Submission[ClickColumns]]) -> Effects:
         effects = Effects()
         parts = sorted((s.work for s in group if len(s.work)), key=lambda columns: columns.partition)
-        if parts:
-            self._decide_clicks(effects, parts)
+        too_large = self._decide_clicks(effects, parts) if parts else {}
         for submission in group:
-            self.reject(effects, submission.batch.partition, submission.work.rejected)
+            batch, rejected = submission.batch, submission.work.rejected
+            if too_large:
+                rejected = [*rejected, *_causes(batch, too_large)]
+            self.reject(effects, batch.partition, rejected)
         self._measure()
         return effects
 
-    def _decide_clicks(self, effects: Effects, parts: Sequence[ClickColumns]) -> None:
-        """`parts` are sorted by partition, and within one in the order they were read."""
+    def _decide_clicks(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
+        """`parts` are sorted by partition, and within one in the order they were read. Returns the clicks whose lists
+        no broker would take: they count all the same, their lists are left out."""
         moved = self._fold(parts)
         rows = moved.folded.rows
         if not len(rows):
-            return
+            return {}
         names = self._state.rows.names
         users = [names[row] for row in rows.tolist()]
         keys = [user.encode() for user in users]
         values, headers = self._outputs(moved, users)
         state = self._state.rows.encode(rows)
+        large = self._larger(keys, values, headers)
         for partition, places in moved.by_partition():
             at = places.tolist()
-            own_keys = [keys[i] for i in at]
+            effects.changelog.append(
+                Emit(TASTE_CHANGELOG, partition, [keys[i] for i in at], [state[i] for i in at])
+            )
+            if large:
+                at = [i for i in at if i not in large]
             effects.outputs.append(
                 Emit(
                     RECOMMENDATIONS,
                     partition,
-                    own_keys,
+                    [keys[i] for i in at],
                     [values[i] for i in at],
                     [headers[i] for i in at] if headers is not None else None,
                 )
             )
-            effects.changelog.append(Emit(TASTE_CHANGELOG, partition, own_keys, [state[i] for i in at]))
         if self._taste.transitions:
             effects.outputs += self._transitions.emits(
                 moved.folded,
@@ -174,7 +190,27 @@ class ClicksAgent(Agent[ClickColumns]):
                 moved.offsets,
                 moved.partitions,
             )
-        self.metrics.published(RECOMMENDATIONS, len(values))
+        published = len(values) - len(large)
+        self.metrics.published(RECOMMENDATIONS, published)
+        if headers is not None:
+            self.services.metrics.lists.inc(published)
+        last = moved.folded.last
+        return {
+            (int(moved.partitions[last[i]]), int(moved.offsets[last[i]])): size for i, size in large.items()
+        }
+
+    def _larger(
+        self, keys: Sequence[bytes], values: Sequence[bytes], headers: Sequence[list[Header]] | None
+    ) -> dict[int, int]:
+        """Place -> size of the outputs that are larger than a topic takes."""
+        limit_bytes = self.services.settings.kafka.max_message_bytes
+        if max(map(len, values)) + ROOM_BYTES <= limit_bytes:
+            return {}
+        sizes = {
+            i: batch_bytes(key, values[i], headers[i] if headers is not None else None)
+            for i, key in enumerate(keys)
+        }
+        return {i: size for i, size in sizes.items() if size > limit_bytes}
 
     def _fold(self, parts: Sequence[ClickColumns]) -> Group:
         rows = self._state.rows
@@ -217,10 +253,18 @@ class ClicksAgent(Agent[ClickColumns]):
                 value, extra = recommendation(*cause, items)
                 values.append(value)
                 headers.append(extra)
-        self.services.metrics.lists.inc(len(values))
         return values, headers
 
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
         self.services.metrics.user_bytes.set(self._state.rows.bytes_used())
         self.services.metrics.items.set(len(self._items))
+
+
+def _causes(batch: PartitionBatch, too_large: TooLarge) -> list[Rejected]:
+    """The clicks of a batch that would have made a list of that size."""
+    return [
+        Rejected(record, "too_large", f"its list takes {too_large[batch.partition, record.offset]} bytes")
+        for record in batch.records
+        if (batch.partition, record.offset) in too_large
+    ]

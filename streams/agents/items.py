@@ -11,12 +11,12 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.taste.itemrows import VERSION, fence_of
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
 from models.taste.transitions import Transitions, decode
 from streams.agents.base import Agent, Services
 from streams.effects import Effects, Emit
-from streams.state.changelog import ChangelogReader
 from streams.topics import ITEM_TABLE, TRANSITIONS
 from streams.transitions import WINDOW
 from streams.transport.batch import PartitionBatch
@@ -40,7 +40,8 @@ class ItemsAgent(Agent[Transitions]):
         self._items = ItemIndex(dim=taste.dim, max_items=taste.max_items)
         self._partitions: dict[int, ItemColumns] = {}
         self._overtaken: dict[int, set[str]] = {}
-        self._changelog = ChangelogReader(services.settings.kafka, ITEM_TABLE)
+        layout = f"item v{VERSION}, {KEEP} of {services.settings.topics.partitions} sources"
+        self._changelog = self.changelog_reader(ITEM_TABLE, layout, fence_of)
 
     def profile(self) -> Profile:
         reader = self.services.settings.reader
@@ -95,7 +96,9 @@ class ItemsAgent(Agent[Transitions]):
             overtaken.difference_update(key.decode() for key in keys)
             overtaken.update(behind)
 
-        self.metrics.recovered_rows(await self._changelog.replay(partition, apply))
+        tell = self.recoveries.begin(partition)
+        self.metrics.recovered_rows(await self._changelog.replay(partition, apply, tell))
+        self.recoveries.end(partition)
         self._partitions[partition] = columns
         self._overtaken[partition] = overtaken
 
@@ -108,8 +111,10 @@ class ItemsAgent(Agent[Transitions]):
         return Emit(ITEM_TABLE, partition, [name.encode() for name in names], values)
 
     def drop(self, partition: int) -> None:
+        super().drop(partition)
         self._partitions.pop(partition, None)
         self._overtaken.pop(partition, None)
+        self._changelog.leave(partition)
 
     async def stop(self) -> None:
         await self._changelog.stop()

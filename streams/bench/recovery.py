@@ -1,35 +1,48 @@
 """`headrace bench recovery`: how fast a partition's readers come back from the changelog, on one core.
 
 `recover` reads a partition through the real client, as a new owner does; `load` is its part without the client: rows
-decoded and put into columns, in polls as large as the client's.
+decoded and put into columns, in chunks as large as the client's. `restart` reads a log that has not been compacted, in
+which each row was written several times, and `restart_from_snapshot` the same with a local snapshot of most of it. All
+with the worker's settings of the allocator.
 """
 
 import asyncio
+import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.taste.actions import CODES, weights_of
 from models.taste.items import ItemIndex
+from models.taste.layout import fence_of
 from models.taste.users import UserRows
 from streams import admin
+from streams.allocator import keep_freed_memory
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.cluster import produce, settings_for
 from streams.bench.place import Place, contend
-from streams.bench.result import Result, Row, machine, median_row
+from streams.bench.result import Result, Row, machine, median_row, ratio
 from streams.clock import SystemClock
 from streams.errors import Fatal
 from streams.settings import Settings
-from streams.state.changelog import ChangelogReader
+from streams.state.batches import CHUNK_RECORDS, BatchFetcher
+from streams.state.changelog import Apply, ChangelogReader, Tell
+from streams.state.snapshots import Snapshots
 from streams.state.users import UserState
 from streams.topics import TASTE_CHANGELOG, prefixed
 
 WITHIN_S = 180.0
 EVENTS_A_READER = 10
-POLL_ROWS = 3000
+POLL_ROWS = CHUNK_RECORDS
+PARTITIONS = 2
+ONCE, OFTEN = 0, 1  # the partition with one row a reader, and the one whose rows were written again and again
+REWRITTEN = 8
+SINCE_SNAPSHOT = 0.05  # of the readers: rows written after the snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,43 +53,102 @@ class Plan:
     repetitions: int = 1
     seed: int = 1
 
+    @property
+    def restarting(self) -> int:
+        """Readers of the log that has not been compacted."""
+        return max(self.readers // 4, 1)
+
 
 def run(place: Place, plan: Plan, say: Callable[[str], None]) -> Result:
-    """Raises Fatal when a run reads back another number of rows than were written."""
-    say(f"writing {plan.readers:,} readers' rows")
+    """Raises Fatal when a run reads back another number of readers than were written."""
+    say(f"writing {plan.readers:,} readers' rows, and {plan.restarting:,} readers' {REWRITTEN} times")
     prefix = f"b{uuid.uuid4().hex[:8]}-"
-    settings = settings_for(place.bootstrap, prefix, 1)
+    settings = settings_for(place.bootstrap, prefix, PARTITIONS)
     asyncio.run(_write(settings, plan))
-    found: dict[str, list[Row]] = {}
-    for _ in range(plan.repetitions):
-        for case in ("recover", "load"):
-            say(case)
-            job = {"bootstrap": place.bootstrap, "prefix": prefix, "clicks": plan.readers, "partitions": 1}
-            answer = contend(place, f"streams.bench.recovery:{case}_job", job, WITHIN_S, case)
-            if answer["records"] != plan.readers:
-                raise Fatal(f"{case} read {answer['records']} of {plan.readers} rows")
-            found.setdefault(case, []).append({"case": case, **answer})
+    with tempfile.TemporaryDirectory(prefix="headrace-snapshots-") as folder:
+        options = {"folder": folder}
+        contend_with = partial(_contend, place, prefix)
+        contend_with("snapshot", plan.restarting, options)
+        found: dict[str, list[Row]] = {}
+        for _ in range(plan.repetitions):
+            for case, readers, given in (
+                ("recover", plan.readers, {}),
+                ("load", plan.readers, {}),
+                ("restart", plan.restarting, {}),
+                ("restart_from_snapshot", plan.restarting, options),
+            ):
+                say(case)
+                answer = contend_with("restart" if given else case, readers, given)
+                found.setdefault(case, []).append({"case": case, **answer})
     rows = [median_row(rows, "records_per_s") for rows in found.values()]
-    return Result("recovery", machine(place.described()), rows)
+    shorter = ratio(rows, "seconds", "restart_from_snapshot", "restart")
+    return Result("recovery", machine(place.described()), rows, {"snapshot_vs_log": shorter})
+
+
+def _contend(place: Place, prefix: str, job: str, readers: int, options: dict[str, str]) -> Row:
+    told = {"bootstrap": place.bootstrap, "prefix": prefix, "clicks": readers, "options": options}
+    answer = contend(place, f"streams.bench.recovery:{job}_job", told, WITHIN_S, job)
+    if answer.get("readers", readers) != readers:
+        raise Fatal(f"{job} read {answer['readers']} of {readers} readers")
+    return answer
 
 
 async def recover_job(job: Job) -> dict[str, Any]:
     """A partition's readers, as a new owner reads them."""
-    settings = settings_for(job.bootstrap, job.prefix, 1)
-    reader = ChangelogReader(settings.kafka, TASTE_CHANGELOG)
-    await reader.replay(0, lambda keys, values: None)  # connected, and in the broker's page cache
+    return await _recovered(job, ONCE)
+
+
+async def restart_job(job: Job) -> dict[str, Any]:
+    """The same, of a long log; from a snapshot where a folder is named."""
+    return await _recovered(job, OFTEN)
+
+
+async def snapshot_job(job: Job) -> dict[str, Any]:
+    """Write the snapshot, then the rows since."""
+    settings = settings_for(job.bootstrap, job.prefix, PARTITIONS)
+    snapshots = _snapshots(job, settings)
+    assert snapshots is not None
+    fetcher = BatchFetcher(settings.kafka, prefixed(settings.kafka.topic_prefix, TASTE_CHANGELOG))
+    await fetcher.start()
+    await snapshots.advance(fetcher, OFTEN)
+    await fetcher.stop()
+    keys, values = _rows(settings, max(int(job.clicks * SINCE_SNAPSHOT), 1), 1)
+    topic = prefixed(settings.kafka.topic_prefix, TASTE_CHANGELOG)
+    await produce(settings.kafka.bootstrap, topic, OFTEN, keys, values)
+    return {"snapshot_bytes": snapshots.path(OFTEN).stat().st_size}
+
+
+async def _recovered(job: Job, partition: int) -> dict[str, Any]:
+    keep_freed_memory()
+    settings = settings_for(job.bootstrap, job.prefix, PARTITIONS)
     state = UserState(settings.taste, ItemIndex(dim=settings.taste.dim))
+    reader = ChangelogReader(settings.kafka, TASTE_CHANGELOG, _snapshots(job, settings))
+    await reader.replay(partition, lambda keys, values: None)  # connected, and in the page cache
     clock, used_s = SystemClock(), cpu_s()
     began_s = clock.monotonic_s()
-    records = await state.recover(0, reader)
+    records = await state.recover(partition, reader)
     figures = _figures(records, clock.monotonic_s() - began_s, cpu_s() - used_s, len(state.rows))
     await reader.stop()
     return figures
 
 
+def _snapshots(job: Job, settings: Settings) -> Snapshots | None:
+    if "folder" not in job.options:
+        return None
+    topic = prefixed(settings.kafka.topic_prefix, TASTE_CHANGELOG)
+    folder = Path(job.options["folder"])
+    return Snapshots(folder, topic, "bench", fence_of, SystemClock(), _must_not_fail)
+
+
+def _must_not_fail(outcome: str) -> None:
+    if outcome in ("failed", "ignored"):
+        raise Fatal(f"snapshot {outcome}")
+
+
 async def load_job(job: Job) -> dict[str, Any]:
     """The same rows, already in memory."""
-    settings = settings_for(job.bootstrap, job.prefix, 1)
+    keep_freed_memory()
+    settings = settings_for(job.bootstrap, job.prefix, PARTITIONS)
     keys, values = _rows(settings, job.clicks, 1)
     state = UserState(settings.taste, ItemIndex(dim=settings.taste.dim))
     reader = _InMemory(keys, values)
@@ -91,7 +163,7 @@ class _InMemory:
         self._keys = keys
         self._values = values
 
-    async def replay(self, partition: int, apply: Callable[[Sequence[bytes], Sequence[bytes]], None]) -> int:
+    async def replay(self, partition: int, apply: Apply, tell: Tell | None = None) -> int:
         for start in range(0, len(self._keys), POLL_ROWS):
             apply(self._keys[start : start + POLL_ROWS], self._values[start : start + POLL_ROWS])
         return len(self._keys)
@@ -128,4 +200,7 @@ async def _write(settings: Settings, plan: Plan) -> None:
     await admin.apply(settings)
     keys, values = _rows(settings, plan.readers, plan.seed)
     topic = prefixed(settings.kafka.topic_prefix, TASTE_CHANGELOG)
-    await produce(settings.kafka.bootstrap, topic, 0, keys, values)
+    await produce(settings.kafka.bootstrap, topic, ONCE, keys, values)
+    keys, values = keys[: plan.restarting], values[: plan.restarting]
+    for _ in range(REWRITTEN):
+        await produce(settings.kafka.bootstrap, topic, OFTEN, keys, values)

@@ -1,5 +1,6 @@
 """`headrace dlq`: what could not be processed: look at it, and send it again once the cause is mended."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from streams.cli.context import Json, print_json, run_async, settings_of
 
 if TYPE_CHECKING:
-    from streams.feed.deadletters import DeadLetter, Replayed, Wanted
+    from streams.feed.deadletters import DeadLetter, Listed, Replayed, Wanted
     from streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -21,33 +22,37 @@ def dlq() -> None:
     """Dead letters: list them, show one, send them again."""
 
 
-@app.command("list", epilog="Example: headrace dlq list --topic clicks --reason schema -n 50")
+@app.command("list", epilog="Example: headrace dlq list --topic clicks --reason schema --limit 50")
 def list_(
     ctx: typer.Context,
     topic: Topic = None,
     reason: Reason = None,
-    count: Annotated[int, typer.Option("-n", min=1, help="Newest to show of each topic.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Newest to show of each topic.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Dead letters by reason, and the newest of them."""
-    from streams.feed.deadletters import counts
-
-    letters = [
-        one for one in run_async(_read(settings_of(ctx), _topics(topic))) if reason in (None, one.reason)
-    ]
-    shown = [one for name in _topics(topic) for one in _newest(letters, name, count)]
+    """Dead letters by reason, and the newest of them. However many there are, only these are kept in memory."""
+    found = run_async(_list(settings_of(ctx), _topics(topic), reason, limit))
+    counts: Counter[str] = Counter()
+    for one in found:
+        counts.update(one.counts)
+    shown = [letter for one in found for letter in one.newest]
     if as_json:
-        print_json({"counts": counts(letters), "dead_letters": [one.as_json() for one in shown]})
+        print_json({"counts": dict(counts.most_common()), "dead_letters": [one.as_json() for one in shown]})
         return
-    if not letters:
+    if not counts:
         typer.echo("no dead letters")
-    for why, number in counts(letters).items():
+    for why, number in counts.most_common():
         typer.echo(f"{number:>8,}  {_harmless(why)}")
-    for one in shown:
-        again = f", replayed {one.replays} times" if one.replays else ""
-        typer.echo(
-            f"{one.topic} {one.partition} {one.offset}  {_harmless(one.reason)}{again}: {_harmless(one.message)}"
-        )
+    for letter in shown:
+        typer.echo(_line(letter))
+
+
+def _line(letter: "DeadLetter") -> str:
+    tried = f", tried {letter.attempts} times" if letter.attempts > 1 else ""
+    again = f", replayed {letter.replays} times" if letter.replays else ""
+    left = ", value left out" if letter.left_out else ""
+    place = f"{letter.topic} {letter.partition} {letter.offset}"
+    return f"{place}  {_harmless(letter.reason)}{tried}{again}{left}: {_harmless(letter.message)}"
 
 
 @app.command(epilog="Example: headrace dlq show clicks 3 17")
@@ -61,10 +66,8 @@ def show(
     """One dead letter: its headers, key and value. Exit code 1 when there is none."""
     from streams.errors import UserMistake
 
-    for one in run_async(_read(settings_of(ctx), _topics(topic))):
-        if (one.partition, one.offset) == (partition, offset):
-            break
-    else:
+    one = run_async(_find(settings_of(ctx), _topics(topic)[0], partition, offset))
+    if one is None:
         raise UserMistake(f"there is no dead letter {offset} in {topic}.dlt[{partition}]")
     headers: dict[str, Any] = {_harmless(name): _harmless(_text(value)) for name, value in one.headers}
     if as_json:
@@ -116,6 +119,7 @@ def _words(topic: str, done: "Replayed", dry_run: bool) -> str:
         "replayed too often": done.looping,
         "of another reason": done.other_reason,
         "beyond the limit": done.beyond_limit,
+        "without their value": done.without_value,
     }
     why = ", ".join(f"{number:,} {words}" for words, number in left.items() if number)
     return f"{topic}: {'would send' if dry_run else 'sent'} {done.sent:,}{f'; left {why}' if why else ''}"
@@ -130,30 +134,35 @@ def _topics(named: str | None) -> tuple[str, ...]:
     return INPUTS if named is None else (named,)
 
 
-def _newest(letters: "list[DeadLetter]", topic: str, count: int) -> "list[DeadLetter]":
-    mine = sorted((one for one in letters if one.topic == topic), key=lambda one: one.at_ms)
-    return mine[-count:]
-
-
-async def _read(settings: "Settings", topics: tuple[str, ...]) -> "list[DeadLetter]":
+async def _list(
+    settings: "Settings", topics: tuple[str, ...], reason: str | None, limit: int
+) -> "list[Listed]":
     from streams.admin import require_topics
-    from streams.feed.deadletters import read
+    from streams.feed.deadletters import listed
     from streams.topics import dead_letter
 
     counts = await require_topics(settings, tuple(dead_letter(topic) for topic in topics))
-    found = []
-    for topic in topics:
-        found += await read(settings, topic, counts[dead_letter(topic)])
-    return found
+    return [await listed(settings, topic, counts[dead_letter(topic)], reason, limit) for topic in topics]
+
+
+async def _find(settings: "Settings", topic: str, partition: int, offset: int) -> "DeadLetter | None":
+    from streams.admin import require_topics
+    from streams.feed.deadletters import find
+    from streams.topics import dead_letter
+
+    counts = await require_topics(settings, (dead_letter(topic),))
+    return await find(settings, topic, counts[dead_letter(topic)], partition, offset)
 
 
 async def _replay(settings: "Settings", topics: tuple[str, ...], wanted: "Wanted") -> "dict[str, Replayed]":
     from streams.admin import require_topics
     from streams.clock import SystemClock
     from streams.feed.deadletters import replay as send_again
-    from streams.topics import dead_letter
+    from streams.topics import DLQ_PROGRESS, dead_letter
 
-    counts = await require_topics(settings, (*topics, *(dead_letter(topic) for topic in topics)))
+    counts = await require_topics(
+        settings, (DLQ_PROGRESS, *topics, *(dead_letter(topic) for topic in topics))
+    )
     clock = SystemClock()
     return {
         topic: await send_again(settings, topic, counts[dead_letter(topic)], wanted, clock)

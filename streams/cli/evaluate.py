@@ -58,6 +58,10 @@ def clicks(
             metavar="JSON", help='Other settings of Headrace\'s own layers, such as {"symmetry": 1}.'
         ),
     ] = "{}",
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(help="Items' titles, topics, ...: JSON lines or RecBole's .item; row content."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the learning curve, or recall by delay, into this PNG.")
     ] = None,
@@ -66,7 +70,9 @@ def clicks(
 ) -> None:
     """Test then learn: each event is scored with what was known before it, over all items; then it is learnt.
 
-    Rows: popularity, last-item, item-knn (baselines); counts, taste, trending (parts of what Headrace serves), blend
+    Rows: popularity, last-item, item-knn (baselines); user-cosine (the classic user-user formula over all readers),
+    user-nearest (over the nearest); content (classic content-based) and content-recent (the same, forgetting) with
+    --catalogue; counts, taste, trending (parts of what Headrace serves), blend
     (their sum, as served), own-first (the reader's own items before the blend).
     """
     settings = _served(settings_of(ctx), served)
@@ -79,7 +85,9 @@ def clicks(
     if plot:
         require_matplotlib()
     chosen = tuple(name.strip() for name in layers.split(",") if name.strip())
-    wanted = Wanted(path, form, protocol, new_only, train, top, chosen, ties, freshness, seed, limit)
+    wanted = Wanted(
+        path, form, protocol, new_only, train, top, chosen, ties, freshness, seed, limit, catalogue
+    )
     found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)
     if on_terminal():
         typer.echo("", err=True)

@@ -1,15 +1,18 @@
 """`headrace topics`: the declared topology against the cluster."""
 
+from typing import Annotated, Literal
+
 import typer
 
 from streams.cli.context import Json, print_json, run_async, settings_of
+from streams.errors import UserMistake
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def topics() -> None:
-    """Compare the topics with what the cluster has, and create what is missing."""
+    """Compare the topics with what the cluster has, create what is missing, or write manifests for an operator."""
 
 
 @app.command(epilog="Example: headrace topics plan --json")
@@ -43,3 +46,35 @@ def apply(ctx: typer.Context, as_json: Json = False) -> None:
         for one in left:
             typer.echo(one.words())
     raise typer.Exit(1 if left else 0)
+
+
+@app.command(epilog="Example: headrace topics manifests --format strimzi --cluster kafka > topics.yaml")
+def manifests(
+    ctx: typer.Context,
+    format_: Annotated[
+        Literal["strimzi"], typer.Option("--format", help="Which operator's: KafkaTopic and KafkaUser.")
+    ] = "strimzi",
+    cluster: Annotated[
+        str, typer.Option(help="The name of the Kafka resource that they belong to.")
+    ] = "kafka",
+    user: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=AGENT,AGENT: a user for workers that run these agents; repeatable. "
+            "Default: headrace-clicks=clicks,items and headrace-media=audio,uploads."
+        ),
+    ] = None,
+) -> None:
+    """Print the topics, and users with the least rights that workers need, as YAML. Asks no broker."""
+    from streams.manifests import USERS, strimzi
+
+    assert format_ == "strimzi"
+    users = dict(_named_agents(one) for one in user) if user else USERS
+    typer.echo(strimzi(settings_of(ctx), cluster, users), nl=False)
+
+
+def _named_agents(given: str) -> tuple[str, tuple[str, ...]]:
+    name, equals, agents = given.partition("=")
+    if not (name and equals and agents):
+        raise UserMistake(f"--user {given}: write it as NAME=AGENT,AGENT")
+    return name, tuple(agents.split(","))

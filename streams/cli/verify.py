@@ -27,10 +27,11 @@ def verify(
         str,
         typer.Option(
             help="Kinds, by comma: kill; term (SIGTERM); stop (SIGSTOP for longer than the session); clock (the time "
-            "of day jumps); and on Kafka broker (stopped and started), network (a worker's is cut for longer than the "
-            "session), partition (at the end clicks gets one more, and all workers must refuse it)."
+            "of day jumps); disk (a snapshot is damaged, or there is no room); and on Kafka broker (stopped and "
+            "started), network (a worker's is cut for longer than the session), partition (at the end clicks gets one "
+            "more, and all workers must refuse it)."
         ),
-    ] = "kill,term,stop,clock,broker,network,partition",
+    ] = "kill,term,stop,clock,disk,broker,network,partition",
     seed: Annotated[
         int, typer.Option(help="The same seed gives the same load and the same order of faults.")
     ] = 1,

@@ -35,17 +35,19 @@ class Loaded:
 
 @dataclass(slots=True)
 class _Columns:
-    """Grown line by line, 33 bytes an event beside the names."""
+    """Grown line by line, 41 bytes an event beside the names."""
 
     users: "array[int]" = field(default_factory=lambda: array("q"))
     items: "array[int]" = field(default_factory=lambda: array("q"))
     at_ms: "array[int]" = field(default_factory=lambda: array("q"))
     kinds: "array[int]" = field(default_factory=lambda: array("b"))
     dwell_s: "array[float]" = field(default_factory=lambda: array("d"))
+    ratings: "array[float]" = field(default_factory=lambda: array("d"))  # NaN where there is none
 
 
-Taken = tuple[str, str, int, int, float]
-"""User, item, milliseconds, code of the kind, seconds of dwelling."""
+Taken = tuple[str, str, int, int, float, float]
+"""User, item, milliseconds, code of the kind, seconds of dwelling, rating or NaN."""
+_NAN = float("nan")
 
 
 def load(path: Path, form: str, fives: bool, train: Path | None, limit: int | None = None) -> Loaded:
@@ -70,7 +72,9 @@ def load(path: Path, form: str, fives: bool, train: Path | None, limit: int | No
             raise UserMistake(_nothing_in(one, form, fives, mine))
         parts.append([column[: limit if one is path else None] for column in _sorted(columns)])
     trained = len(parts[0][2]) if train else 0
-    user, item, at_ms, kinds, dwell_s = (np.concatenate(column) for column in zip(*parts, strict=True))
+    user, item, at_ms, kinds, dwell_s, ratings = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
     user, kept_users = _by_first_appearance(user)
     item, kept_items = _by_first_appearance(item)
     names = list(items)
@@ -82,6 +86,7 @@ def load(path: Path, form: str, fives: bool, train: Path | None, limit: int | No
             kinds,
             actions.weights_of(kinds, dwell_s),
             tuple(names[i] for i in kept_items.tolist()),
+            None if np.isnan(ratings).all() else ratings,
         ),
         users=len(kept_users),
         trained=trained,
@@ -98,12 +103,13 @@ def _read(
         if path.stat().st_size == 0:
             raise UserMistake(f"{path} is empty")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for user, item, at_ms, kind, dwell_s in _taken(data, _parser(data, form, fives), bad):
+            for user, item, at_ms, kind, dwell_s, rating in _taken(data, _parser(data, form, fives), bad):
                 columns.users.append(users.setdefault(user, len(users)))
                 columns.items.append(items.setdefault(item, len(items)))
                 columns.at_ms.append(at_ms)
                 columns.kinds.append(kind)
                 columns.dwell_s.append(dwell_s)
+                columns.ratings.append(rating)
     except FileNotFoundError:
         raise UserMistake(f"there is no file {path}") from None
     except OSError as error:
@@ -137,14 +143,14 @@ def _parser(data: mmap.mmap, form: str, fives: bool) -> Callable[[bytes], Taken 
 
         def rated(line: bytes) -> Taken | None:
             user, item, stars, at_ms = rating(line)
-            return (user, item, at_ms, _CLICK, 0.0) if not fives or stars == 5 else None
+            return (user, item, at_ms, _CLICK, 0.0, stars) if not fives or stars == 5 else None
 
         return rated
     click = FORMATS[form](data)
 
     def clicked(line: bytes) -> Taken:
         event = click(line)
-        return event.user, event.item, event.at, actions.CODES[event.kind], event.dwell_s or 0.0
+        return event.user, event.item, event.at, actions.CODES[event.kind], event.dwell_s or 0.0, _NAN
 
     return clicked
 
@@ -154,7 +160,8 @@ def _sorted(columns: _Columns) -> list[NDArray[Any]]:
     order = np.argsort(at_ms, kind="stable")
     users, items = np.array(columns.users, np.int64), np.array(columns.items, np.int64)
     kinds, dwell_s = np.array(columns.kinds, np.int8), np.array(columns.dwell_s, np.float64)
-    return [column[order] for column in (users, items, at_ms, kinds, dwell_s)]
+    ratings = np.array(columns.ratings, np.float32)
+    return [column[order] for column in (users, items, at_ms, kinds, dwell_s, ratings)]
 
 
 def _by_first_appearance(numbers: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -46,6 +46,11 @@ def as_json(found: Found) -> dict[str, object]:
             },
         },
     }
+    if found.ratings:
+        document["ratings"] = [
+            {"estimate": row.name, "rmse": _number(row.rmse), "answered": _number(row.answered)}
+            for row in found.ratings
+        ]
     if found.by_delay:
         document["freshness"] = [
             {
@@ -76,6 +81,14 @@ def as_text(found: Found) -> str:
     for i, layer in enumerate(found.scored.rows):
         rows.append((layer, *(_shown(float(values[i])) for _, _, values in gaps)))
     lines += _aligned(rows)
+    if found.ratings:
+        lines += ["", "error of estimated ratings at the same events (no answer: the mean so far):"]
+        lines += _aligned(
+            [
+                ("estimate", "RMSE", "answered"),
+                *((row.name, _shown(row.rmse), f"{100 * row.answered:.1f} %") for row in found.ratings),
+            ]
+        )
     if found.by_delay:
         lines += ["", *_freshness(found)]
     if todo.at_end:

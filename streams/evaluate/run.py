@@ -1,7 +1,7 @@
 """One evaluation from files to figures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -10,9 +10,12 @@ from models.evaluate.baselines import MAX_KNN_ITEMS
 from models.evaluate.prequential import Judge, Run, Scored
 from models.evaluate.protocols import FRESHNESS_FROM, PROTOCOLS, TOP, Plan, Protocol, plan
 from models.evaluate.ranks import Ties
-from models.evaluate.registry import ROWS, build
+from models.evaluate.ratings import RatingRow, rating_errors
+from models.evaluate.registry import NEEDS, ROWS, Given, build
 from models.evaluate.served import ServedSettings
+from models.taste.usercf import MAX_ITEMS, MAX_VALUE
 from streams.errors import UserMistake
+from streams.evaluate import catalogue
 from streams.evaluate.files import Loaded, load
 
 DELAYS: tuple[tuple[str, int | None], ...] = (
@@ -27,6 +30,8 @@ DELAYS: tuple[tuple[str, int | None], ...] = (
 
 DEFAULT_PROTOCOL = {"movielens": "fives", "yoochoose": "next-click", "jsonl": "all"}
 _VECTOR_CELLS = 1 << 27  # of items' vectors for intra-list distance: 512 MB
+
+_OPTIONS = {"content": "--catalogue FILE"}
 
 Progress = Callable[[str, int, int], None]
 """What is being done, events done, events in all."""
@@ -47,6 +52,7 @@ class Wanted:
     freshness: bool = False
     seed: int = 7
     limit: int | None = None
+    catalogue: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Found:
     rows: list[summary.Row]
     by_delay: list[tuple[str, int | None, list[summary.Row]]]
     notes: list[str]
+    ratings: list[RatingRow] = field(default_factory=list)  # empty where there are none, or all are alike
 
 
 def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Found:
@@ -76,10 +83,11 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
             f"{wanted.path}: none of its {len(recording) - loaded.trained} events can be scored by {protocol}"
         )
     names, notes = _layers(wanted, todo, len(recording.item_names))
+    given = _given(wanted, loaded, served, notes)
     if loaded.trained_later:
         notes.append(f"{loaded.trained_later} events of {wanted.train} are later than the first one scored")
     try:
-        layers = build(names, recording.item_names, served)
+        layers = build(names, given)
     except ValueError as error:
         raise UserMistake(str(error)) from None
     chosen = recording.positive
@@ -97,7 +105,8 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
     if not wanted.freshness:
         scored = run.score(judge())
         table = summary.rows(recording, scored, top, wanted.seed)
-        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes)
+        errors = _rating_errors(names, loaded, todo, served, notes, progress)
+        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes, errors)
     run.advance(int(todo.asked.argmax()))
     by_delay: list[tuple[str, int | None, list[summary.Row]]] = []
     first: Scored | None = None
@@ -107,6 +116,46 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         by_delay.append((label, delay_ms, summary.rows(recording, scored, top, wanted.seed)))
     assert first is not None  # DELAYS is not empty
     return Found(wanted, protocol, top, loaded, todo, first, by_delay[0][2], by_delay, notes)
+
+
+def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, notes: list[str]) -> Given:
+    """What layers are made from; files beside the clicks are read, and what is wrong with them is noted."""
+    names = loaded.recording.item_names
+    given = Given(names, served)
+    if wanted.catalogue:
+        read = catalogue.read(wanted.catalogue, names)
+        if read.bad.count:
+            loaded.bad[str(wanted.catalogue)] = read.bad
+        if read.found < len(names):
+            notes.append(f"{wanted.catalogue.name} says nothing of {len(names) - read.found:,} items")
+        given = replace(given, content=read.vectors)
+    return given
+
+
+def _rating_errors(
+    names: tuple[str, ...],
+    loaded: Loaded,
+    todo: Plan,
+    served: ServedSettings,
+    notes: list[str],
+    progress: Progress,
+) -> list[RatingRow]:
+    """How far off estimates of ratings are, where the table has a row of a layer that makes some."""
+    ratings = loaded.recording.ratings
+    if ratings is None or todo.at_end or not {"user-cosine", "user-nearest"} & set(names):
+        return []
+    if not (ratings.min() > 0 and ratings.max() <= MAX_VALUE):
+        notes.append(f"ratings are not estimated: they are not all above 0 and up to {MAX_VALUE:.0f}")
+        return []
+    if ratings.min() == ratings.max() or len(loaded.recording.item_names) > MAX_ITEMS:
+        return []
+    return rating_errors(
+        loaded.recording,
+        todo.asked,
+        served.ring,
+        served.nearest,
+        lambda done, total: progress("ratings", done, total),
+    )
 
 
 def _protocol(wanted: Wanted) -> Protocol:
@@ -129,11 +178,25 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
     unknown = sorted(set(wanted.layers) - set(ROWS))
     if unknown:
         raise UserMistake(f"--layers {','.join(unknown)}: they are {', '.join(ROWS)}")
+    missing = _missing(wanted)
+    lacking = sorted(missing & set(wanted.layers))
+    if lacking:
+        options = {_OPTIONS[NEEDS[row]] for row in lacking}
+        raise UserMistake(f"--layers {','.join(lacking)} needs {' and '.join(sorted(options))}")
     if wanted.layers:
         return tuple(row for row in ROWS if row in wanted.layers), []
-    left_out = {"own-first"} if todo.own_out else set()  # with own items taken out it is the blend
+    left_out = missing | (
+        {"own-first"} if todo.own_out else set()
+    )  # with own items taken out it is the blend
     notes = []
-    if items > MAX_KNN_ITEMS:
-        left_out.add("item-knn")
-        notes.append(f"item-knn is left out: {items:,} items are over {MAX_KNN_ITEMS:,}")
+    for row, most in (("item-knn", MAX_KNN_ITEMS), ("user-cosine", MAX_ITEMS)):
+        if items > most:
+            left_out.add(row)
+            notes.append(f"{row} is left out: {items:,} items are over {most:,}")
     return tuple(row for row in ROWS if row not in left_out), notes
+
+
+def _missing(wanted: Wanted) -> set[str]:
+    """Rows that nothing was given for."""
+    given = {"content": wanted.catalogue}
+    return {row for row, need in NEEDS.items() if not given[need]}

@@ -1,30 +1,36 @@
-"""Dead letters read back, and sent again to where they came from.
+"""Dead letters read back, one at a time, and sent again to where they came from.
 
-Each is replayed once, whatever filter was asked for: progress is kept as committed offsets of one consumer group a
-reason and number of replays (`<group>.dlq.<reason>.<replays>`), so that none is passed over by another. It is saved
-every `SAVE_EVERY` records and at the end: a crash in between may send so many twice.
+Each is replayed once, whatever filter was asked for: progress is kept a reason and number of replays (a lane), so that
+none is passed over by another. It lies in the compacted topic `dlq-progress`, since brokers forget the offsets of an
+idle consumer group after 7 days, and dead letters are kept for 30. It is saved every `SAVE_EVERY` records and at the
+end: a crash in between may send so many twice.
 A record that was replayed carries `dlt.replays`; when it fails again, the count comes back with it, and from
 `max_replays` on it stays where it is (the loop guard).
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import heapq
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from streams.clock import Clock
-from streams.deadletters import number_of, original_headers, replays_of
+from streams.deadletters import LEFT_OUT, number_of, original_headers, replays_of
 from streams.effects import Emit, Header
-from streams.feed.tail import records
+from streams.feed.tail import POLL_MS, reading, records
 from streams.settings import Settings
-from streams.topics import dead_letter, prefixed
-from streams.transport.client import client_options, close
+from streams.topics import DLQ_PROGRESS, dead_letter, prefixed
 from streams.transport.producer import BatchProducer
 
 SAVE_EVERY = 100
-Lane = tuple[str, int]  # reason, replays
+REASON_CHARS, MESSAGE_CHARS = 64, 1_000  # anybody may have written them
+REASONS_COUNTED = 100
+OTHERS = "(others)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,9 @@ class DeadLetter:
     reason: str
     message: str
     origin_offset: int
+    attempts: int
     replays: int
+    left_out: bool  # its value was too large for the dead-letter topic
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...]
@@ -53,8 +61,18 @@ class DeadLetter:
             "reason": self.reason,
             "message": self.message,
             "origin": {"topic": self.topic, "partition": self.partition, "offset": self.origin_offset},
+            "attempts": self.attempts,
             "replays": self.replays,
+            "left_out": self.left_out,
         }
+
+
+@dataclass(slots=True)
+class Listed:
+    """Of all dead letters looked at: how many for which reason, most frequent first, and the newest, oldest first."""
+
+    counts: dict[str, int]
+    newest: list[DeadLetter]  # without key, value and headers
 
 
 @dataclass(slots=True)
@@ -66,6 +84,7 @@ class Replayed:
     other_reason: int = 0  # not asked for
     done_before: int = 0
     beyond_limit: int = 0
+    without_value: int = 0  # nothing to send: it was left out
     by_reason: dict[str, int] = field(default_factory=dict)
 
 
@@ -80,75 +99,134 @@ class Wanted:
     dry_run: bool = False
 
 
-async def read(settings: Settings, topic: str, partitions: int) -> list[DeadLetter]:
-    """All dead letters of an input topic, in order per partition. Raises KafkaError."""
-    found = []
-    reading = records(settings, dead_letter(topic), partitions, from_beginning=True, follow=False)
-    async for record in reading:
-        headers = dict(record.headers)
-        found.append(
-            DeadLetter(
-                topic=topic,
-                partition=record.partition,
-                offset=record.offset,
-                at_ms=record.timestamp,
-                reason=_text(headers.get("dlt.reason")) or "unknown",
-                message=_text(headers.get("__connect.errors.exception.message")),
-                origin_offset=number_of(record.headers, "__connect.errors.offset", -1),
-                replays=replays_of(record.headers),
-                key=record.key,
-                value=record.value,
-                headers=tuple(record.headers),
-            )
-        )
-    return found
+Lane = tuple[int, str, int]
+"""Partition, reason, replays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a lane was replayed. The time tells a topic that was made anew, whose offsets begin again."""
+
+    next_offset: int = 0
+    newest_ms: int = 0
+
+    def covers(self, letter: DeadLetter) -> bool:
+        """Whether it was sent before."""
+        return letter.offset < self.next_offset and letter.at_ms <= self.newest_ms
+
+    def past(self, letter: DeadLetter) -> "Progress":
+        """After it was sent."""
+        return Progress(letter.offset + 1, max(self.newest_ms, letter.at_ms))
+
+
+async def read(settings: Settings, topic: str, partitions: int) -> AsyncGenerator[DeadLetter, None]:
+    """All dead letters of an input topic that were there when it began, in order per partition. Raises KafkaError."""
+    found = records(settings, dead_letter(topic), partitions, from_beginning=True, follow=False)
+    async with aclosing(found):
+        async for record in found:
+            yield _letter(topic, record)
+
+
+def _letter(topic: str, record: Any) -> DeadLetter:
+    headers = dict(record.headers)
+    return DeadLetter(
+        topic=topic,
+        partition=record.partition,
+        offset=record.offset,
+        at_ms=record.timestamp,
+        reason=_text(headers.get("dlt.reason"), REASON_CHARS) or "unknown",
+        message=_text(headers.get("__connect.errors.exception.message"), MESSAGE_CHARS),
+        origin_offset=number_of(record.headers, "__connect.errors.offset", -1),
+        attempts=number_of(record.headers, "dlt.attempts", 1),
+        replays=replays_of(record.headers),
+        left_out=LEFT_OUT in headers,
+        key=record.key,
+        value=record.value,
+        headers=tuple(record.headers),
+    )
+
+
+async def listed(settings: Settings, topic: str, partitions: int, reason: str | None, newest: int) -> Listed:
+    """Counts and the newest dead letters of an input topic, in memory for `newest` of them. Raises KafkaError."""
+    counts: Counter[str] = Counter()
+    kept: list[tuple[int, int, int, DeadLetter]] = []  # a heap, oldest first
+    async with aclosing(read(settings, topic, partitions)) as letters:
+        async for letter in letters:
+            if reason not in (None, letter.reason):
+                continue
+            known = letter.reason in counts or len(counts) < REASONS_COUNTED
+            counts[letter.reason if known else OTHERS] += 1
+            small = replace(letter, key=None, value=None, headers=())
+            entry = (letter.at_ms, letter.partition, letter.offset, small)
+            if len(kept) < newest:
+                heapq.heappush(kept, entry)
+            else:
+                heapq.heappushpop(kept, entry)
+    return Listed(dict(counts.most_common()), [entry[-1] for entry in sorted(kept)])
+
+
+async def find(
+    settings: Settings, topic: str, partitions: int, partition: int, offset: int
+) -> DeadLetter | None:
+    """The dead letter at an offset of the dead-letter topic, or None. Raises KafkaError."""
+    if partition >= partitions:
+        return None
+    name = dead_letter(topic)
+    async with reading(settings, {name: partitions}) as (consumer, ends):
+        tp = TopicPartition(prefixed(settings.kafka.topic_prefix, name), partition)
+        first: int = (await consumer.beginning_offsets([tp]))[tp]
+        if not first <= offset < ends[tp]:
+            return None
+        consumer.seek(tp, offset)
+        while await consumer.position(tp) <= offset:
+            for record in (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, ()):
+                if record.offset == offset:
+                    return _letter(topic, record)
+    return None
 
 
 async def replay(settings: Settings, topic: str, partitions: int, wanted: Wanted, clock: Clock) -> Replayed:
     """Send dead letters again to the partition they came from, with their own headers. Raises KafkaError, Retry."""
-    letters = await read(settings, topic, partitions)
     done = Replayed()
-    lanes = {_lane(one) for one in letters if one.replays < wanted.max_replays}
-    progress = {
-        lane: await _progress(settings, topic, lane, partitions)
-        for lane in sorted(lanes)
-        if wanted.reason in (None, lane[0])
-    }
+    progress = await _progress(settings, topic, partitions)
     producer = BatchProducer(settings.kafka)
     await producer.start()
     moved: set[Lane] = set()
     try:
-        for letter in letters:
-            if not _chosen(letter, progress, wanted, done):
-                continue
-            if not wanted.dry_run:
-                await _send(producer, letter, clock.wall_ms())
-                if wanted.rate_per_s:
-                    await asyncio.sleep(1 / wanted.rate_per_s)
-            done.sent += 1
-            done.by_reason[letter.reason] = done.by_reason.get(letter.reason, 0) + 1
-            progress[_lane(letter)][letter.partition] = letter.offset + 1
-            moved.add(_lane(letter))
-            if not wanted.dry_run and done.sent % SAVE_EVERY == 0:
-                await _save(settings, topic, progress, moved)
+        async with aclosing(read(settings, topic, partitions)) as letters:
+            async for letter in letters:
+                lane = (letter.partition, letter.reason, letter.replays)
+                before = progress.get(lane, Progress())
+                if not _chosen(letter, before, wanted, done):
+                    continue
+                if not wanted.dry_run:
+                    await _send(producer, letter, clock.wall_ms())
+                    if wanted.rate_per_s:
+                        await asyncio.sleep(1 / wanted.rate_per_s)
+                done.sent += 1
+                done.by_reason[letter.reason] = done.by_reason.get(letter.reason, 0) + 1
+                progress[lane] = before.past(letter)
+                moved.add(lane)
+                if not wanted.dry_run and done.sent % SAVE_EVERY == 0:
+                    await _save(producer, topic, progress, moved, clock.wall_ms())
     finally:
-        await producer.stop(5.0)
-        if not wanted.dry_run:
-            await _save(settings, topic, progress, moved)
+        try:
+            if not wanted.dry_run:
+                await _save(producer, topic, progress, moved, clock.wall_ms())
+        finally:
+            await producer.stop(5.0)
     return done
 
 
-def _lane(letter: DeadLetter) -> Lane:
-    return letter.reason, letter.replays
-
-
-def _chosen(letter: DeadLetter, progress: dict[Lane, dict[int, int]], wanted: Wanted, done: Replayed) -> bool:
+def _chosen(letter: DeadLetter, before: Progress, wanted: Wanted, done: Replayed) -> bool:
     """Whether to send it; counts why not."""
     if wanted.reason not in (None, letter.reason):
         done.other_reason += 1
+    elif letter.left_out:
+        done.without_value += 1
     elif letter.replays >= wanted.max_replays:
         done.looping += 1
-    elif letter.offset < progress[_lane(letter)][letter.partition]:
+    elif before.covers(letter):
         done.done_before += 1
     elif wanted.limit is not None and done.sent >= wanted.limit:
         done.beyond_limit += 1
@@ -163,49 +241,29 @@ async def _send(producer: BatchProducer, letter: DeadLetter, now_ms: int) -> Non
     await producer.confirmed(await producer.send(emit, now_ms))
 
 
-def _consumer(settings: Settings, lane: Lane) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        **client_options(settings.kafka),
-        group_id=f"{settings.kafka.group}.dlq.{lane[0]}.{lane[1]}",
-        enable_auto_commit=False,
-    )
-
-
-async def _progress(settings: Settings, topic: str, lane: Lane, partitions: int) -> dict[int, int]:
-    """Partition -> the first offset that was not yet replayed."""
-    consumer = _consumer(settings, lane)
-    await consumer.start()
-    try:
-        name = prefixed(settings.kafka.topic_prefix, dead_letter(topic))
-        return {p: await consumer.committed(TopicPartition(name, p)) or 0 for p in range(partitions)}
-    finally:
-        await close(consumer)
+async def _progress(settings: Settings, topic: str, partitions: int) -> dict[Lane, Progress]:
+    """How far each lane of an input topic was replayed. Partition p of the topic of progress tells of partition p."""
+    found: dict[Lane, Progress] = {}
+    rows = records(settings, DLQ_PROGRESS, partitions, from_beginning=True, follow=False)
+    async with aclosing(rows):
+        async for record in rows:
+            name, partition, reason, replays = json.loads(record.key)
+            if name == topic:
+                found[partition, reason, replays] = Progress(*json.loads(record.value))
+    return found
 
 
 async def _save(
-    settings: Settings, topic: str, progress: dict[Lane, dict[int, int]], moved: set[Lane]
+    producer: BatchProducer, topic: str, progress: dict[Lane, Progress], moved: set[Lane], now_ms: int
 ) -> None:
-    """Commit the progress of the lanes that moved; none is left moved."""
-    name = prefixed(settings.kafka.topic_prefix, dead_letter(topic))
+    """Write the progress of the lanes that moved; none is left moved."""
     while moved:
         lane = moved.pop()
-        consumer = _consumer(settings, lane)
-        await consumer.start()
-        try:
-            offsets = {TopicPartition(name, p): offset for p, offset in progress[lane].items() if offset}
-            consumer.assign(list(offsets))
-            await consumer.commit(offsets)
-        finally:
-            await close(consumer)
+        one = progress[lane]
+        key, value = json.dumps([topic, *lane]), json.dumps([one.next_offset, one.newest_ms])
+        emit = Emit(DLQ_PROGRESS, lane[0], [key.encode()], [value.encode()])
+        await producer.confirmed(await producer.send(emit, now_ms))
 
 
-def counts(letters: Sequence[DeadLetter]) -> dict[str, int]:
-    """Dead letters by reason, most frequent first."""
-    found: dict[str, int] = {}
-    for letter in letters:
-        found[letter.reason] = found.get(letter.reason, 0) + 1
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _text(raw: bytes | None) -> str:
-    return (raw or b"").decode("utf-8", "backslashreplace")
+def _text(raw: bytes | None, most: int) -> str:
+    return (raw or b"")[: 4 * most].decode("utf-8", "backslashreplace")[:most]

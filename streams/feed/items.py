@@ -18,8 +18,8 @@ _NAMESPACE = uuid.UUID("0f5c3f0e-52a9-5a6f-8f0a-6f6f2a1d9c55")
 _HEADER = b"item_id:token"
 
 
-class _Line(msgspec.Struct):
-    """An item whose `id` and `at` may be missing."""
+class Line(msgspec.Struct):
+    """An item whose `id` and `at` may be missing. `year` is what a file says beyond `Item`."""
 
     item: Id
     id: str = ""
@@ -29,6 +29,7 @@ class _Line(msgspec.Struct):
     author: str | None = None
     topics: list[str] = []
     available: bool = True
+    year: str | None = None
 
 
 def read_items(path: Path, bad: BadLines, now_ms: int) -> Iterator[Item]:
@@ -36,6 +37,21 @@ def read_items(path: Path, bad: BadLines, now_ms: int) -> Iterator[Item]:
 
     Raises EnvironmentProblem when the file cannot be read.
     """
+    for line, read in read_lines(path, bad):
+        yield Item(
+            read.id or str(uuid.uuid5(_NAMESPACE, line.decode().rstrip("\r\n"))),
+            read.item,
+            now_ms if read.at is None else read.at,
+            read.title,
+            read.text,
+            read.author,
+            read.topics,
+            read.available,
+        )
+
+
+def read_lines(path: Path, bad: BadLines) -> Iterator[tuple[bytes, Line]]:
+    """Lines as they stand and what they say; bad ones are counted. Raises EnvironmentProblem as `read_items`."""
     try:
         with path.open("rb") as file:
             first = file.readline(MAX_LINE_BYTES)
@@ -47,40 +63,29 @@ def read_items(path: Path, bad: BadLines, now_ms: int) -> Iterator[Item]:
                 if not line.strip():
                     continue
                 try:
-                    read = parse(line.rstrip(b"\r\n"))
+                    yield line, parse(line.rstrip(b"\r\n"))
                 except BadLine as error:
                     bad.add(number, str(error))
-                    continue
-                yield Item(
-                    read.id or str(uuid.uuid5(_NAMESPACE, line.decode().rstrip("\r\n"))),
-                    read.item,
-                    now_ms if read.at is None else read.at,
-                    read.title,
-                    read.text,
-                    read.author,
-                    read.topics,
-                    read.available,
-                )
     except OSError as error:
         raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from error
 
 
-_decode = msgspec.json.Decoder(_Line).decode
+_decode = msgspec.json.Decoder(Line).decode
 
 
-def _json(line: bytes) -> _Line:
+def _json(line: bytes) -> Line:
     try:
         return _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadLine(str(error)) from None
 
 
-def _recbole(header: bytes) -> Callable[[bytes], _Line]:
+def _recbole(header: bytes) -> Callable[[bytes], Line]:
     names = [
         column.partition(":")[0] for column in header.decode("utf-8", "replace").rstrip("\r\n").split("\t")
     ]
 
-    def parse(line: bytes) -> _Line:
+    def parse(line: bytes) -> Line:
         try:
             columns = line.decode().split("\t")
         except UnicodeDecodeError:
@@ -91,6 +96,11 @@ def _recbole(header: bytes) -> Callable[[bytes], _Line]:
         item = row["item_id"]
         if not 0 < len(item) <= 256:
             raise BadLine("item_id is empty or longer than 256 characters")
-        return _Line(item, title=row.get("movie_title") or None, topics=row.get("class", "").split())
+        return Line(
+            item,
+            title=row.get("movie_title") or None,
+            topics=row.get("class", "").split(),
+            year=row.get("release_year") or None,
+        )
 
     return parse

@@ -8,15 +8,20 @@ from streams.errors import EnvironmentProblem
 from streams.observe.catalogue import Metrics
 
 Checks = Callable[[], dict[str, bool]]
+Recovering = Callable[[], dict[str, dict[int, tuple[int, int]]]]
+"""Agent -> partition whose state is not in memory yet -> (offsets passed, of how many; 0 when not known)."""
 
 
 class ObservePort:
-    """Serves on one address. `healthy` and `ready` name their checks; all true means 200, else 503."""
+    """Serves on one address. `healthy` and `ready` name their checks; all true means 200, else 503. `/readyz` also
+    names the partitions that are being recovered, and how far they are.
+    """
 
-    def __init__(self, metrics: Metrics, *, healthy: Checks, ready: Checks) -> None:
+    def __init__(self, metrics: Metrics, *, healthy: Checks, ready: Checks, recovering: Recovering) -> None:
         self._metrics = metrics
         self._healthy = healthy
         self._ready = ready
+        self._recovering = recovering
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -57,10 +62,15 @@ class ObservePort:
         return _checked(self._healthy())
 
     async def _show_ready(self, _: web.Request) -> web.Response:
-        return _checked(self._ready())
+        recovering = [
+            {"agent": agent, "partition": partition, "records": done, "of": of}
+            for agent, partitions in self._recovering().items()
+            for partition, (done, of) in sorted(partitions.items())
+        ]
+        return _checked(self._ready(), recovering=recovering)
 
 
-def _checked(checks: dict[str, bool]) -> web.Response:
+def _checked(checks: dict[str, bool], **more: object) -> web.Response:
     good = all(checks.values())
-    body: dict[str, object] = {"status": "ok" if good else "not ok", "checks": checks}
+    body: dict[str, object] = {"status": "ok" if good else "not ok", "checks": checks, **more}
     return web.json_response(body, status=200 if good else 503)

@@ -42,11 +42,33 @@ class RateLimit(logging.Filter):
         return True
 
 
+class ClientInALine(logging.Filter):
+    """What the Kafka client met, in a line: its stack says nothing to whoever reads our log. After `RateLimit`, which
+    knows messages by their templates."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and _of_client(record.name, error):
+            record.msg, record.args = f"{record.getMessage().partition(chr(10))[0]}: {error!r}", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def _of_client(logger: str, error: BaseException) -> bool:
+    """Of aiokafka's own, or raised in a task of its that nobody waits for any more."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return logger.startswith("aiokafka") or (logger == "asyncio" and raised_in.startswith("aiokafka"))
+
+
 def set_up(level: str, clock: Clock) -> None:
     """Log to standard error. Libraries below us speak from WARNING on, rate-limited."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     handler.addFilter(RateLimit(clock))
+    handler.addFilter(ClientInALine())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -9,7 +9,7 @@ from models.taste.items import ItemIndex
 from models.taste.users import UserRows
 from streams.effects import Emit
 from streams.settings import Taste
-from streams.state.changelog import ChangelogReader
+from streams.state.changelog import ChangelogReader, Tell
 from streams.topics import TASTE_CHANGELOG
 
 
@@ -26,8 +26,9 @@ class UserState:
         self.rows.drop(partition)
         self._overtaken.pop(partition, None)
 
-    async def recover(self, partition: int, changelog: ChangelogReader) -> int:
-        """Read the partition's rows back; returns how many records were read. Replaces what was in memory.
+    async def recover(self, partition: int, changelog: ChangelogReader, tell: Tell | None = None) -> int:
+        """Read the partition's rows back; returns how many records were read. Replaces what was in memory. `tell`
+        hears how far it is.
 
         Raises Retry, KafkaError, OSError; BadInput when the changelog has another layout.
         """
@@ -35,13 +36,14 @@ class UserState:
         overtaken = self._overtaken[partition] = set()
 
         def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-            overtaken.difference_update(key.decode() for key in keys)
-            keys, values = self._without_removed(partition, keys, values)
+            if overtaken:
+                overtaken.difference_update([key.decode() for key in keys])
+            if not all(values):
+                keys, values = self._without_removed(partition, keys, values)
             users = [key.decode() for key in keys]
-            behind = self.rows.load(users, [value for value in values if value], partition)
-            overtaken.update(behind)
+            overtaken.update(self.rows.load(users, values, partition))  # type: ignore[arg-type]  # none is None now
 
-        return await changelog.replay(partition, apply)
+        return await changelog.replay(partition, apply, tell)
 
     def healing(self, partition: int) -> Emit | None:
         """Rows that a late, older row follows in the changelog, to be written again before a compaction loses them."""

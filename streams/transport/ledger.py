@@ -25,8 +25,8 @@ class Entry:
 class Ledger:
     """Batches in flight of one partition.
 
-    Invariants: entries are in ascending, non-overlapping order of offsets; `committable` never decreases
-    between rewinds and never passes the first entry that is not done.
+    Invariants: entries are in ascending, non-overlapping order of offsets; `committable` never decreases and never
+    passes the first entry that is not done.
     """
 
     def __init__(self) -> None:
@@ -74,13 +74,16 @@ class Ledger:
         """Batches in flight, in order."""
         return [entry for entry in self._entries if not entry.done]
 
-    def rewind(self) -> list[Entry]:
-        """Forget everything (revoke, seek, failed group). Unfinished batches are marked lost and returned."""
+    def rewind(self, keep_committable: bool = True) -> list[Entry]:
+        """Forget what is not done (failed group, revoke). Unfinished batches are marked lost and returned. What was
+        committable stays so, and is where to read on: its effects are durable, and perhaps nothing will ever come
+        that would move the offset again. Not kept where the group says from where to read on (exactly-once)."""
         lost = self.unfinished
         for entry in lost:
             entry.lost = True
         self._entries.clear()
-        self._committable = None
+        if not keep_committable:
+            self._committable = None
         self.in_flight = 0
         self.in_flight_bytes = 0
         return lost

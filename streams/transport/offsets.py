@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
@@ -41,6 +41,7 @@ class Offsets:
         self._observer = observer
         self._committed: dict[TopicPartition, int] = {}
         self._last_ms: dict[TopicPartition, int] = {}  # time of the last finished record
+        self._attempt: asyncio.Future[None] | None = None
 
     def finished(self, tp: TopicPartition, timestamp_ms: int) -> None:
         """A batch's last record is done."""
@@ -61,8 +62,22 @@ class Offsets:
         }
         if not due:
             return
+        if self._attempt is not None:
+            # aiokafka tries again for as long as we let it, and with the generation of that moment: an attempt from
+            # before a rebalance would set back what was committed since.
+            self._attempt.cancel()
+        attempt = self._attempt = asyncio.ensure_future(consumer.commit(due))
         try:
-            await asyncio.wait_for(consumer.commit(due), min(within_s, self._request_timeout_s))
+            await asyncio.wait([attempt], timeout=min(within_s, self._request_timeout_s))
+        finally:
+            overtaken = attempt.cancelled()
+            attempt.cancel()
+        if overtaken:
+            return
+        try:
+            if not attempt.done():
+                raise asyncio.TimeoutError
+            attempt.result()
         except (CommitFailedError, IllegalStateError) as error:
             log.info("%s: offsets not committed, the group moved on: %s", self._group, error)
             self._observer.commit_failed()
@@ -111,3 +126,19 @@ async def is_member(consumer: Any) -> bool:
     if error.errno and error is not RebalanceInProgressError:
         raise error()
     return True
+
+
+def on_heartbeat(consumer: Any, now_s: Callable[[], float], confirmed: Callable[[float], None]) -> None:
+    """Call `confirmed` with the time of asking whenever a heartbeat of this started consumer finds it in its group, in
+    the generation that gave it its partitions. aiokafka tells nobody (reached into: the version is pinned)."""
+    coordinator = consumer._coordinator
+    beat = coordinator._do_heartbeat
+
+    async def heard() -> bool:
+        asked_s = now_s()
+        counted_in: bool = await beat()
+        if counted_in:
+            confirmed(asked_s)
+        return counted_in
+
+    coordinator._do_heartbeat = heard

@@ -27,12 +27,13 @@ from streams.errors import EnvironmentProblem, Retry
 from streams.settings import Kafka
 from streams.settings import Reader as ReaderSettings
 from streams.topics import prefixed
-from streams.transport.batch import PartitionBatch, event_of, size_bytes
+from streams.transport.batch import PartitionBatch, Record, event_of, size_bytes
 from streams.transport.client import check_not_refused, client_options, close
 from streams.transport.commit import Commit
 from streams.transport.lease import BEAT_S, Lease
 from streams.transport.ledger import Entry, Ledger
-from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first, is_member
+from streams.transport.naps import Naps
+from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first, is_member, on_heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ class Profile:
     fetch_wait_ms: int
     fetch_min_bytes: int
     batches_in_flight: int
+    left_ms: Callable[[Record, int], int] | None = (
+        None  # how long from now_ms a record is to wait; None: never
+    )
 
 
 class StatefulAgent(Protocol):
@@ -73,6 +77,7 @@ class ReaderObserver(OffsetObserver, Protocol):
     def partition_left(self, partition: int) -> None: ...
     def rebalanced(self, seconds: float) -> None: ...
     def paused(self, partitions: int) -> None: ...
+    def napping(self, partitions: int) -> None: ...
     def rewound(self) -> None: ...
     def recovered(self, partition: int, seconds: float) -> None: ...
 
@@ -123,6 +128,7 @@ class BatchReader(Service):
         self._held: set[TopicPartition] = set()  # paused by flow control
         self._resume_at: dict[TopicPartition, int] = {}  # where to start over when records were not handed on
         self._seeks: dict[TopicPartition, int] = {}  # how often each was set to another offset
+        self._naps = Naps(profile.left_ms)
         self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._bytes = 0
         self._changed = asyncio.Event()  # a batch finished
@@ -144,6 +150,11 @@ class BatchReader(Service):
     def owned(self) -> list[int]:
         """Partitions that this worker owns now."""
         return sorted(tp.partition for tp in self._ledgers)
+
+    @property
+    def closed(self) -> list[int]:
+        """Owned partitions whose state is not in memory yet."""
+        return sorted(tp.partition for tp in self._ledgers if tp not in self._open)
 
     def finish(self, batch: PartitionBatch) -> None:
         """The batch's effects are durable."""
@@ -200,11 +211,9 @@ class BatchReader(Service):
         async def guarded() -> None:
             try:
                 await work
-            except ConsumerStoppedError:
-                if not self._stopping:
-                    raise
             except Exception as error:  # every bug below here must end the process, not a task
-                self._fatal(error)
+                if not (self._stopping and isinstance(error, (ConsumerStoppedError, Retry))):
+                    self._fatal(error)
 
         self.add_future(guarded())
 
@@ -230,6 +239,7 @@ class BatchReader(Service):
             return
         if said:
             log.info("broker found at %s", self._kafka.bootstrap)
+        on_heartbeat(self._consumer, self._clock.monotonic_s, self._lease.confirm)
         self._spawn(self._commit_regularly())
         await self._read(self._consumer)
 
@@ -281,12 +291,47 @@ class BatchReader(Service):
                 return  # it opens at what is committed by then, which may be further on
             self._resume_at[tp] = min(self._resume_at.get(tp, records[0].offset), records[0].offset)
             return
+        due = self._naps.due(records, self._clock.wall_ms())
+        if due < len(records):
+            self._begin_nap(tp, records[due])
+            records = records[:due]
+        if not records:
+            return
         cost = size_bytes(records)
         entry = ledger.append(records[0].offset, records[-1].offset + 1, cost)
         self._bytes += cost
         batch = PartitionBatch(self.topic, tp.partition, records, entry, self._clock.monotonic_s())
         self._observer.batch_read(tp.partition, len(records), cost)
         await self._channel.put(event_of(self.app, batch))
+
+    # -- records that are not due
+
+    def _begin_nap(self, tp: TopicPartition, first: Any) -> None:
+        """Let go of what was fetched of a partition from a record that is not due, and pause until it is."""
+        if self._consumer is None:  # stopped
+            return
+        self._pause([tp])
+        try:
+            self._consumer.seek(tp, first.offset)
+        except IllegalStateError:
+            return  # it left
+        until_ms = self._naps.begin(tp, first, self._clock.wall_ms())
+        self._observer.napping(len(self._naps))
+        self._spawn(self._nap(tp, until_ms))
+
+    async def _nap(self, tp: TopicPartition, until_ms: int) -> None:
+        while self._naps.naps(tp, until_ms) and not self._stopping:
+            left_s = (until_ms - self._clock.wall_ms()) / 1000
+            if left_s <= 0:
+                self._end_nap(tp)
+                if tp in self._open - self._held:
+                    self._resume([tp])
+                return
+            await self.sleep(left_s)
+
+    def _end_nap(self, tp: TopicPartition) -> None:
+        self._naps.end(tp)
+        self._observer.napping(len(self._naps))
 
     # -- flow control
 
@@ -350,6 +395,7 @@ class BatchReader(Service):
             )
             if not self._stopping and not self.commit_group.commits_offsets:
                 # their effects are queued, and would land after the next owner's
+                self._lease.lose()
                 self.fail(Retry("partitions left with work unfinished"))
         self._observer.rebalanced(self._clock.monotonic_s() - started_s)
         self._observer.partitions(len(self._ledgers), len(self._open))
@@ -361,6 +407,8 @@ class BatchReader(Service):
         for store in (self._open, self._held):
             store.discard(tp)
         self._resume_at.pop(tp, None)
+        if self._naps:
+            self._end_nap(tp)
         self._offsets.forget(tp)
         self._agent.drop(tp.partition)
         self._observer.partition_left(tp.partition)
@@ -374,6 +422,7 @@ class BatchReader(Service):
         except EnvironmentProblem as problem:
             self._fatal(problem)
             return
+        self._lease.confirm(self._clock.monotonic_s())
         for tp in assigned:
             if tp not in self._ledgers:
                 self._ledgers[tp] = Ledger()
@@ -421,11 +470,13 @@ class BatchReader(Service):
                 if tp not in self._ledgers:
                     self._agent.drop(tp.partition)
                 return
+            consumer = self._consumer
+            if consumer is None:  # stopped meanwhile
+                return
             self._observer.recovered(tp.partition, self._clock.monotonic_s() - started_s)
             start = self._resume_at.pop(tp, None)
             if start is not None:
-                assert self._consumer is not None
-                self._consumer.seek(tp, start)
+                consumer.seek(tp, start)
                 self._seeks[tp] = self._seeks.get(tp, 0) + 1
             self._open.add(tp)
             if not self._stopping:
@@ -464,7 +515,7 @@ class BatchReader(Service):
         safe = {tp: ledger.committable for tp, ledger in ledgers.items()}
         for ledger in ledgers.values():
             self._bytes -= ledger.in_flight_bytes
-            ledger.rewind()
+            ledger.rewind(keep_committable=not self.commit_group.commits_offsets)
         self._changed.set()
         await self.commit_group.reset([tp.partition for tp in ledgers])
         self._rewind_again -= tps  # what failed until here is given up
@@ -484,17 +535,16 @@ class BatchReader(Service):
         self._held.difference_update(tps)
 
     async def _committed_offset(self, tp: TopicPartition) -> int:
-        assert self._consumer is not None
+        """Raises Retry when the reader stops meanwhile."""
         backoff_s = 0.2
-        while True:
+        while self._consumer is not None and not self.should_stop:
             try:
                 return await committed_or_first(self._consumer, tp)
             except KafkaError as error:
                 log.warning("%s: no answer about committed offsets yet: %s", self.group, error)
                 await self.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
-                if self.should_stop:
-                    raise Retry("stopped while waiting for committed offsets") from error
+        raise Retry("stopped while waiting for committed offsets")
 
     # -- offsets
 

@@ -37,7 +37,14 @@ from streams.transport.batch import PartitionBatch
 from streams.transport.client import client_options, close
 from streams.transport.commit import Commit, CommitObserver, Submission
 from streams.transport.ledger import Entry
-from streams.transport.producer import MAX_BATCH_BYTES, BatchProducer, abandon, ignore_result, send_all
+from streams.transport.producer import (
+    MAX_BATCH_BYTES,
+    BatchProducer,
+    abandon,
+    ignore_result,
+    send_all,
+    told_of_its_end,
+)
 
 log = logging.getLogger(__name__)
 
@@ -220,8 +227,7 @@ async def require_transactions(kafka: Kafka, group: str) -> None:
 
 
 async def _begun(producer: AIOKafkaProducer) -> None:
-    """Begin a transaction. aiokafka 0.14 tells a fenced producer also by a future that only a commit asks for; asyncio
-    would log it, with a trace, as never retrieved (reached into: the version is pinned)."""
+    """Begin a transaction."""
     await producer.begin_transaction()
     ignore_result(producer._txn_manager._transaction_waiter)
 
@@ -232,10 +238,11 @@ async def _started(kafka: Kafka, transactional_id: str) -> AIOKafkaProducer:
         **client_options(kafka) | {"retry_backoff_ms": RETRY_BACKOFF_MS},
         acks="all",
         linger_ms=0,
-        max_batch_size=MAX_BATCH_BYTES,
+        max_batch_size=min(MAX_BATCH_BYTES, kafka.max_message_bytes),
         transactional_id=transactional_id,
         transaction_timeout_ms=int(TIMEOUT_S * 1000),
     )
+    told_of_its_end(producer)
     try:
         await producer.start()
     except BaseException:

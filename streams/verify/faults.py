@@ -8,6 +8,7 @@ from typing import Any
 from streams.clock import Clock
 from streams.demo.broker import EmbeddedBroker
 from streams.demo.kafka import KafkaBroker
+from streams.verify.disk import damage, mend
 from streams.verify.network import Forwarder
 from streams.verify.plan import Report
 from streams.verify.workers import Place
@@ -76,6 +77,8 @@ class Faults:
             self._last(place.name, self._end_and_start(place))
         elif kind == "stop":
             self._last(place.name, self._freeze(place, long_s))
+        elif kind == "disk":
+            self._last(place.name, self._spoil_disk(place))
         elif kind == "clock":
             place.set_clock(self._random.randrange(-JUMP_MS, JUMP_MS))
         else:
@@ -112,6 +115,15 @@ class Faults:
         place.freeze()
         await asyncio.sleep(seconds)
         place.thaw()
+
+    async def _spoil_disk(self, place: Place) -> None:
+        """The worker finds out when it reads its state back."""
+        done = await asyncio.to_thread(damage, place.snapshots, self._random)
+        self._say(f"            {done}")
+        place.kill()
+        place.start()
+        await asyncio.sleep(self._session_s)
+        mend(place.snapshots)
 
     async def _cut(self, forwarder: Forwarder, seconds: float, lost: bool) -> None:
         forwarder.cut()

@@ -7,7 +7,7 @@ from typing import Any
 from streams.errors import UserMistake
 from streams.verify.oracle import Judgement
 
-KINDS = ("kill", "term", "stop", "clock", "broker", "network", "partition")
+KINDS = ("kill", "term", "stop", "clock", "disk", "broker", "network", "partition")
 KAFKA_ALONE = ("broker", "network", "partition")
 """The embedded broker keeps its records in memory, has one address for all, and cannot make a topic larger."""
 

@@ -33,6 +33,7 @@ from streams.verify.workload import SOURCE, Sent, clicks, comments
 
 PARTITIONS = 8
 SESSION_S, HEARTBEAT_S = 4.0, 1.0
+SNAPSHOT_S = 1.0
 METADATA_S = 3.0  # how soon workers see that a topic has grown
 STALLED_S = 90.0  # no offset moved for so long: the run has failed
 
@@ -132,6 +133,7 @@ def _options(settings: Settings, agents: Sequence[str], bootstrap: str) -> list[
         "worker.delivery": settings.worker.delivery,
         "worker.agents": ",".join(agents),
         "observe.enabled": "false",
+        "state.snapshot_interval_s": SNAPSHOT_S,
     }
     return [f"--set={name}={value}" for name, value in sets.items()]
 

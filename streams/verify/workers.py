@@ -20,6 +20,8 @@ class Place:
         self.name = f"worker-{number}"
         # ends with this process, however that ends
         launcher = [sys.executable, "-I", "-S", str(Path(launch.__file__)), str(os.getpid()), "-"]
+        self.snapshots = folder / f"{self.name}.state"
+        options = [*options, f"--set=state.snapshots={self.snapshots}"]
         self._clock = folder / f"{self.name}.clock"
         self._clock.write_text("0")
         self._command = [*launcher, sys.executable, "-m", "streams.verify.worker", str(self._clock), *options]

@@ -11,33 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
-from bad_records import NOW_MS, Bad, Headers, bad_audio, bad_clicks, bad_uploads, click, media
+from bad_records import Bad, bad_audio, bad_clicks, bad_uploads, click, media
 from running import committed, read_all, running, settings_for, until
-from streams.app import Worker
-from streams.transport.client import close
+from sending import Sent, send, value_of
 
 PICTURE = Path(__file__).parents[1] / "golden" / "pictures" / "coffee.jpg"
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),
     pytest.param("kafka", marks=pytest.mark.kafka),
 ]
-
-Sent = tuple[bytes | None, bytes | None, Headers]
-
-
-async def send(bootstrap: str, topic: str, records: Sequence[Sent]) -> None:
-    """All into partition 1, good and bad in one batch as far as they fit."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
-    await producer.start()
-    try:
-        for key, value, headers in records:
-            builder = producer.create_batch()  # `send` refuses a record without key and value
-            assert builder.append(timestamp=NOW_MS, key=key, value=value, headers=headers) is not None
-            await (await producer.send_batch(builder, topic, partition=1))
-    finally:
-        await close(producer)
 
 
 def mixed(good: Sequence[bytes], bad: Sequence[Bad]) -> list[Sent]:
@@ -49,16 +32,6 @@ def mixed(good: Sequence[bytes], bad: Sequence[Bad]) -> list[Sent]:
         if n < len(bad):
             records.append((bad[n].key, bad[n].value, list(bad[n].headers)))
     return records
-
-
-def value_of(worker: Worker, name: str, **labels: str) -> float:
-    """The sum of a metric's series with these labels."""
-    return sum(
-        sample.value
-        for family in worker.metrics.registry.collect()
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 async def check_dead_letters(
@@ -118,7 +91,9 @@ def test_bad_media(lane: str, request: pytest.FixtureRequest, topic_prefix: str,
     bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
     root = tmp_path / "root"
     root.mkdir()
-    settings = settings_for(bootstrap, topic_prefix, ("audio", "uploads"), media={"roots": [str(root)]})
+    settings = settings_for(
+        bootstrap, topic_prefix, ("audio", "uploads"), media={"roots": [str(root)], "retry_attempts": 1}
+    )
     picture = PICTURE.read_bytes()
     good_uploads = [
         media("p0", "image/jpeg", picture),

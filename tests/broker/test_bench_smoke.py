@@ -61,3 +61,37 @@ def test_delivery_compares_the_two_in_one_run(kafka_broker: object) -> None:
     assert rows["exactly_once"]["clicks"] == rows["at_least_once"]["clicks"] == CLICKS
     assert rows["exactly_once_latency"]["p99_ms"] > rows["exactly_once_latency"]["p50_ms"] > 0
     assert result["ratios"]["exactly_once_vs_at_least_once"] > 0
+
+
+@pytest.mark.embedded
+def test_recovery_reads_everybody_back_with_and_without_a_snapshot() -> None:
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "streams",
+            "bench",
+            "recovery",
+            "--json",
+            "--broker",
+            "embedded",
+            "--users",
+            "200",
+        ],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    rows = {row["case"]: row for row in result["rows"]}
+    readers = {name: (row["readers"], row["records"]) for name, row in rows.items()}
+    assert readers == {
+        "recover": (400, 400),
+        "load": (400, 400),
+        "restart": (100, 805),  # each row 8 times, and 5 since the snapshot
+        "restart_from_snapshot": (100, 105),
+    }
+    assert result["ratios"]["snapshot_vs_log"] > 0

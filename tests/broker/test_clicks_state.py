@@ -162,3 +162,18 @@ async def _feed(bootstrap: str, topic: str) -> None:
     for start in range(0, 3000, 150):
         await produce(bootstrap, topic, clicks(150, start))
         await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.kafka
+def test_clicks_that_come_compressed(codec: str, kafka_broker: Any, topic_prefix: str) -> None:
+    bootstrap = kafka_broker.bootstrap
+    settings = settings_for(bootstrap, topic_prefix, ("clicks",))
+
+    async def main() -> None:
+        async with running(settings) as worker:
+            await produce(bootstrap, f"{topic_prefix}clicks", clicks(300), compression_type=codec)
+            await all_done(settings, "clicks")
+            assert states(worker) == await expected(settings, 300)
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from bad_records import click
 from processes import options_of, run_command
 from running import produce, read_all, running, settings_for, until
 from streams.admin import apply
+from streams.feed.deadletters import find, listed
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),
@@ -127,3 +129,41 @@ def test_what_a_low_bound_left_is_sent_by_a_higher_one_and_hostile_names_are_har
     assert replay("--max-replays", "10") == (0, 0, 2)
     shown = run_command([*options, "dlq", "show", "clicks", "0", "0"], tmp_path)
     assert "owned" in shown.stdout and "\x1b" not in shown.stdout and "\x07" not in shown.stdout
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_list_of_many_large_letters_keeps_few_in_memory(
+    lane: str, request: pytest.FixtureRequest, topic_prefix: str
+) -> None:
+    bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
+    settings = settings_for(bootstrap, topic_prefix, ("clicks",))
+    letters, size_bytes = 48, 4 << 20
+
+    async def main() -> None:
+        await apply(settings)
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=16 << 20)
+        await producer.start()
+        for n in range(letters):
+            headers = [("dlt.reason", b"schema" if n % 3 else b"empty"), ("dlt.attempts", b"2")]
+            await producer.send_and_wait(
+                f"{topic_prefix}clicks.dlt", bytes(size_bytes), b"%d" % n, n % 4, 1_000 + n, headers
+            )
+        await producer.stop()
+        tracemalloc.start()
+        try:
+            found = await listed(settings, "clicks", 4, None, 5)
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert found.counts == {"schema": 32, "empty": 16}
+        newest = [(n % 4, n // 4) for n in range(letters - 5, letters)]
+        assert [(one.partition, one.offset) for one in found.newest] == newest
+        assert {one.attempts for one in found.newest} == {2}
+        assert peak_bytes < letters * size_bytes / 2, f"{peak_bytes:,}"
+        assert (await listed(settings, "clicks", 4, "empty", 1)).counts == {"empty": 16}
+        one = await find(settings, "clicks", 4, 3, 11)
+        assert one is not None and one.key == b"47" and one.value == bytes(size_bytes)
+        for nowhere in ((3, 12), (4, 0)):
+            assert await find(settings, "clicks", 4, *nowhere) is None
+
+    asyncio.run(main())

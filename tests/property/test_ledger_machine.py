@@ -29,6 +29,7 @@ class LedgerAgainstAList(RuleBasedStateMachine):
         self.batches: list[_Noted] = []
         self.lost: list[Entry] = []
         self.position = 0
+        self.before: int | None = None  # committable when it was rewound last
 
     @rule(gap=st.integers(0, 5), length=st.integers(1, 50), cost=st.integers(0, 1000))
     def read(self, gap: int, length: int, cost: int) -> None:
@@ -53,15 +54,16 @@ class LedgerAgainstAList(RuleBasedStateMachine):
     def finish_lost(self, data: st.DataObject) -> None:
         assert not self.ledger.finish(data.draw(st.sampled_from(self.lost)))
 
-    @rule()
-    def rewind(self) -> None:
+    @rule(keep=st.booleans())
+    def rewind(self, keep: bool) -> None:
         unfinished = [batch.entry for batch in self.batches if not batch.done]
         start = self._committable()
-        assert self.ledger.rewind() == unfinished
+        assert self.ledger.rewind(keep) == unfinished
         assert all(entry.lost for entry in unfinished)
         self.lost += unfinished
         self.batches.clear()
         self.position = start if start is not None else 0
+        self.before = start if keep else None
 
     @precondition(lambda self: self.position > 0 and self.batches)
     @rule(back=st.integers(1, 10))
@@ -76,7 +78,7 @@ class LedgerAgainstAList(RuleBasedStateMachine):
             self.ledger.append(at, at, 0)
 
     def _committable(self) -> int | None:
-        end = None
+        end = self.before
         for batch in self.batches:
             if not batch.done:
                 break

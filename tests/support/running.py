@@ -63,9 +63,11 @@ async def until(condition: Any, within_s: float, what: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def produce(bootstrap: str, topic: str, records: list[tuple[bytes | None, bytes | None]]) -> None:
+async def produce(
+    bootstrap: str, topic: str, records: list[tuple[bytes | None, bytes | None]], **options: Any
+) -> None:
     """Send keyed records and wait for all."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=16 << 20)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=16 << 20, **options)
     await producer.start()
     try:
         sent = [await producer.send(topic, key=key, value=value) for key, value in records]

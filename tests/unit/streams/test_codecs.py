@@ -5,8 +5,7 @@ import pytest
 
 from bad_records import NOW_MS, STRUCTURED, Bad, FakeRecord, bad_clicks, click, structured
 from models.taste.actions import CODES
-from streams.codecs import Rejected, decode_clicks
-from streams.deadletters import dead_letters
+from streams.codecs import decode_clicks
 from streams.errors import REASONS
 from streams.events import CLICK, KINDS
 
@@ -80,26 +79,6 @@ def test_how_far_ahead_a_click_may_lie_is_measured_from_its_own_record() -> None
     columns = decode_clicks(0, [FakeRecord(0, click(1)), late, in_time], future_ms=1000)
     assert columns.offsets.tolist() == [0, 2]
     assert [r.reason for r in columns.rejected] == ["bad_time"]
-
-
-def test_a_dead_letter_is_the_record_itself_with_reasons_behind_its_headers() -> None:
-    record = FakeRecord(7, b"\xff\x00", None, [("a", b"1"), ("a", b"2"), ("null", None)])
-    emit = dead_letters("clicks", 3, [Rejected(record, "undecodable", "Müll " * 200)], "headrace/9")
-    assert emit is not None and emit.headers is not None
-    assert (emit.topic, emit.partition) == ("clicks.dlt", 3)
-    assert emit.keys == [None] and emit.values == [b"\xff\x00"]
-    assert emit.headers[0][:3] == record.headers
-    added = dict(emit.headers[0][3:])
-    assert added["dlt.reason"] == b"undecodable" and added["dlt.worker"] == b"headrace/9"
-    assert added["__connect.errors.topic"] == b"clicks"
-    assert added["__connect.errors.partition"] == b"3"
-    assert added["__connect.errors.offset"] == b"7"
-    assert added["__connect.errors.stage"] == b"VALUE_CONVERTER"
-    assert len(added["__connect.errors.exception.message"].decode()) <= 300
-
-
-def test_no_rejected_record_is_no_effect() -> None:
-    assert dead_letters("clicks", 0, [], "w") is None
 
 
 def test_every_kind_on_the_wire_has_a_code_and_a_weight() -> None:

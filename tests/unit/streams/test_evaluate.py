@@ -294,3 +294,49 @@ def test_other_settings_of_the_served_layers_change_their_rows_alone(
     assert one["last-item"] == other["last-item"]
     assert one["blend"]["recall_at_k"] != other["blend"]["recall_at_k"]
     assert other["blend"]["recall_at_k"] == other["trending"]["recall_at_k"]
+
+
+def test_ratings_are_estimated_where_they_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scored of `all` are y (5) and w (3) of a and y (5) of b. The means before them: 5, 5, 18 / 4."""
+    path = written(MOVIELENS["u.data"])
+    found = evaluated(capsys, path, "--format", "movielens", "--protocol", "all")
+    rows = {row["estimate"]: row for row in found["ratings"]}
+
+    assert rows["mean"]["rmse"] == pytest.approx(math.sqrt((0 + 4 + 0.5**2) / 3), abs=1e-6)
+    assert rows["user-nearest"]["answered"] == pytest.approx(1 / 3, abs=1e-6)  # y of b, by a: 5
+    assert rows["user-nearest"]["rmse"] == pytest.approx(math.sqrt(4 / 3), abs=1e-6)
+    assert "ratings" not in evaluated(capsys, path, "--format", "movielens")  # all are 5
+    assert run(["evaluate", "clicks", path, "--format", "movielens", "--protocol", "all"]) == 0
+    assert "user-cosine by raters" in capsys.readouterr().out
+
+
+def test_ratings_of_zero_are_not_estimated(capsys: pytest.CaptureFixture[str]) -> None:
+    path = written("a\tx\t5\t10\na\ty\t0\t20\nb\tx\t1\t30\nb\ty\t5\t40\n")
+    found = evaluated(capsys, path, "--format", "movielens", "--protocol", "all")
+
+    assert "ratings" not in found
+    assert found["notes"] == ["ratings are not estimated: they are not all above 0 and up to 255"]
+
+
+def test_content_by_a_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    """After x, y of the same class stands before w, of which the catalogue says nothing."""
+    catalogue = written(
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\nx\tA\t1995\tWar\ny\tB\t1996\tWar\n",
+        "items",
+    )
+    arguments = (
+        written(MOVIELENS["u.data"]),
+        "--format",
+        "movielens",
+        "--protocol",
+        "all",
+        "--layers",
+        "content",
+    )
+    found = evaluated(capsys, *arguments, "--catalogue", catalogue)
+
+    assert [row["layer"] for row in found["rows"]] == ["content"]
+    assert found["rows"][0]["mpr"] == 0  # y, then w alone, then y
+    assert found["notes"] == ["items says nothing of 1 items"]
+    assert "needs --catalogue FILE" in refused(capsys, *arguments)
+    assert "there is no file nowhere" in refused(capsys, *arguments, "--catalogue", "nowhere")

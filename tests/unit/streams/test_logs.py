@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.observe.logs import RateLimit
+from streams.observe.logs import ClientInALine, RateLimit
 
 
 class _Clock:
@@ -67,3 +67,35 @@ def test_the_memory_of_messages_is_bounded(logged: tuple[logging.Logger, io.Stri
         logger.warning("message " + "x" * n)
     (limit,) = logger.handlers[0].filters
     assert isinstance(limit, RateLimit) and len(limit._seen) <= 512
+
+
+def test_what_the_client_met_is_said_in_a_line_and_our_own_defects_with_their_stack() -> None:
+    for name, lines in (("aiokafka.producer.sender", 1), ("streams.app", 5)):
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        handler.addFilter(ClientInALine())
+        logger = logging.Logger(name)
+        logger.addHandler(handler)
+        try:
+            raise ConnectionError("gone, 100 %")
+        except ConnectionError:
+            logger.exception("in routine %s", "sender")
+        said = stream.getvalue().splitlines()
+        assert said[0].startswith("in routine sender") and "gone, 100 %" in said[-1]
+        assert len(said) == lines  # its message, four lines of the stack
+
+
+def test_a_task_of_the_client_that_nobody_waits_for_is_a_line_too() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(ClientInALine())
+    logger = logging.Logger("asyncio")
+    logger.addHandler(handler)
+    for module in ("aiokafka.consumer.group_coordinator", "streams.app"):
+        try:
+            exec("raise ConnectionError('gone')", {"__name__": module})
+        except ConnectionError as error:
+            logger.error("Task exception was never retrieved\nfuture: <Task>", exc_info=error)
+    first, *rest = stream.getvalue().splitlines()
+    assert first == "Task exception was never retrieved: ConnectionError('gone')"
+    assert any(line.startswith("Traceback") for line in rest)  # of ours all is said

@@ -69,7 +69,7 @@ def test_a_named_file_that_is_missing_stops_the_start(monkeypatch: pytest.Monkey
 
 
 def test_every_mistake_of_every_source_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = toml("[taste]\ndim = 9\nsize = 3\n[nope]\nx = 1\n")
+    file = toml("[taste]\ndim = 65\nsize = 3\n[nope]\nx = 1\n")
     monkeypatch.setenv("HEADRACE_KAFKA__SESSION_TIMEOUT_S", "soon")
     monkeypatch.setenv("HEADRACE_OBSERVE_PORT", "8780")  # one underscore too few
     monkeypatch.setenv("HEADRACE_MEDIA__TASKS", "sentiment")
@@ -82,7 +82,7 @@ def test_every_mistake_of_every_source_is_listed_at_once(monkeypatch: pytest.Mon
         " (given: 'soon')",
         "media.tasks: Input should be a valid dictionary (given: 'sentiment')",
         "nope: no such setting",
-        "taste.dim: dim must be a multiple of 8 (given: 9)",
+        "taste.dim: dim must be a multiple of 64 (given: 65)",
         "taste.size: no such setting",
         "worker: drain_s must be less than grace_s",
     ]
@@ -144,6 +144,18 @@ def test_a_heartbeat_is_at_most_a_third_of_the_session(
         assert mistakes(overrides={"kafka": given}) == [
             "kafka: heartbeat_interval_s must be at most a third of session_timeout_s"
         ]
+
+
+def test_the_longest_wait_is_no_shorter_than_the_first_and_attempts_are_bounded() -> None:
+    given: dict[str, object] = {"retry_backoff_s": 5, "retry_backoff_max_s": 4.9}
+    assert mistakes(overrides={"media": given}) == [
+        "media: retry_backoff_max_s must be at least retry_backoff_s"
+    ]
+    for attempts in (0, 101):
+        (mistake,) = mistakes(overrides={"media": {"retry_attempts": attempts}})
+        assert mistake.startswith("media.retry_attempts: ")
+    (mistake,) = mistakes(overrides={"kafka": {"max_message_bytes": 1023}})
+    assert mistake.startswith("kafka.max_message_bytes: ")
 
 
 @pytest.mark.parametrize("value", ["inf", "nan", "0.0", "-1.0"])

@@ -21,7 +21,10 @@ class _Log:
         self._polls = polls
 
     async def replay(
-        self, partition: int, apply: Callable[[Sequence[bytes], Sequence[bytes | None]], None]
+        self,
+        partition: int,
+        apply: Callable[[Sequence[bytes], Sequence[bytes | None]], None],
+        tell: Any = None,
     ) -> int:
         for poll in self._polls:
             apply([key for key, _ in poll], [value for _, value in poll])

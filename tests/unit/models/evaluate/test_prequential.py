@@ -13,8 +13,9 @@ from models.evaluate.layer import Layer
 from models.evaluate.prequential import Judge, Run, Scored
 from models.evaluate.protocols import PROTOCOLS, Plan, plan
 from models.evaluate.recording import Event, Moment, Recording
-from models.evaluate.registry import ROWS, build
+from models.evaluate.registry import ROWS, Given, build
 from models.evaluate.served import ServedSettings
+from models.taste.content import unit
 
 BASELINES = ("popularity", "last-item", "item-knn")
 
@@ -26,8 +27,15 @@ def judged(
     return Judge(layers, rows, top, vectors, ties)  # type: ignore[arg-type]
 
 
+def given(clicks: Recording) -> Given:
+    """With a content vector an item, but for the last."""
+    vectors = unit(np.random.default_rng(1).normal(size=(len(clicks.item_names), 5)))
+    vectors[-1:] = 0
+    return Given(clicks.item_names, ServedSettings(), content=vectors)
+
+
 def run(clicks: Recording, todo: Plan, rows: Sequence[str], delay_ms: int | None = 0) -> Scored:
-    layers = build(rows, clicks.item_names, ServedSettings())
+    layers = build(rows, given(clicks))
     return Run(clicks, todo, layers).score(judged(clicks, layers, rows), delay_ms)
 
 
@@ -78,7 +86,7 @@ def test_own_items_taken_out_by_hand() -> None:
 
 def test_half_of_ties_by_hand() -> None:
     clicks = recording(SEVEN)
-    layers = build(["popularity"], clicks.item_names, ServedSettings())
+    layers = build(["popularity"], given(clicks))
     found = Run(clicks, plan(clicks, "next-click", share=0.0), layers).score(
         judged(clicks, layers, ["popularity"], ties="half")
     )
@@ -225,7 +233,7 @@ def test_nothing_to_score_is_no_error(protocol: str, pairs: list[tuple[str, str]
 
 def test_learning_in_one_go_or_one_by_one_is_the_same_and_a_copy_goes_its_own_way() -> None:
     clicks = recording(random_pairs(11, 200))
-    layers = build(ROWS, clicks.item_names, ServedSettings())
+    layers = build(ROWS, given(clicks))
     whole = run(clicks, plan(clicks, "next-click", share=0.5), ROWS)
     first = Run(clicks, plan(clicks, "next-click", share=0.5), layers)
     for stop in (1, 7, 50, 100):

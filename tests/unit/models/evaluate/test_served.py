@@ -98,3 +98,14 @@ def test_own_first_puts_the_readers_items_before_all_others_latest_first(
     latest = list(dict.fromkeys(moment.history[::-1].tolist()))
 
     assert np.argsort(-own, kind="stable")[: len(latest)].tolist() == latest
+
+
+def test_an_item_that_was_only_shown_is_not_trending() -> None:
+    shown = recording([("a", "x"), ("a", "y"), ("b", "x")], kinds=["click", "impression", "click"])
+    made = Served(shown.item_names, ServedSettings())
+    events = list(shown.events(np.arange(2)))
+    made.follow(events)
+    made.learn(events)
+    trending = made.scores(shown.moment(2))[made.rows.index("trending")]
+
+    assert np.isfinite(trending).tolist() == [True, False]
