@@ -242,3 +242,17 @@ def test_diversity_makes_lists_less_alike(aim: str) -> None:
         return float(cosines[:, ~np.eye(10, dtype=np.bool_)].mean())
 
     assert alike(ListSettings(diversity=aim, theta=0.5)) < 0.9 * alike(ListSettings())  # type: ignore[arg-type]
+
+
+def test_an_explored_item_is_of_an_author_who_has_no_other_place_where_places_are_limited() -> None:
+    world = World()
+    world.catalogue.apply([f"i{i}" for i in range(ITEMS)], [Entry(f"a{i % 12}", 0) for i in range(ITEMS)])
+    numbers = draws(np.zeros(READERS, np.int32), np.arange(READERS, dtype=np.int64))
+    how = ListSettings(author_most=1, explore_below=1e9, explore_place=1)
+    found = lists(
+        world.table, world.catalogue, world.users, Requests(world.rows, numbers), NOW_MS, 10, how
+    ).lists
+    assert (found.explored[:, 0] > 0).sum() > READERS // 2
+    for items in found.items:
+        authors = world.catalogue.author[items[items >= 0]]
+        assert len(set(authors.tolist())) == len(authors)
