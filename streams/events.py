@@ -100,12 +100,13 @@ class Reason(Struct, frozen=True, gc=False, omit_defaults=True):
     because: str | None = None
 
 
-class Recommended(Struct, frozen=True, gc=False):
-    """One place of a list."""
+class Recommended(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One place of a list. `propensity` is the probability with which an explored item was drawn; null for others."""
 
     item: str
     score: float
     reasons: list[Reason]
+    propensity: float | None = None
 
 
 class Recommendation(Struct, frozen=True, gc=False):

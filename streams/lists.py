@@ -42,9 +42,11 @@ def recommendation(
 
 
 def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
-    """B lists with names and reasons. The shares of an item add up to 1, to rounding: the strongest past item,
-    the rest of the history, the taste vectors, popularity. A share below 0 spoke against the item."""
-    scores = np.maximum(lists.scores, np.finfo(np.float32).tiny)
+    """B lists with names and reasons. The shares of an item add up to 1 (-1 where the score is below 0), to rounding:
+    the strongest past item, the rest of the history, the taste vectors, popularity, exploration. A share below 0 spoke
+    against the item."""
+    scores = np.abs(lists.scores)
+    scores[scores == 0] = 1
     shares = lists.layers / scores[:, :, None]
     place = np.maximum(lists.because, 0)
     because = np.where(lists.because >= 0, np.take_along_axis(lists.past, place, 1), -1)
@@ -57,7 +59,12 @@ def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
         because,
         np.round(parts.astype(np.float64), 4),
     )
-    return [_list(names, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    found = [_list(names, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    for reader, nth in np.argwhere(lists.propensity > 0).tolist():
+        one = found[reader][nth]
+        chance = float(f"{lists.propensity[reader, nth]:.6g}")
+        found[reader][nth] = Recommended(one.item, one.score, [Reason("exploration", 1.0)], chance)
+    return found
 
 
 def _list(

@@ -29,6 +29,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models.taste.actions import weight_table
 from streams.errors import UserMistake
 
 if sys.version_info >= (3, 11):
@@ -176,6 +177,57 @@ class Observe(Section):
     enabled: bool = Field(True, description="false opens no port")
 
 
+class Weights(Section):
+    """What each kind of event says about taste; from -255 to 255, in steps of 1/256."""
+
+    impression: float = Field(-0.05, description="shown and not acted on")
+    skip: float = Field(-0.2, description="left within moments")
+    click: float = Field(1.0, description="opened")
+    dwell: float = Field(
+        2.0, description="most that the time spent can weigh: min(this, ln(1 + seconds / 10))"
+    )
+    complete: float = Field(2.0, description="read, heard or watched to the end")
+    like: float = Field(2.0, description="liked")
+    save: float = Field(3.0, description="saved for later")
+    share: float = Field(4.0, description="sent to others")
+    follow: float = Field(4.0, description="its author or series followed")
+    hide: float = Field(-4.0, description="not wanted; bars the item as well")
+    report: float = Field(-10.0, description="reported; bars the item as well")
+    undo: float = Field(-1.0, description="a click taken back")
+
+    @model_validator(mode="after")
+    def _of_their_sign(self) -> "Weights":
+        weight_table(self.model_dump())
+        return self
+
+
+class Listing(Section):
+    """How a list is made of scores; every stage can be switched off."""
+
+    profile: Literal["on", "off"] = Field(
+        "on", description="`off`: lists of popular items alone, nothing of the reader is looked at"
+    )
+    counts: bool = Field(True, description="what others went on to after the reader's last items")
+    taste: float = Field(0.1, ge=0, le=100, description="weight of the readers' vectors; 0: off")
+    popularity: float = Field(
+        0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
+    )
+    repeat: bool = Field(False, description="may an item that the reader had be listed again")
+    diversity: Literal["none", "mmr", "dpp"] = Field("none", description="how a list is made less alike")
+    theta: float = Field(
+        0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
+    )
+    candidates: int = Field(100, ge=1, le=1000, description="how many of the best diversity chooses from")
+    explore_below: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="one place for an item shown less often than this; 0: off"
+    )
+    explore_place: int = Field(10, ge=1, le=200, description="that place, from 1; the last of a shorter list")
+    ctr0: float = Field(0.05, gt=0, le=1, description="rate of clicks that a new item is expected to have")
+    budget_s: Seconds = Field(
+        5.0, description="for the lists of one group; after it stages are left out, last of all scores"
+    )
+
+
 class Taste(Section):
     """Readers' vectors and lists."""
 
@@ -195,6 +247,8 @@ class Taste(Section):
         "lists", description="`touched`: a small record a reader, no list"
     )
     transitions: bool = Field(True, description="feed what follows what to the item agent")
+    weights: Weights = Weights()
+    list: Listing = Listing()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 
     @field_validator("dim")

@@ -6,10 +6,12 @@ Version 1 treats `undo` as a click taken back (minus the weight of a click): it 
 it undoes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
 
 KINDS = (
     "impression",
@@ -32,9 +34,30 @@ CODES: dict[str, int] = {
 IMPRESSION = CODES["impression"]
 DWELL = CODES["dwell"]
 
-_WEIGHTS = np.array([-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, -1], np.float32)
+LIMIT = 255.0  # of a weight's size: what decayed sums take (`models.taste.decay.snap`)
+LONGEST_DWELL = 2.0  # most that a dwell weighs
+WEIGHTS: F32 = np.array([-0.05, -0.2, 1, LONGEST_DWELL, 2, 2, 3, 4, 4, -4, -10, -1], np.float32)
 _POSITIVE = np.array([k in ("click", "dwell", "complete", "like", "save", "share", "follow") for k in KINDS])
 _HIDING = np.array([k in ("hide", "report") for k in KINDS])
+
+
+def weight_table(by_kind: Mapping[str, float]) -> F32:
+    """(12,) float32 by code, from weights by kind; a kind left out keeps its default.
+
+    Raises ValueError for a kind that there is not, for a weight that is not finite or above LIMIT in size, and for one
+    whose sign its kind does not have: what speaks for an item weighs 0 or more, all else 0 or less.
+    """
+    table = WEIGHTS.copy()
+    for kind, weight in by_kind.items():
+        if kind not in CODES:
+            raise ValueError(f"{kind}: there is no such kind")
+        if not abs(weight) <= LIMIT:  # NaN too
+            raise ValueError(f"{kind}: a weight lies between -{LIMIT:g} and {LIMIT:g}")
+        positive = bool(_POSITIVE[CODES[kind]])
+        if weight < 0 if positive else weight > 0:
+            raise ValueError(f"{kind}: its weight is {'0 or more' if positive else '0 or less'}")
+        table[CODES[kind]] = weight
+    return table
 
 
 def codes_of(kinds: Iterable[str]) -> NDArray[np.int8]:
@@ -43,17 +66,17 @@ def codes_of(kinds: Iterable[str]) -> NDArray[np.int8]:
 
 
 def weights_of(
-    kinds: NDArray[np.int8], dwell_s: Sequence[float] | NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Weights (N,) float32 of actions by code.
+    kinds: NDArray[np.int8], dwell_s: Sequence[float] | NDArray[np.float64], table: F32 = WEIGHTS
+) -> F32:
+    """Weights (N,) float32 of actions by code; `table` (12,) gives each kind's.
 
-    `dwell_s` (N,) counts for dwell only: min(2, ln(1 + s / 10)); missing as 0 or NaN gives 0.
+    `dwell_s` (N,) counts for dwell only: min(its weight, ln(1 + s / 10)); missing as 0 or NaN gives 0.
     """
-    weights = _WEIGHTS[kinds]
+    weights = table[kinds]
     dwelt = kinds == DWELL
     if dwelt.any():
         seconds = np.nan_to_num(np.asarray(dwell_s, np.float64)[dwelt], nan=0.0, posinf=1e9, neginf=0.0)
-        weights[dwelt] = np.minimum(2.0, np.log1p(np.maximum(seconds, 0.0) / 10.0))
+        weights[dwelt] = np.minimum(table[DWELL], np.log1p(np.maximum(seconds, 0.0) / 10.0))
     return weights
 
 

@@ -1,5 +1,5 @@
-"""Lists for a batch of users: counts, taste vectors and popularity blended, filtered, exactly the k best.
-NumPy alone.
+"""Scores for a batch of users: counts, taste vectors and popularity blended; exactly the k best; what each is made of.
+NumPy alone. What happens between scores and reasons is in `models.taste.pipeline`.
 
     L0(i)   = sum over the last W positive items j_k
               of lambda**(k-1) * C[j_k, i] / ((1 + row[j_k])**b * (1 + col[i])**a)
@@ -10,12 +10,13 @@ A user without history gets popular items. Every term is a sum over known parts,
 exact.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste import actions
+from models.taste import actions, filters
 from models.taste.table import ItemTable, Prepared
 from models.taste.users import UserRows
 
@@ -51,57 +52,137 @@ class Lists:
 
     items: I32  # (B, k)
     scores: F32  # (B, k), 0 at padding
-    layers: F32  # (B, k, 3) the score's parts in the order of LAYERS; they add up to it
+    layers: F32  # (B, k, 3) the score's parts in the order of LAYERS; with `explored` they add up to it
     by_past: F32  # (B, k, W) the counts layer by past item; a repeated item's parts stand at its newest place
     past: I32  # (B, W) those past items, most recent first, -1 where none or not positive
     past_kinds: I8  # (B, W)
     past_at_ms: I64  # (B, W)
     because: I64  # (B, k) place in `past` of the strongest past item, -1 if counts gave nothing
     because_share: F32  # (B, k) its part of the score
+    explored: F32  # (B, k) the whole score of an item that is listed to learn about it, else 0
+    propensity: F32  # (B, k) the probability with which that item was drawn, else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """All scores of a batch and what they are made of. Valid until the table's next use: arrays lie in its scratch."""
+
+    scores: F32  # (B, I)
+    followers: "_Followers"
+    wanted: F32  # (B, D) taste: its dot product with a sketch is the layer
+    weight: F32  # (B,) of popularity
+    past: I32  # (B, W) as in Lists
+    past_kinds: I8
+    past_at_ms: I64
 
 
 def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
-    """Lists for users by row (B,). `now_ms` is event time: popularity and counts are taken at that moment.
+    """The k best for users by row (B,), without the later stages of `models.taste.pipeline`. `now_ms` is event time:
+    popularity and counts are taken at that moment.
 
     `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never
     listed. Large batches are ranked in parts, so that working memory does not grow with them.
     """
     table.cover()
-    most = max(1, _CELLS // len(table.items))
-    if len(rows) <= most:
-        return _rank(table, users, rows, now_ms, k, settings)
-    parts = [_rank(table, users, rows[i : i + most], now_ms, k, settings) for i in range(0, len(rows), most)]
+    most = batch_size(table)
+    return joined(
+        [_rank(table, users, rows[i : i + most], now_ms, k, settings) for i in range(0, len(rows), most)]
+        or [_rank(table, users, rows, now_ms, k, settings)]
+    )
+
+
+def batch_size(table: ItemTable) -> int:
+    """Readers that are scored at once."""
+    return max(1, _CELLS // len(table.items))
+
+
+def joined(parts: Sequence[Lists]) -> Lists:
+    """Lists of a batch that was ranked in parts."""
+    if len(parts) == 1:
+        return parts[0]
     return Lists(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Lists)))
 
 
 def _rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
+    scored = score(table, users, rows, now_ms, settings)
+    items, kinds, _ = users.recent(rows, users.ring)
+    barred = table.prepared(now_ms, settings.popularity_power).barred
+    filters.mask(scored.scores, barred, (filters.had(items, kinds, settings.repeat),))
+    return explain(table, scored, *top_k(scored.scores, k), now_ms, settings)
+
+
+def score(
+    table: ItemTable,
+    users: UserRows,
+    rows: I32,
+    now_ms: int,
+    settings: RankSettings,
+    anonymous: Bools | None = None,
+) -> Scored:
+    """All scores (B, I), no filter applied. For readers who are `anonymous` (B,) nothing of theirs is looked at: they
+    get popular items. `table.cover()` comes first."""
     size = len(table.items)
     scratch = table.scratch(len(rows) * size)
     counts, scores = scratch[0].reshape(-1, size), scratch[1].reshape(-1, size)
     past, kinds, at_ms = _past(users, rows, settings)
+    if anonymous is not None:
+        past[anonymous] = -1
     prepared = table.prepared(now_ms, settings.popularity_power)
-    flat = _Followers.of(table, past, settings, prepared)
-    flat.write_to(counts)
+    followers = _Followers.of(table, past, settings, prepared)
+    followers.write_to(counts)
     wanted, weight = _weights(users, rows, past, counts, settings)
-    popular = prepared.popularity
+    if anonymous is not None:
+        wanted[anonymous] = 0
     np.matmul(np.concatenate([wanted, weight[:, None]], axis=1), prepared.blend, out=scores)
     scores += counts
-    _bar(scores, users, rows, settings)
-    scores[:, prepared.barred] = -np.inf
-    items, best = top_k(scores, k)
-    by_past = flat.by_past(items, scratch[2].reshape(-1, size))
+    return Scored(scores, followers, wanted, weight, past, kinds, at_ms)
+
+
+def popular(table: ItemTable, rows: I32, now_ms: int, settings: RankSettings) -> Scored:
+    """Scores of popularity alone: what a list falls back to when there is no time for more."""
+    size, batch = len(table.items), len(rows)
+    scores = table.scratch(batch * size)[1].reshape(-1, size)
+    prepared = table.prepared(now_ms, settings.popularity_power)
+    weight = np.full(batch, settings.popularity or 1, np.float32)
+    np.multiply(weight[:, None], prepared.popularity, out=scores)
+    past = np.full((batch, settings.window), -1, np.int32)
+    followers = _Followers.of(table, past, settings, prepared)
+    wanted = np.zeros((batch, table.items.dim), np.float32)
+    kinds, at_ms = np.zeros(past.shape, np.int8), np.zeros(past.shape, np.int64)
+    return Scored(scores, followers, wanted, weight, past, kinds, at_ms)
+
+
+def explain(
+    table: ItemTable,
+    scored: Scored,
+    items: I32,
+    scores: F32,
+    now_ms: int,
+    settings: RankSettings,
+    factors: F32 | None = None,
+) -> Lists:
+    """Lists of these items (B, k), -1 padded, with their scores and what each is made of. `factors` (B, k) is what
+    later stages made of the parts: they scale all alike, so that shares stay exact."""
+    where = table.scratch(scored.scores.size)[2].reshape(scored.scores.shape)
+    by_past = scored.followers.by_past(items, where)
     layers = np.empty((*items.shape, 3), np.float32)
     held = items >= 0
     listed = np.maximum(items, 0)
     layers[..., 0] = by_past.sum(axis=2)
-    layers[..., 1] = np.matmul(table.sketches[listed], wanted[:, :, None])[..., 0]
-    layers[..., 2] = weight[:, None] * popular[listed]
+    layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
+    popular = table.prepared(now_ms, settings.popularity_power).popularity
+    layers[..., 2] = scored.weight[:, None] * popular[listed]
     layers[~held] = 0
-    because = by_past.argmax(axis=2)
-    strongest = np.take_along_axis(by_past, because[..., None], 2)[..., 0] if settings.window else best * 0
-    share = np.divide(strongest, best, out=np.zeros_like(best), where=held & (best > 0))
+    if factors is not None:
+        layers *= factors[..., None]
+        by_past *= factors[..., None]
+    because = by_past.argmax(axis=2) if settings.window else np.zeros(items.shape, np.int64)
+    strongest = np.take_along_axis(by_past, because[..., None], 2)[..., 0] if settings.window else scores * 0
+    share = np.divide(strongest, scores, out=np.zeros_like(scores), where=held & (scores > 0))
     because[strongest <= 0] = -1
-    return Lists(items, best, layers, by_past, past, kinds, at_ms, because, share)
+    nothing = np.zeros_like(scores)
+    past, kinds, at_ms = scored.past, scored.past_kinds, scored.past_at_ms
+    return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing)
 
 
 def layer_scores(
@@ -225,11 +306,3 @@ def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     )
     wanted: F32 = (banks * weights).sum(axis=1, dtype=np.float32)
     return wanted
-
-
-def _bar(scores: F32, users: UserRows, rows: I32, settings: RankSettings) -> None:
-    """Set what the user has had, or hidden, to -inf."""
-    items, kinds, _ = users.recent(rows, users.ring)
-    barred = actions.is_hiding(kinds) if settings.repeat else np.ones(items.shape, np.bool_)
-    user, place = np.nonzero(barred & (items >= 0))
-    scores[user, items[user, place]] = -np.inf

@@ -41,9 +41,9 @@ class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
 
     present (I,) bool, fence (I,) int64 of the row that stands or -1, popularity (I,) float32, total (I,) float32 sum of
-    predecessors, out (I,) float64 sum of followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D)
-    float32: unit vectors sum of w * code(predecessor), so that a user's bank dotted with it is a long-memory version
-    of the counts.
+    predecessors, impressions (I,) float32, out (I,) float64 sum of followers, newest_at_ms (I,) int64, followers
+    TopLists, sketches (I, D) float32: unit vectors sum of w * code(predecessor), so that a user's bank dotted with it
+    is a long-memory version of the counts.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class ItemTable:
         self.fence: I64 = np.zeros(0, np.int64)
         self.popularity: F32 = np.zeros(0, np.float32)
         self.total: F32 = np.zeros(0, np.float32)
+        self.impressions: F32 = np.zeros(0, np.float32)
         self.out: F64 = np.zeros(0, np.float64)
         self.newest_at_ms: I64 = np.zeros(0, np.int64)
         self.sketches: F32 = np.zeros((0, items.dim), np.float32)
@@ -102,9 +103,10 @@ class ItemTable:
         self.fence[changed] = records.fence[chosen]
         self.popularity[changed] = records.popularity[chosen] * scale
         self.total[changed] = records.total[chosen] * scale
+        self.impressions[changed] = records.impressions[chosen] * scale
         self.newest_at_ms[changed] = records.newest_at_ms[chosen]
         self.present[gone] = False
-        self.popularity[gone] = self.total[gone] = 0
+        self.popularity[gone] = self.total[gone] = self.impressions[gone] = 0
         empty = np.full((len(gone), self.columns.width), -1, np.int32)
         keys_new = np.concatenate([records.predecessors[chosen], empty])
         weights_new = np.concatenate([records.weights[chosen] * scale[:, None], np.zeros(empty.shape)])
@@ -158,7 +160,8 @@ class ItemTable:
 
     def bytes_used(self) -> int:
         """Bytes of the columns (the item index not included)."""
-        columns = (self.present, self.fence, self.popularity, self.total, self.out, self.newest_at_ms)
+        numbers = (self.popularity, self.total, self.impressions, self.out)
+        columns = (self.present, self.fence, *numbers, self.newest_at_ms)
         lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
         return sum(column.nbytes for column in (*columns, self.sketches, *lists))
 
@@ -203,7 +206,14 @@ class ItemTable:
         if ref <= self.ref:
             return
         scale = decay.SCALES[min(ref - self.ref, decay.REACH)]
-        for column in (self.popularity, self.total, self.out, self.followers.weights, self.columns.weights):
+        for column in (
+            self.popularity,
+            self.total,
+            self.impressions,
+            self.out,
+            self.followers.weights,
+            self.columns.weights,
+        ):
             column *= scale
         self.ref = ref
 
@@ -212,7 +222,7 @@ class ItemTable:
         if items <= size:
             return
         more = max(items, 2 * size) - size
-        for name in ("present", "popularity", "total", "out", "newest_at_ms", "sketches"):
+        for name in ("present", "popularity", "total", "impressions", "out", "newest_at_ms", "sketches"):
             old = self.__dict__[name]
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.fence = np.concatenate([self.fence, np.full(more, -1, np.int64)])

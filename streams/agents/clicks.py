@@ -7,17 +7,20 @@ records in `streams.lists` and `streams.transitions`; this file says what goes w
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste.actions import weights_of
+from models.taste.actions import weight_table, weights_of
+from models.taste.catalogue import Catalogue
+from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
-from models.taste.rank import RankSettings, rank
+from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.rank import RankSettings
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
@@ -25,6 +28,7 @@ from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.lists import named, recommendation, touched
 from streams.rejected import Rejected
+from streams.settings import Listing
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
@@ -60,6 +64,21 @@ class Group:
             yield partition, np.flatnonzero(of_rows == partition)
 
 
+def list_settings(listing: Listing) -> ListSettings:
+    """The pipeline's settings from the worker's."""
+    return ListSettings(
+        rank=RankSettings(
+            counts=listing.counts, taste=listing.taste, popularity=listing.popularity, repeat=listing.repeat
+        ),
+        candidates=listing.candidates,
+        diversity=listing.diversity,
+        theta=listing.theta,
+        explore_below=listing.explore_below,
+        explore_place=listing.explore_place,
+        ctr0=listing.ctr0,
+    )
+
+
 class ClicksAgent(Agent[ClickColumns]):
     """Topic `clicks` to `recommendations`, `transitions` and `taste-changelog`."""
 
@@ -73,7 +92,9 @@ class ClicksAgent(Agent[ClickColumns]):
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
         self._state = UserState(self._taste, self._items)
         self._table = ItemTable(self._items)
-        self._rank = RankSettings()
+        self._catalogue = Catalogue(self._items)
+        self._list = list_settings(self._taste.list)
+        self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
         self._follower = TableFollower(
             settings.kafka, ITEM_TABLE, settings.topics.partitions, self._apply_table
@@ -220,7 +241,7 @@ class ClicksAgent(Agent[ClickColumns]):
         )
         items = self._items.lookup([item for part in parts for item in part.items])
         kinds = np.concatenate([part.kinds for part in parts])
-        weights = weights_of(kinds, np.concatenate([part.dwell_s for part in parts]))
+        weights = weights_of(kinds, np.concatenate([part.dwell_s for part in parts]), self._weights)
         at_ms = np.concatenate([part.at_ms for part in parts])
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
@@ -245,15 +266,35 @@ class ClicksAgent(Agent[ClickColumns]):
         values: list[bytes] = []
         headers: list[list[Header]] = []
         rows = moved.folded.rows
+        numbers = draws(moved.partitions[last], moved.offsets[last])
+        anonymous = np.ones(len(rows), np.bool_) if self._taste.list.profile == "off" else None
+        requests = Requests(rows, numbers, anonymous)
+        late = self._deadline()
         for start in range(0, len(rows), RANK_TOGETHER):
-            part = slice(start, start + RANK_TOGETHER)
-            now_ms = int(at_ms[part].max())
-            lists = rank(self._table, self._state.rows, rows[part], now_ms, self._taste.list_size, self._rank)
-            for items, cause in zip(named(lists, self._items.names), causes, strict=False):
+            stop = start + RANK_TOGETHER
+            made = lists(
+                self._table,
+                self._catalogue,
+                self._state.rows,
+                requests.part(start, stop),
+                int(at_ms[start:stop].max()),
+                self._taste.list_size,
+                self._list,
+                late,
+            )
+            for stage, count in made.left_out.items():
+                self.services.metrics.stages_left_out.labels(stage).inc(count)
+            for items, cause in zip(named(made.lists, self._items.names), causes, strict=False):
                 value, extra = recommendation(*cause, items)
                 values.append(value)
                 headers.append(extra)
         return values, headers
+
+    def _deadline(self) -> Callable[[], bool]:
+        """Whether the time for the lists of a group that begins now is spent."""
+        clock, budget_s = self.services.clock, self._taste.list.budget_s
+        began_s = clock.monotonic_s()
+        return lambda: clock.monotonic_s() - began_s > budget_s
 
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))

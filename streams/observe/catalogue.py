@@ -117,6 +117,11 @@ class Metrics:
         self.user_bytes = gauge("user_state_bytes", "Memory of readers' rows.")
         self.items = gauge("items", "Items in memory.")
         self.lists = counter("recommendations_total", "Lists published.")
+        self.stages_left_out = counter(
+            "list_stages_left_out_total",
+            "Lists made without a stage since their time was spent; without `score` they are popular items.",
+            "stage",
+        )
         self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", SLOW_S, "task")
         self.inference_units = counter("inference_units_total", "Units run on the device.", "task")
         self.inference_batch = histogram("inference_batch_units", "Units of a device batch.", POWERS, "task")

@@ -15,8 +15,10 @@ from collections.abc import Callable
 import numpy as np
 
 from models.taste import actions
+from models.taste.catalogue import Catalogue, Entry
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
+from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.rank import RankSettings, rank
 from models.taste.table import ItemTable
 from models.taste.transitions import decode, encode, transitions
@@ -146,6 +148,43 @@ def measure_rank(users: UserRows, table: ItemTable, batch: int, seed: int) -> Ro
     }
 
 
+def measure_stages(users: UserRows, table: ItemTable, seed: int) -> list[Row]:
+    """The pipeline at batches of 64: nothing on (beside `rank` alone), then one stage at a time."""
+    rng = np.random.default_rng(seed)
+    batch, now_ms = 64, int(users.newest_at_ms.max())
+    rows = rng.integers(0, len(users), batch * 24).astype(np.int32)
+    none, full = Catalogue(table.items), Catalogue(table.items)
+    names = [name for name in table.items.names if name]
+    full.apply(names, [Entry(f"a{n % 400}", now_ms - n, (f"t{n % 12}",)) for n in range(len(names))])
+    cases: dict[str, tuple[Catalogue, ListSettings]] = {
+        "pipeline, defaults": (none, ListSettings()),
+        "catalogue known, author decay": (full, ListSettings()),
+        "at most 2 of 10 by an author": (full, ListSettings(author_most=2)),
+        "mmr": (none, ListSettings(diversity="mmr")),
+        "dpp": (none, ListSettings(diversity="dpp")),
+        "calibration, 12 topics": (full, ListSettings(diversity="calibration")),
+        "exploration": (none, ListSettings(explore_below=10.0)),
+    }
+
+    def of(case: str, catalogue: Catalogue, settings: ListSettings) -> Row:
+        began = time.process_time()
+        for start in range(0, len(rows), batch):
+            some = Requests(rows[start : start + batch], np.full(batch, 0.5))
+            lists(table, catalogue, users, some, now_ms, 20, settings)
+        return {"case": case, "us_per_list": (time.process_time() - began) / len(rows) * 1e6}
+
+    def plain() -> Row:
+        began = time.process_time()
+        for start in range(0, len(rows), batch):
+            rank(table, users, rows[start : start + batch], now_ms, 20, RankSettings())
+        return {"case": "rank alone", "us_per_list": (time.process_time() - began) / len(rows) * 1e6}
+
+    found = [best_of(5, plain, "us_per_list")]
+    for case, (catalogue, settings) in cases.items():
+        found.append(best_of(3, lambda c=case, k=catalogue, s=settings: of(c, k, s), "us_per_list"))  # type: ignore[misc]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,6 +206,7 @@ def main() -> None:
         best_of(3, lambda b=b: measure_rank(users, table, b, args.seed), "us_per_list")  # type: ignore[misc]
         for b in (1, 16, 64, 256)
     )
+    rows += measure_stages(users, table, args.seed)
     machine = f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
     if args.json:
         print(json.dumps({"bench": "taste", "machine": machine, "rows": rows, "ratios": {}}))

@@ -199,3 +199,39 @@ def test_kafkas_jars_are_named_by_a_variable(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HEADRACE_KAFKA_LIB", "lib")
     assert kafka_lib() == Path("lib").resolve()
     load()  # and is no unknown variable
+
+
+@pytest.mark.parametrize(
+    ("setting", "given", "words"),
+    [
+        ("click", "nan", "a weight lies between"),
+        ("click", "inf", "a weight lies between"),
+        ("share", 256, "a weight lies between"),
+        ("click", -1, "its weight is 0 or more"),
+        ("hide", 1, "its weight is 0 or less"),
+        ("undo", 0.5, "its weight is 0 or less"),
+    ],
+)
+def test_weights_are_finite_bounded_and_of_their_kinds_sign(setting: str, given: object, words: str) -> None:
+    (mistake,) = mistakes(overrides={"taste": {"weights": {setting: given}}})
+    assert mistake.startswith("taste.weights") and setting in mistake and words in mistake
+
+
+@pytest.mark.parametrize(
+    ("setting", "given"),
+    [
+        ("diversity", "more"),
+        ("theta", 1.0),
+        ("candidates", 0),
+        ("explore_below", float("inf")),
+        ("explore_place", 0),
+        ("ctr0", 0),
+        ("budget_s", 0),
+        ("taste", float("nan")),
+        ("profile", "maybe"),
+        ("author_most", 2),  # there is no such setting yet
+    ],
+)
+def test_a_list_is_told_nothing_that_makes_no_sense(setting: str, given: object) -> None:
+    (mistake,) = mistakes(overrides={"taste": {"list": {setting: given}}})
+    assert mistake.startswith(f"taste.list.{setting}")

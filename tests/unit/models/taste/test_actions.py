@@ -34,3 +34,12 @@ def test_what_speaks_for_an_item_and_what_hides_it() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(KeyError):
         actions.codes_of(["lick"])
+
+
+def test_default_weights_are_those_that_the_settings_name_and_one_can_be_changed() -> None:
+    table = actions.weight_table({"click": 0.5, "dwell": 0.25})
+    kinds = actions.codes_of(["click", "dwell", "like", "hide"])
+    assert actions.weights_of(kinds, np.array([0, 600.0, 0, 0]), table).tolist() == [0.5, 0.25, 2.0, -4.0]
+    assert actions.weight_table({}).tolist() == actions.WEIGHTS.tolist()
+    with pytest.raises(ValueError, match="there is no such kind"):
+        actions.weight_table({"clik": 1.0})

@@ -1,0 +1,76 @@
+"""The one mask of a list: whatever a source proposes, a barred item scores -inf and is never taken. NumPy alone.
+
+Bars come as pairs (place in the batch, item), from whatever rule, and as items barred for everybody. Popular items and
+the exploration slot read the same masked scores, so a rule holds for every source or for none.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste import actions
+
+F32 = NDArray[np.float32]
+I8 = NDArray[np.int8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+UNKNOWN_AUTHOR = -1
+NO_PAIRS: I64 = np.empty((0, 2), np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What one request of each of B readers rules out, beside what the ring says. Pairs name a place in the batch."""
+
+    excluded: I64 = field(default_factory=lambda: NO_PAIRS)  # (E, 2) place, item
+    blocked: I64 = field(default_factory=lambda: NO_PAIRS)  # (F, 2) place, author; a reader's own uploads too
+
+    def part(self, start: int, stop: int) -> "Wishes":
+        """Those of the places start..stop, counted from start."""
+        return Wishes(*(_shifted(pairs, start, stop) for pairs in (self.excluded, self.blocked)))
+
+
+def had(items: I32, kinds: I8, repeat: bool) -> I64:
+    """Pairs (P, 2) that readers' rings rule out: items (B, R) with kinds (B, R), -1 padded. All that is there or,
+    where items may be listed again, what was hidden or reported."""
+    barred = actions.is_hiding(kinds) if repeat else np.ones(items.shape, np.bool_)
+    place, nth = np.nonzero(barred & (items >= 0))
+    return np.stack([place, items[place, nth].astype(np.int64)], axis=1)
+
+
+def of_authors(blocked: I64, authors: I32) -> I64:
+    """Pairs (P, 2) of the items of blocked authors (F, 2); `authors` (I,), -1 unknown: never blocked."""
+    blocked = blocked[blocked[:, 1] >= 0]
+    if not len(blocked):
+        return NO_PAIRS
+    order = np.argsort(authors, kind="stable")
+    known = authors[order]
+    begin = np.searchsorted(known, blocked[:, 1], "left")
+    count = np.searchsorted(known, blocked[:, 1], "right") - begin
+    nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return np.stack([np.repeat(blocked[:, 0], count), order[np.repeat(begin, count) + nth]], axis=1)
+
+
+def too_old(published_ms: I64, now_ms: int, max_age_ms: int) -> Bools:
+    """Items (I,) older than that; 0 as a time is unknown: never too old. `max_age_ms` 0: none is."""
+    if not max_age_ms:
+        return np.zeros(len(published_ms), np.bool_)
+    old: Bools = (published_ms > 0) & (published_ms < now_ms - max_age_ms)
+    return old
+
+
+def mask(scores: F32, everywhere: I64 | Bools, pairs: tuple[I64, ...]) -> None:
+    """Set what is barred in `scores` (B, I) to -inf. Pairs may name items beyond I: they are not there to be listed."""
+    scores[:, everywhere] = -np.inf
+    for one in pairs:
+        inside = one if not len(one) else one[(one[:, 1] >= 0) & (one[:, 1] < scores.shape[1])]
+        scores[inside[:, 0], inside[:, 1]] = -np.inf
+
+
+def _shifted(pairs: I64, start: int, stop: int) -> I64:
+    mine = pairs[(pairs[:, 0] >= start) & (pairs[:, 0] < stop)]
+    shifted: I64 = mine - np.array([start, 0])
+    return shifted

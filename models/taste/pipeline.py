@@ -1,0 +1,326 @@
+"""A list from its readers' rows to its reasons: the order of the stages, each a small function over a batch.
+
+    score -> filter -> candidates -> authors -> diversity -> explore -> reasons
+
+Every stage can be switched off, and with all of them off the list is exactly the k best. `late` is asked before each
+stage that can be left out: where the answer is yes the list goes on without it (without scores: popular items), and the
+stage is named in the result. Filters are never left out. Time and randomness are arguments. NumPy alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste import authors, diversity, explore, filters
+from models.taste.catalogue import Catalogue
+from models.taste.filters import Wishes
+from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
+from models.taste.table import ItemTable
+from models.taste.users import UserRows
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+Diversity = Literal["none", "mmr", "dpp", "calibration"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListSettings:
+    """Which stages a list passes, and how. The default is the k best with author decay."""
+
+    rank: RankSettings = field(default_factory=RankSettings)
+    candidates: int = 100  # M: what the stages after the filters look at, where one is on
+    author_decay: float = 0.5  # D; 1: none
+    author_floor: float = 0.25  # F
+    author_most: int = 0  # items of an author in ten places; 0: no limit
+    diversity: Diversity = "none"
+    theta: float = 0.75  # of mmr and dpp: 1 is relevance alone
+    calibration: float = 0.5  # weight of calibration: 0 is relevance alone
+    explore_below: float = 0.0  # exposures under which an item may be drawn; 0: no exploration
+    explore_place: int = 10  # counted from 1; the last one of a shorter list
+    ctr0: float = 0.05  # prior rate of clicks, in (0, 1]
+    max_age_ms: int = 0  # 0: no bound
+    blocked_authors: tuple[str, ...] = ()  # for everybody
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Who asks for a list."""
+
+    rows: I32  # (B,) of the readers
+    draws: F64  # (B,) in [0, 1), see `models.taste.explore.draws`
+    anonymous: Bools | None = None  # (B,) profile off: nothing of these readers is looked at
+    wishes: Wishes = field(default_factory=Wishes)
+
+    def part(self, start: int, stop: int) -> "Requests":
+        """The requests start..stop."""
+        some = self.anonymous[start:stop] if self.anonymous is not None else None
+        return Requests(self.rows[start:stop], self.draws[start:stop], some, self.wishes.part(start, stop))
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Lists and, for each stage that was left out, for how many of them."""
+
+    lists: Lists
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What the stages read."""
+
+    table: ItemTable
+    catalogue: Catalogue
+    requests: Requests
+    scored: Scored  # masked
+    barred: I64 | Bools  # items that nobody is shown
+    now_ms: int
+    k: int
+    settings: ListSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """B rows of candidates in order, -1 padded."""
+
+    items: I32
+    scores: F32
+    factors: F32  # what the stages made of the scores' parts
+    explored: F32
+    propensity: F32
+
+    @classmethod
+    def of(cls, items: I32, scores: F32) -> "_Draft":
+        """As they come from the scores."""
+        return cls(items, scores, np.ones_like(scores), np.zeros_like(scores), np.zeros_like(scores))
+
+    def taken(self, columns: I64) -> "_Draft":
+        """The candidates at `columns` (B, N), -1 none."""
+        at, none = np.maximum(columns, 0), columns < 0
+        items, *numbers = (np.take_along_axis(getattr(self, f.name), at, 1) for f in fields(_Draft))
+        items[none] = -1
+        for column in numbers:
+            column[none] = 0
+        return _Draft(items, *numbers)
+
+
+Stage = Callable[[_Batch, _Draft], _Draft]
+
+
+def lists(
+    table: ItemTable,
+    catalogue: Catalogue,
+    users: UserRows,
+    requests: Requests,
+    now_ms: int,
+    k: int,
+    settings: ListSettings,
+    late: Callable[[], bool] = lambda: False,
+) -> Made:
+    """Lists of up to k items. `table`, `catalogue` and `users` share one ItemIndex; `now_ms` is event time.
+
+    Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
+    listed, whatever its source. Large batches are made in parts.
+    """
+    table.cover()
+    catalogue.cover()
+    left_out: dict[str, int] = {}
+    most = batch_size(table)
+    parts = []
+    for start in range(0, max(len(requests.rows), 1), most):
+        part = requests if len(requests.rows) <= most else requests.part(start, start + most)
+        parts.append(_part(table, catalogue, users, part, now_ms, k, settings, late, left_out))
+    return Made(joined(parts), left_out)
+
+
+def _part(
+    table: ItemTable,
+    catalogue: Catalogue,
+    users: UserRows,
+    requests: Requests,
+    now_ms: int,
+    k: int,
+    settings: ListSettings,
+    late: Callable[[], bool],
+    left_out: dict[str, int],
+) -> Lists:
+    rows, how = requests.rows, settings.rank
+    if late():
+        left_out["score"] = left_out.get("score", 0) + len(rows)
+        scored = popular(table, rows, now_ms, how)
+    else:
+        scored = score(table, users, rows, now_ms, how, requests.anonymous)
+    everywhere = barred_items(table, catalogue, now_ms, settings)
+    filters.mask(scored.scores, everywhere, barred_pairs(catalogue, users, requests, how.repeat))
+    batch = _Batch(table, catalogue, requests, scored, everywhere, now_ms, k, settings)
+    draft = _Draft.of(*top_k(scored.scores, _candidates(batch)))
+    for name, wanted, stage, without in _STAGES:
+        if wanted(batch) and late():
+            left_out[name] = left_out.get(name, 0) + len(rows)
+            draft = without(batch, draft)
+        else:
+            draft = stage(batch, draft) if wanted(batch) else without(batch, draft)
+    found = explain(table, scored, draft.items, draft.scores, now_ms, how, draft.factors)
+    return replace(found, explored=draft.explored, propensity=draft.propensity)
+
+
+def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
+    """Items that nobody is shown: by index, or a mask (I,). Without a catalogue: those that have no row yet."""
+    if catalogue.empty:
+        return table.prepared(now_ms, settings.rank.popularity_power).barred
+    size = len(table.items)
+    barred = ~(table.present[:size] | catalogue.known[:size]) | ~catalogue.available[:size]
+    barred |= filters.too_old(catalogue.published_ms[:size], now_ms, settings.max_age_ms)
+    if settings.blocked_authors:
+        blocked = catalogue.author_ids(settings.blocked_authors)
+        barred |= np.isin(catalogue.author[:size], blocked[blocked >= 0])
+    return barred
+
+
+def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repeat: bool) -> tuple[I64, ...]:
+    """What single readers are not shown: pairs (place, item) of their rings and of their wishes."""
+    items, kinds, _ = users.recent(requests.rows, users.ring)
+    if requests.anonymous is not None:
+        items[requests.anonymous] = -1
+    wishes = requests.wishes
+    return (
+        filters.had(items, kinds, repeat),
+        wishes.excluded,
+        filters.of_authors(wishes.blocked, catalogue.author),
+    )
+
+
+# -- stages: whether one is on, what it does, what is done without it
+
+
+def _candidates(batch: _Batch) -> int:
+    wide = _decay_on(batch) or _limit_on(batch) or _diversity_on(batch)
+    return max(batch.k, batch.settings.candidates) if wide else batch.k
+
+
+def _decay_on(batch: _Batch) -> bool:
+    settings = batch.settings
+    return batch.catalogue.authors > 0 and settings.author_decay < 1 and settings.author_floor < 1
+
+
+def _limit_on(batch: _Batch) -> bool:
+    return batch.catalogue.authors > 0 and batch.settings.author_most > 0
+
+
+def _diversity_on(batch: _Batch) -> bool:
+    return batch.settings.diversity != "none"
+
+
+def _explore_on(batch: _Batch) -> bool:
+    return batch.settings.explore_below > 0
+
+
+def _as_is(batch: _Batch, draft: _Draft) -> _Draft:
+    return draft
+
+
+def _decay_authors(batch: _Batch, draft: _Draft) -> _Draft:
+    """Scale each further item of an author, then order anew."""
+    factors = authors.decayed(
+        _authors_of(batch, draft), draft.scores, batch.settings.author_decay, batch.settings.author_floor
+    )
+    scores = draft.scores * factors
+    order = np.argsort(np.where(draft.items >= 0, -scores, np.inf), axis=1, kind="stable")
+    return replace(draft, scores=scores, factors=draft.factors * factors).taken(
+        np.where(np.take_along_axis(draft.items, order, 1) >= 0, order, -1)
+    )
+
+
+def _choose_best(batch: _Batch, draft: _Draft) -> _Draft:
+    """The first k, within the room that authors have."""
+    if not _limit_on(batch):
+        return draft if draft.items.shape[1] == batch.k else draft.taken(_first(draft, batch.k))
+    aim = diversity.Best(draft.items.shape)
+    return draft.taken(diversity.choose(aim, draft.items >= 0, _room(batch, draft), batch.k))
+
+
+def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
+    """k that are more than the best ones, within the room that authors have."""
+    settings, held = batch.settings, draft.items >= 0
+    relevant = diversity.relevance(draft.scores, held)
+    aim: diversity.Aim
+    if settings.diversity == "calibration":
+        topics = batch.catalogue.mixtures(draft.items)
+        wanted = _wanted_topics(batch)
+        aim = diversity.Calibrated(relevant, topics, wanted, settings.calibration)
+    else:
+        vectors = batch.table.sketches[np.maximum(draft.items, 0)]
+        if settings.diversity == "mmr":
+            aim = diversity.Mmr(relevant, vectors, settings.theta)
+        else:
+            aim = diversity.Dpp(relevant, vectors, settings.theta, batch.k)
+    return draft.taken(diversity.choose(aim, held, _room(batch, draft), batch.k))
+
+
+def _explore(batch: _Batch, draft: _Draft) -> _Draft:
+    """Put an item that few have been shown into its place; the others move down, the last one out."""
+    table, settings = batch.table, batch.settings
+    size = len(table.items)
+    factor = np.float32(table.prepared(batch.now_ms, settings.rank.popularity_power).factor)
+    clicks, shown = table.popularity[:size] * factor, table.impressions[:size] * factor
+    listable = np.ones(size, np.bool_)  # by anybody: the pool must not depend on who else is in the batch
+    listable[batch.barred] = False
+    pool = explore.pool(clicks, shown, table.newest_at_ms[:size], listable, settings.explore_below)
+    allowed = np.isfinite(batch.scored.scores[:, pool]) & ~_listed(draft.items, pool)
+    if _limit_on(batch):
+        own = batch.catalogue.author[pool]
+        allowed &= ~_listed(_authors_of(batch, draft), own) | (own < 0)
+    shares = explore.chances(clicks[pool], shown[pool], allowed, settings.ctr0)
+    found, chance = explore.pick(shares, batch.requests.draws)
+    rows = np.flatnonzero(found >= 0)
+    filled = (draft.items[rows] >= 0).sum(axis=1)
+    place = np.minimum(min(settings.explore_place, batch.k) - 1, filled)
+    columns = np.arange(batch.k)
+    shifted = np.broadcast_to(columns, draft.items.shape).copy()
+    shifted[rows] = columns - (columns > place[:, None])
+    changed = draft.taken(np.where(np.take_along_axis(draft.items, shifted, 1) >= 0, shifted, -1))
+    rate = explore.expected(clicks[pool], shown[pool], settings.ctr0)[found[rows]]
+    changed.items[rows, place] = pool[found[rows]]
+    changed.scores[rows, place] = changed.explored[rows, place] = rate
+    changed.factors[rows, place] = 0
+    changed.propensity[rows, place] = chance[rows]
+    return changed
+
+
+_STAGES: tuple[tuple[str, Callable[[_Batch], bool], Stage, Stage], ...] = (
+    ("authors", _decay_on, _decay_authors, _as_is),
+    ("diversity", _diversity_on, _choose_diverse, _choose_best),
+    ("explore", _explore_on, _explore, _as_is),
+)
+
+
+def _authors_of(batch: _Batch, draft: _Draft) -> I32:
+    return np.where(draft.items >= 0, batch.catalogue.author[np.maximum(draft.items, 0)], np.int32(-1))
+
+
+def _room(batch: _Batch, draft: _Draft) -> authors.Room:
+    return authors.Room(_authors_of(batch, draft), batch.settings.author_most)
+
+
+def _wanted_topics(batch: _Batch) -> F32:
+    """Topics (B, T) of the items that each reader had, of equal weight; adding up to 1, or to 0."""
+    shares: F32 = batch.catalogue.mixtures(batch.scored.past).sum(axis=1)
+    shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.float32(1e-9))
+    return shares
+
+
+def _first(draft: _Draft, k: int) -> I64:
+    return np.where(draft.items[:, :k] >= 0, np.arange(k), -1)
+
+
+def _listed(items: I32, pool: I64 | I32) -> Bools:
+    """(B, P) whether each of the pool (P,) is among a row's items (B, N)."""
+    found: Bools = (items[:, :, None] == pool).any(axis=1)
+    return found

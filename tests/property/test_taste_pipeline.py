@@ -1,0 +1,258 @@
+"""Lists over random settings: nothing barred is ever listed, whatever its source, and parts add up to scores."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.taste import actions
+from models.taste.catalogue import Catalogue, Entry
+from models.taste.explore import draws
+from models.taste.filters import Wishes
+from models.taste.items import ItemIndex
+from models.taste.neighbours import ItemColumns
+from models.taste.pipeline import ListSettings, Made, Requests, lists
+from models.taste.rank import RankSettings, rank
+from models.taste.table import ItemTable
+from models.taste.transitions import transitions
+from models.taste.users import UserRows
+
+START_MS = 1_700_000_000_000
+NOW_MS = START_MS + 3_000_000
+READERS, ITEMS, AUTHORS = 100, 300, 30
+
+
+class World:
+    """Readers and items with a history, and a catalogue over some of the items."""
+
+    def __init__(self, seed: int = 1) -> None:
+        rng = np.random.default_rng(seed)
+        self.index = ItemIndex()
+        self.users, self.table = UserRows(self.index, ring=32), ItemTable(self.index)
+        self.catalogue = Catalogue(self.index)
+        columns, n = ItemColumns(self.index, 1), 4_000
+        items = self.index.lookup([f"i{min(i, ITEMS - 1)}" for i in rng.geometric(0.02, n).tolist()])
+        names = ("click", "click", "click", "like", "skip", "hide", "impression")
+        kinds = actions.codes_of(rng.choice(names, n).tolist())
+        weights = actions.weights_of(kinds, np.zeros(n))
+        at_ms = START_MS + np.sort(rng.integers(0, 3_000_000, n))
+        readers = [f"u{u}" for u in rng.integers(0, READERS, n).tolist()]
+        folded = self.users.fold(readers, items, kinds, weights, at_ms, np.arange(n), 10)
+        found = transitions(folded, items, kinds, weights, at_ms, np.arange(n), 0)
+        changed = columns.fold(found, np.arange(len(found.items)))
+        self.table.apply(columns.names(changed), list(columns.encode(changed, 100)))
+        self.rows = self.users.rows_of([f"u{u}" for u in range(READERS)])
+
+    def describe(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for item in range(ITEMS + 20):
+            if rng.random() < 0.8:
+                topics = [f"t{t}" for t in rng.integers(0, 6, rng.integers(0, 3)).tolist()]
+                author = f"a{rng.integers(0, AUTHORS)}" if rng.random() < 0.9 else None
+                published = int(rng.integers(START_MS - 10_000_000, NOW_MS)) if rng.random() < 0.8 else 0
+                entry = Entry(author, published, topics, bool(rng.random() < 0.9))
+                self.catalogue.apply([f"i{item}"], [entry])
+
+    def requests(self, seed: int, often: int = 1) -> Requests:
+        rng = np.random.default_rng(seed)
+        rows = np.tile(self.rows, often)
+        places = np.arange(len(rows))
+        excluded = np.stack([rng.choice(places, 400), rng.integers(1, ITEMS, 400)], axis=1)
+        blocked = np.stack([rng.choice(places, 100), rng.integers(-1, AUTHORS, 100)], axis=1)
+        numbers = draws(np.full(len(rows), 3, np.int32), places + 1000 * seed)
+        return Requests(rows, numbers, rng.random(len(rows)) < 0.2, Wishes(excluded, blocked))
+
+
+def barred_by_loops(world: World, requests: Requests, how: ListSettings) -> np.ndarray:  # type: ignore[type-arg]
+    """(B, I) by the rules in words, reader by reader."""
+    c, size = world.catalogue, len(world.index)
+    barred = np.zeros((len(requests.rows), size), np.bool_)
+    nobody = {c._authors.get(name, -2) for name in how.blocked_authors}
+    for item in range(size):
+        old = how.max_age_ms and 0 < c.published_ms[item] < NOW_MS - how.max_age_ms
+        there = world.table.present[item] or c.known[item]
+        barred[:, item] = not there or not c.available[item] or bool(old) or int(c.author[item]) in nobody
+    items, kinds, _ = world.users.recent(requests.rows, world.users.ring)
+    for place in range(len(requests.rows)):
+        if requests.anonymous is None or not requests.anonymous[place]:
+            for item, kind in zip(items[place].tolist(), kinds[place].tolist(), strict=True):
+                if item >= 0 and (not how.rank.repeat or actions.KINDS[kind] in ("hide", "report")):
+                    barred[place, item] = True
+    for place, item in requests.wishes.excluded.tolist():
+        if item < size:
+            barred[place, item] = True
+    for place, author in requests.wishes.blocked.tolist():
+        barred[place] |= (c.author[:size] == author) & (author >= 0)
+    return barred
+
+
+def check(world: World, made: Made, barred: np.ndarray, k: int, how: ListSettings) -> int:  # type: ignore[type-arg]
+    """No barred item, none twice, no gap, exact parts, no crowd of one author. Returns the number of items listed."""
+    found = made.lists
+    held = found.items >= 0
+    assert found.items.shape[1] == k
+    assert not (held[:, 1:] & ~held[:, :-1]).any()
+    place, nth = np.nonzero(held)
+    listed = found.items[place, nth]
+    assert not barred[place, listed].any()
+    assert len(np.unique(place * barred.shape[1] + listed)) == len(listed)
+    parts = found.layers.sum(axis=2) + found.explored
+    np.testing.assert_allclose(parts[held], found.scores[held], rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(found.by_past.sum(axis=2), found.layers[..., 0], rtol=2e-5, atol=1e-7)
+    assert not parts[~held].any() and not found.scores[~held].any()
+    assert ((found.propensity > 0) == (found.explored > 0)).all()
+    if how.author_most and world.catalogue.authors:
+        authors = np.where(held, world.catalogue.author[np.maximum(found.items, 0)], -1)
+        for stretch in range(1, k // 10 + 2):
+            head = authors[:, : 10 * stretch]
+            alike = (head[:, :, None] == head[:, None, :]) & (head[:, :, None] >= 0)
+            assert alike.sum(axis=2).max() <= how.author_most * stretch
+    return len(listed)
+
+
+choices = st.builds(
+    ListSettings,
+    rank=st.builds(
+        RankSettings,
+        taste=st.sampled_from([0.0, 0.3]),
+        popularity=st.sampled_from([0.0, 0.1]),
+        counts=st.booleans(),
+        repeat=st.booleans(),
+    ),
+    candidates=st.sampled_from([5, 40, 100]),
+    author_decay=st.sampled_from([0.5, 1.0]),
+    author_most=st.sampled_from([0, 1, 2]),
+    diversity=st.sampled_from(["none", "mmr", "dpp", "calibration"]),
+    explore_below=st.sampled_from([0.0, 5.0, 1e9]),
+    explore_place=st.sampled_from([1, 3, 50]),
+    max_age_ms=st.sampled_from([0, 5_000_000]),
+    blocked_authors=st.sampled_from([(), ("a3", "a7", "nobody")]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(choices, st.integers(0, 50), st.integers(1, 25), st.booleans(), st.integers(0, 4))
+def test_nothing_barred_is_listed_and_parts_add_up(
+    how: ListSettings, seed: int, k: int, described: bool, on_time: int
+) -> None:
+    world = World()
+    if described:
+        world.describe(seed)
+    else:
+        how = replace(how, max_age_ms=0, blocked_authors=())
+    requests = world.requests(seed)
+    asked: list[bool] = []
+
+    def late() -> bool:
+        asked.append(len(asked) >= on_time)
+        return asked[-1]
+
+    barred = barred_by_loops(world, requests, how)
+    made = lists(world.table, world.catalogue, world.users, requests, NOW_MS, k, how, late)
+    assert check(world, made, barred, k, how) > 0
+    assert sum(made.left_out.values()) == READERS * sum(asked)
+
+
+@pytest.mark.parametrize("diversity", ["none", "mmr"])
+def test_a_million_recommended_items_hold_no_barred_one(diversity: str) -> None:
+    world, listed, seed = World(), 0, 0
+    world.describe(5)
+    how = ListSettings(author_most=2, explore_below=1e9, max_age_ms=5_000_000, diversity=diversity)  # type: ignore[arg-type]
+    wanted = 1_000_000 if diversity == "none" else 50_000
+    while listed < wanted:
+        seed += 1
+        requests = world.requests(seed, often=100 if diversity == "none" else 5)
+        barred = barred_by_loops(world, requests, how)
+        made = lists(world.table, world.catalogue, world.users, requests, NOW_MS, 20, how)
+        listed += check(world, made, barred, 20, how)
+    assert listed >= wanted
+
+
+def test_with_every_stage_off_it_is_the_k_best() -> None:
+    world = World()
+    how = ListSettings()
+    made = lists(
+        world.table, world.catalogue, world.users, Requests(world.rows, np.zeros(READERS)), NOW_MS, 20, how
+    )
+    plain = rank(world.table, world.users, world.rows, NOW_MS, 20, how.rank)
+    assert made.left_out == {}
+    np.testing.assert_array_equal(made.lists.items, plain.items)
+    np.testing.assert_array_equal(made.lists.scores, plain.scores)
+    np.testing.assert_array_equal(made.lists.because_share, plain.because_share)
+
+
+def test_profile_off_gives_everybody_the_same_popular_list() -> None:
+    world = World()
+    off = Requests(world.rows, np.zeros(READERS), np.ones(READERS, np.bool_))
+    found = lists(world.table, world.catalogue, world.users, off, NOW_MS, 20, ListSettings()).lists
+    popular = np.argsort(-world.table.popularity, kind="stable")[:20]
+    assert (found.items == popular).all()
+    assert (found.because == -1).all() and not found.layers[..., :2].any() and (found.past == -1).all()
+
+
+def test_too_late_for_scores_gives_popular_items_that_the_filters_let_through() -> None:
+    world = World()
+    requests = Requests(world.rows, np.zeros(READERS))
+    made = lists(
+        world.table, world.catalogue, world.users, requests, NOW_MS, 20, ListSettings(), lambda: True
+    )
+    assert made.left_out == {"score": READERS}
+    order = np.argsort(-world.table.popularity, kind="stable")
+    items, _, _ = world.users.recent(world.rows, world.users.ring)
+    for place in range(READERS):
+        wanted = [i for i in order.tolist() if i not in items[place] and world.table.present[i]][:20]
+        assert made.lists.items[place].tolist() == wanted
+
+
+def test_exploration_depends_on_the_reader_and_the_record_and_not_on_the_batch() -> None:
+    world = World()
+    how = ListSettings(explore_below=1e9, explore_place=4)
+    numbers = draws(np.zeros(READERS, np.int32), np.arange(READERS, dtype=np.int64))
+    whole = lists(
+        world.table, world.catalogue, world.users, Requests(world.rows, numbers), NOW_MS, 10, how
+    ).lists
+    assert (whole.explored[:, 3] > 0).all() and np.count_nonzero(whole.explored) == READERS
+    assert len(np.unique(whole.items[:, 3])) > 10
+    for place in (0, 17, 99):
+        one = slice(place, place + 1)
+        alone = lists(
+            world.table,
+            world.catalogue,
+            world.users,
+            Requests(world.rows[one], numbers[one]),
+            NOW_MS,
+            10,
+            how,
+        ).lists
+        np.testing.assert_array_equal(alone.items[0], whole.items[place])
+        np.testing.assert_allclose(alone.propensity[0], whole.propensity[place], rtol=1e-9)
+
+
+@pytest.mark.parametrize("aim", ["mmr", "dpp"])
+def test_diversity_makes_lists_less_alike(aim: str) -> None:
+    world = World()
+    requests = Requests(world.rows, np.zeros(READERS))
+
+    def alike(how: ListSettings) -> float:
+        found = lists(world.table, world.catalogue, world.users, requests, NOW_MS, 10, how).lists
+        vectors = world.table.sketches[found.items]
+        cosines = vectors @ vectors.transpose(0, 2, 1)
+        return float(cosines[:, ~np.eye(10, dtype=np.bool_)].mean())
+
+    assert alike(ListSettings(diversity=aim, theta=0.5)) < 0.9 * alike(ListSettings())  # type: ignore[arg-type]
+
+
+def test_an_explored_item_is_of_an_author_who_has_no_other_place_where_places_are_limited() -> None:
+    world = World()
+    world.catalogue.apply([f"i{i}" for i in range(ITEMS)], [Entry(f"a{i % 12}", 0) for i in range(ITEMS)])
+    numbers = draws(np.zeros(READERS, np.int32), np.arange(READERS, dtype=np.int64))
+    how = ListSettings(author_most=1, explore_below=1e9, explore_place=1)
+    found = lists(
+        world.table, world.catalogue, world.users, Requests(world.rows, numbers), NOW_MS, 10, how
+    ).lists
+    assert (found.explored[:, 0] > 0).sum() > READERS // 2
+    for items in found.items:
+        authors = world.catalogue.author[items[items >= 0]]
+        assert len(set(authors.tolist())) == len(authors)

@@ -1,0 +1,52 @@
+"""Each bar against a plain loop, and the mask for all of them."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.taste import actions
+from models.taste.filters import Wishes, had, mask, of_authors, too_old
+
+HIDE, CLICK, REPORT, SKIP = (actions.CODES[kind] for kind in ("hide", "click", "report", "skip"))
+
+
+def pairs(found: np.ndarray) -> set[tuple[int, int]]:  # type: ignore[type-arg]
+    return {(int(a), int(b)) for a, b in found}
+
+
+def test_all_of_the_ring_is_barred_or_only_what_was_hidden() -> None:
+    items = np.array([[4, 7, 4, -1], [2, -1, -1, -1]], np.int32)
+    kinds = np.array([[CLICK, HIDE, SKIP, HIDE], [REPORT, HIDE, HIDE, HIDE]], np.int8)
+    assert pairs(had(items, kinds, repeat=False)) == {(0, 4), (0, 7), (1, 2)}
+    assert pairs(had(items, kinds, repeat=True)) == {(0, 7), (1, 2)}
+
+
+@given(
+    st.lists(st.integers(-1, 5), max_size=30),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 6)), max_size=8),
+)
+def test_items_of_blocked_authors(authors: list[int], blocked: list[tuple[int, int]]) -> None:
+    found = of_authors(np.array(blocked, np.int64).reshape(-1, 2), np.array(authors, np.int32))
+    wanted = {
+        (place, item) for place, author in blocked for item, own in enumerate(authors) if own == author >= 0
+    }
+    assert pairs(found) == wanted
+
+
+def test_age_counts_only_where_it_is_known() -> None:
+    published = np.array([0, 1_000, 5_000, 9_000], np.int64)
+    assert too_old(published, 10_000, 5_000).tolist() == [False, True, False, False]
+    assert not too_old(published, 10_000, 0).any()
+
+
+def test_the_mask_bars_pairs_and_columns_and_nothing_else() -> None:
+    scores = np.zeros((3, 5), np.float32)
+    mask(scores, np.array([1]), (np.array([[0, 2], [2, 4], [1, 9], [1, -1]]), np.empty((0, 2), np.int64)))
+    barred = {(0, 1), (1, 1), (2, 1), (0, 2), (2, 4)}
+    assert {(int(a), int(b)) for a, b in np.argwhere(np.isneginf(scores))} == barred
+
+
+def test_wishes_of_a_part_of_the_batch() -> None:
+    wishes = Wishes(np.array([[0, 9], [3, 8], [4, 7], [5, 6]]), np.array([[2, 1], [4, 0]]))
+    part = wishes.part(3, 5)
+    assert part.excluded.tolist() == [[0, 8], [1, 7]] and part.blocked.tolist() == [[1, 0]]
