@@ -61,7 +61,9 @@ STARTED = {
     [
         pytest.param("compose worker-1", "embedded", marks=pytest.mark.embedded),
         pytest.param("compose worker-2", "embedded", marks=pytest.mark.embedded),
-        pytest.param("kubernetes clicks", "kafka", marks=pytest.mark.kafka),  # a static member: Tansu has none
+        pytest.param(
+            "kubernetes clicks", "kafka", marks=pytest.mark.kafka
+        ),  # a static member: Tansu has none
     ],
 )
 def test_it_starts_answers_its_probes_and_ends_in_time(
