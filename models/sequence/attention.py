@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.sequence.layers import gelu, layer_norm, softmax
-from models.sequence.model import F32, I32, U64, WINDOW, State, Vocabulary
+from models.sequence.model import F32, I32, U64, WINDOW, Bools, State, Vocabulary
 
 DIM = 64
 LAYERS = 2
@@ -104,19 +104,25 @@ class Attention:
         x = self.vocabulary.vectors[np.maximum(state, 0)]
         ago = np.arange(length)
         for number, layer in enumerate(self._layers):
-            top = x[:, -1:] if number + 1 == len(self._layers) else x  # of the last layer the last event is enough
+            top = (
+                x[:, -1:] if number + 1 == len(self._layers) else x
+            )  # of the last layer the last event is enough
             distance = ago[-top.shape[1] :, None] - ago
             mask = np.where(distance >= 0, layer.near[np.abs(distance)], np.float32(-np.inf))
-            barred = np.where(held, np.float32(0), np.float32(-1e9))[:, None, :]  # finite: an empty row has shares
+            barred = np.where(held, np.float32(0), np.float32(-1e9))[
+                :, None, :
+            ]  # finite: an empty row has shares
             x = layer.above(attend(top, x, layer.query, layer.key, layer.value, mask + barred))
-        return np.where(held.any(axis=1)[:, None], x[:, -1], np.float32(0))
+        some: Bools = held.max(axis=1)
+        return np.where(some[:, None], x[:, -1], np.float32(0))
 
 
 def attend(top: F32, x: F32, query: F32, key: F32, value: F32, mask: F32) -> F32:
     """top + softmax(Q K' / sqrt(d) + mask) V for events `top` (B, S, D) that look at `x` (B, T, D); weights (D, d) and
     for the values (D, D), mask (S, T) or (B, S, T)."""
     keys = x @ key
-    shares = softmax((top @ query) @ keys.swapaxes(1, 2) / np.float32(np.sqrt(keys.shape[2])) + mask)
+    scale = np.float32(keys.shape[2] ** -0.5)
+    shares = softmax((top @ query) @ keys.swapaxes(1, 2) * scale + mask)
     found: F32 = top + shares @ (x @ value)
     return found
 

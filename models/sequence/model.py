@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
+Bools = NDArray[np.bool_]
 State = NDArray[Any]
 """(B, width) of the model's dtype."""
 

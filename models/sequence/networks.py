@@ -73,7 +73,8 @@ class Network(nn.Module):
         if kind == "recurrence":
             dim = recurrence.DIM
             self.layers = nn.ModuleList(
-                _Recurrent(dim, recurrence.HIDDEN, recurrence.INNER, dropout) for _ in range(recurrence.LAYERS)
+                _Recurrent(dim, recurrence.HIDDEN, recurrence.INNER, dropout)
+                for _ in range(recurrence.LAYERS)
             )
         elif kind == "attention":
             dim = attention.DIM

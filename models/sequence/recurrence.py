@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.sequence.layers import gelu, layer_norm
-from models.sequence.model import F32, I32, U64, State, Vocabulary
+from models.sequence.model import F32, I32, U64, Bools, State, Vocabulary
 
 LONGEST = 0.866  # ** 64 = 1e-4
 DIM = 64
@@ -79,7 +79,9 @@ class Recurrence:
         self._dim = self.vocabulary.vectors.shape[1]
         self.width = len(self._layers) * self._hidden + self._dim
         first = self._layers[0]
-        self._first: F32 = self.vocabulary.vectors @ first.into + first.into_bias  # (V, H): a step looks it up
+        self._first: F32 = (
+            self.vocabulary.vectors @ first.into + first.into_bias
+        )  # (V, H): a step looks it up
 
     def begin(self, readers: int) -> State:
         return np.zeros((readers, self.width), np.float32)
@@ -92,7 +94,9 @@ class Recurrence:
         fed = self._first[chosen]
         for number, layer in enumerate(self._layers):
             place = slice(number * self._hidden, (number + 1) * self._hidden)
-            hidden = layer.decay * state[some, place] + (fed if number == 0 else x @ layer.into + layer.into_bias)
+            hidden = layer.decay * state[some, place] + (
+                fed if number == 0 else x @ layer.into + layer.into_bias
+            )
             found[some, place] = hidden
             x = layer.above(hidden, x)
         found[some, -self._dim :] = x
@@ -117,7 +121,8 @@ class Recurrence:
                 x = layer.above(hidden, x)
             else:  # of the last layer the last event is enough
                 x = layer.above(hidden[everyone, last], x[everyone, last])
-        found[:, -self._dim :] = np.where(held.any(axis=1)[:, None], x, 0)
+        some: Bools = held.max(axis=1)
+        found[:, -self._dim :] = np.where(some[:, None], x, 0)
         return found
 
     def queries(self, state: State) -> F32:
@@ -131,7 +136,9 @@ def decays(nu: F32) -> F32:
     return found
 
 
-def shapes(items: int, dim: int = DIM, hidden: int = HIDDEN, inner: int = INNER) -> dict[str, tuple[int, ...]]:
+def shapes(
+    items: int, dim: int = DIM, hidden: int = HIDDEN, inner: int = INNER
+) -> dict[str, tuple[int, ...]]:
     """Tensor -> shape of a network for so many items."""
     found: dict[str, tuple[int, ...]] = {"items.weight": (items, dim), "bias": (items,)}
     for number in range(LAYERS):
@@ -153,7 +160,7 @@ def shapes(items: int, dim: int = DIM, hidden: int = HIDDEN, inner: int = INNER)
     return found
 
 
-def _scan(fed: F32, decay: F32, held: np.typing.NDArray[np.bool_]) -> F32:
+def _scan(fed: F32, decay: F32, held: Bools) -> F32:
     """h (B, T, H) after each event, from what each feeds in; where none is `held`, h stays."""
     hidden = np.empty_like(fed)
     h = np.zeros((len(fed), len(decay)), np.float32)
