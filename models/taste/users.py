@@ -11,7 +11,7 @@ Layout of a bank row: D sums of w * code, then the net sum of w, then the gross 
 half-life.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -71,6 +71,7 @@ class UserRows:
         self._half_lives_ms = np.array(self.half_lives_ms, np.int64)
         self.ring = ring
         self.layout = layout.StateLayout(items.dim, self.half_lives_ms, ring)
+        self.freed: list[Callable[[list[int]], None]] = []  # called with rows that lose their reader
         self.clear()
 
     def clear(self) -> None:
@@ -130,6 +131,8 @@ class UserRows:
             self.names[row] = ""
         for name, empty in _COLUMNS.items():
             self.__dict__[name][rows] = empty
+        for wipe in self.freed:
+            wipe(rows)
         self._free += rows
 
     def bytes_used(self) -> int:
