@@ -228,6 +228,18 @@ class Listing(Section):
     )
 
 
+class Sequence(Section):
+    """A trained model of what comes next, as a source of lists."""
+
+    folder: Annotated[UserPath | None, BeforeValidator(lambda given: given or None)] = Field(
+        None, description="what `headrace train sequence --out` wrote; empty: no such source"
+    )
+    weight: float = Field(
+        0.5, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+    )
+    check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
+
+
 class Taste(Section):
     """Readers' vectors and lists."""
 
@@ -249,6 +261,7 @@ class Taste(Section):
     transitions: bool = Field(True, description="feed what follows what to the item agent")
     weights: Weights = Weights()
     list: Listing = Listing()
+    sequence: Sequence = Sequence()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 
     @field_validator("dim")

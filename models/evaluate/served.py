@@ -38,6 +38,7 @@ class ServedSettings:
     keep: int = 100  # predecessors kept and published an item
     followers: int = 200
     nearest: int = 50  # readers that `user-nearest` sums over
+    sequence_weight: float = 0.5  # of a sequence model in `sequence-blend`
     rank: RankSettings = field(default_factory=RankSettings)
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class Served(Layer):
     has no row in the table and cannot be listed.
     """
 
-    rows = ("counts", "taste", "trending", "blend", "own-first")
+    rows: tuple[str, ...] = ("counts", "taste", "trending", "blend", "own-first")
 
     def __init__(self, item_names: Sequence[str], settings: ServedSettings) -> None:
         self._settings = settings

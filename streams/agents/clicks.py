@@ -26,8 +26,9 @@ from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
-from streams.lists import named, recommendation, touched
+from streams.lists import listed_by, named, recommendation, touched
 from streams.rejected import Rejected
+from streams.revisions import Revisions
 from streams.settings import Listing
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
@@ -100,6 +101,8 @@ class ClicksAgent(Agent[ClickColumns]):
             settings.kafka, ITEM_TABLE, settings.topics.partitions, self._apply_table
         )
         self._following: asyncio.Task[None] | None = None
+        self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
+        self._watching: asyncio.Task[None] | None = None
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
 
@@ -117,6 +120,10 @@ class ClicksAgent(Agent[ClickColumns]):
     async def start(self) -> None:
         """Follow the item table; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
+            await self._revisions.start()
+            if self._revisions.further:
+                self._watching = asyncio.create_task(self._revisions.run())
+                self._watching.add_done_callback(self._stopped_following)
             self._following = asyncio.create_task(self._follower.run())
             caught_up = asyncio.create_task(self._follower.caught_up.wait())
             await asyncio.wait({caught_up, self._following}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,9 +137,11 @@ class ClicksAgent(Agent[ClickColumns]):
             self.commit.fail(following.exception())
 
     async def stop(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait([self._following], timeout=1.0)
+        tasks = [task for task in (self._following, self._watching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
@@ -270,6 +279,8 @@ class ClicksAgent(Agent[ClickColumns]):
         anonymous = np.ones(len(rows), np.bool_) if self._taste.list.profile == "off" else None
         requests = Requests(rows, numbers, anonymous)
         late = self._deadline()
+        further = self._revisions.further if anonymous is None else ()
+        model = listed_by(self._revisions.name if further else None)
         for start in range(0, len(rows), RANK_TOGETHER):
             stop = start + RANK_TOGETHER
             made = lists(
@@ -281,11 +292,12 @@ class ClicksAgent(Agent[ClickColumns]):
                 self._taste.list_size,
                 self._list,
                 late,
+                further,
             )
             for stage, count in made.left_out.items():
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
             for items, cause in zip(named(made.lists, self._items.names), causes, strict=False):
-                value, extra = recommendation(*cause, items)
+                value, extra = recommendation(*cause, items, model)
                 values.append(value)
                 headers.append(extra)
         return values, headers
@@ -296,9 +308,12 @@ class ClicksAgent(Agent[ClickColumns]):
         began_s = clock.monotonic_s()
         return lambda: clock.monotonic_s() - began_s > budget_s
 
+    def _revision(self, result: str) -> None:
+        self.services.metrics.sequence_revisions.labels(result).inc()
+
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used())
+        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
         self.services.metrics.items.set(len(self._items))
 
 

@@ -62,6 +62,10 @@ def clicks(
         Path | None,
         typer.Option(help="Items' titles, topics, ...: JSON lines or RecBole's .item; row content."),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A folder of `headrace train sequence`: rows sequence and sequence-blend."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the learning curve, or recall by delay, into this PNG.")
     ] = None,
@@ -73,7 +77,8 @@ def clicks(
     Rows: popularity, last-item, item-knn (baselines); user-cosine (the classic user-user formula over all readers),
     user-nearest (over the nearest); content (classic content-based) and content-recent (the same, forgetting) with
     --catalogue; counts, taste, trending (parts of what Headrace serves), blend
-    (their sum, as served), own-first (the reader's own items before the blend).
+    (their sum, as served), own-first (the reader's own items before the blend); sequence (a trained model) and
+    sequence-blend (the blend with it) with --model.
     """
     settings = _served(settings_of(ctx), served)
     from streams.evaluate.plot import draw, require_matplotlib
@@ -86,7 +91,7 @@ def clicks(
         require_matplotlib()
     chosen = tuple(name.strip() for name in layers.split(",") if name.strip())
     wanted = Wanted(
-        path, form, protocol, new_only, train, top, chosen, ties, freshness, seed, limit, catalogue
+        path, form, protocol, new_only, train, top, chosen, ties, freshness, seed, limit, catalogue, model
     )
     found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)
     if on_terminal():
@@ -109,7 +114,12 @@ def _served(settings: "Settings", text: str) -> "ServedSettings":
     given = _object(text)
     rank = given.pop("rank", {})
     unknown = set(given) - set(ServedSettings.__dataclass_fields__)
-    base: dict[str, Any] = {"dim": taste.dim, "half_lives_s": taste.half_lives_s, "ring": taste.ring}
+    base: dict[str, Any] = {
+        "dim": taste.dim,
+        "half_lives_s": taste.half_lives_s,
+        "ring": taste.ring,
+        "sequence_weight": taste.sequence.weight,
+    }
     try:
         made = msgspec.convert({**base, **given, "rank": rank}, ServedSettings)
     except msgspec.ValidationError as error:

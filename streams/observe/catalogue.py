@@ -122,6 +122,11 @@ class Metrics:
             "Lists made without a stage since their time was spent; without `score` they are popular items.",
             "stage",
         )
+        self.sequence_revisions = counter(
+            "sequence_revisions_total",
+            "Revisions of the sequence model: loaded and in use, or refused while the one before goes on.",
+            "result",
+        )
         self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", SLOW_S, "task")
         self.inference_units = counter("inference_units_total", "Units run on the device.", "task")
         self.inference_batch = histogram("inference_batch_units", "Units of a device batch.", POWERS, "task")
