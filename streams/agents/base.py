@@ -27,7 +27,7 @@ from streams.state.snapshots import Snapshots
 from streams.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Commit, Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 W = TypeVar("W")
 

@@ -35,7 +35,7 @@ from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 log = logging.getLogger(__name__)
 

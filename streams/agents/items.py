@@ -21,7 +21,7 @@ from streams.topics import ITEM_TABLE, TRANSITIONS
 from streams.transitions import WINDOW
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 # Predecessors an item keeps, and publishes: the row is also the agent's changelog, so none may be left out.
 KEEP = 100

@@ -29,7 +29,7 @@ from streams.retries import Failed, Place, retries, retry_of
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 NAMESPACE = uuid.UUID("6b1f7c1e-6f0a-5c0e-9d2a-6b6561647261")
 

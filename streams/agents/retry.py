@@ -12,7 +12,7 @@ from streams.agents.media import AudioAgent, MediaAgent, UploadsAgent
 from streams.retries import Place, left_ms, place_of
 from streams.topics import AUDIO, UPLOADS, retry
 from streams.transport.batch import Record
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 FETCH_WAIT_MS = 250  # nothing here is in a hurry
 
