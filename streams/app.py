@@ -24,7 +24,7 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
-from streams.admin import require_limits, require_topology
+from streams.admin import require_limits, require_room, require_topology
 from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
@@ -158,6 +158,7 @@ class Worker:
         while True:
             try:
                 await require_topology(self.settings)
+                require_room(self._largest_rows(), self.settings)
                 self._limits.update(await require_limits(self.settings))
                 if self.settings.worker.delivery == "exactly_once":
                     await require_transactions(self.settings.kafka, self.settings.kafka.group)
@@ -176,6 +177,9 @@ class Worker:
                 if said:
                     log.info("broker found at %s", self.settings.kafka.bootstrap)
                 return
+
+    def _largest_rows(self) -> dict[str, int]:
+        return dict(row for line in self._lines if (row := line.agent.largest_row()) is not None)
 
     async def _join(self, line: Line) -> None:
         """Warm what the agent needs, then join its consumer group: nobody waits for a cold model."""

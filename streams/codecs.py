@@ -36,7 +36,9 @@ class ClickColumns:
     dwell_s: NDArray[np.float64]  # (n,) nan where not given
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
-    ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' identities (`ce_id`, else `id`), 0 for an empty one
+    ids: NDArray[
+        np.uint64
+    ]  # (n,) 64-bit hashes of the events' identities (`ce_id`, else `id`), 0 for an empty one
     rejected: list[Rejected] = field(default_factory=list)
 
     def __len__(self) -> int:

@@ -26,6 +26,7 @@ from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
+from streams.events import MAX_ID_BYTES
 from streams.lists import named, recommendation, touched
 from streams.rejected import Rejected
 from streams.settings import Listing
@@ -148,6 +149,9 @@ class ClicksAgent(Agent[ClickColumns]):
         super().drop(partition)
         self._state.drop(partition)
         self._changelog.leave(partition)
+
+    def largest_row(self) -> tuple[str, int]:
+        return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
     def _apply_table(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         self._table.apply([key.decode() for key in keys], values)

@@ -24,8 +24,8 @@ from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, Mode
 from streams.fetches import Fetches
 from streams.inference.service import InferenceClosed
 from streams.payloads import UNAVAILABLE, payload_of
-from streams.rejected import Rejected, rejected_by
-from streams.retries import Failed, Place, retries, retry_of
+from streams.rejected import Place, Rejected, rejected_by
+from streams.retries import Failed, retries, retry_of
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
