@@ -34,6 +34,7 @@ from models.tasks.minilm import (
     load_minilm_tokenizer,
     masked_mean,
 )
+from models.tasks.texts import accepts_text
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 F32 = NDArray[np.float32]
@@ -126,8 +127,8 @@ class Embed:
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
-        """Plain text, whatever its parameters; the encoding is UTF-8 in any case."""
-        return media_type.partition(";")[0].strip().lower() == "text/plain"
+        """Plain text."""
+        return accepts_text(media_type)
 
     def prepare(self, payload: Payload) -> Prepared:
         """Raises BadInput: too_large, undecodable, empty."""
