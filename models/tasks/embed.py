@@ -69,12 +69,15 @@ class SentenceEncoder:
         tokenizer = load_minilm_tokenizer(MAX_TOKENS)
         return cls(network, tokenizer, PAD_ID, WIDTH, model, masked_mean, options.device)
 
+    def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors (B, D) fp32 on the device, of ids and mask (B, T)."""
+        hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
+        return nn.functional.normalize(self.pool(hidden, mask), dim=1)
+
     def encode(self, units: Sequence[Unit]) -> F32:
         """Unit vectors (B, D) of units whose data are token ids (T_i,) int64."""
-        ids, mask = collate(units, self.pad_id, self.device)
         with torch.inference_mode():
-            hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
-            found = nn.functional.normalize(self.pool(hidden, mask), dim=1)
+            found = self.pooled(*collate(units, self.pad_id, self.device))
         vectors: F32 = found.float().cpu().numpy()
         return vectors
 

@@ -120,6 +120,57 @@ def characters(
         )
 
 
+@app.command(epilog="Example: headrace train topics examples.jsonl --out weights/desk --revision desk-1")
+def topics(
+    ctx: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help='Examples: {"text": …, "label": …} or text<TAB>topic a line.'),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the weights and their manifest.")],
+    revision: Annotated[str, typer.Option(help="Name of these weights; every label carries it.")] = "own-1",
+    seed: Annotated[int, typer.Option(help="Same seed and machine: same weights.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Train a newsroom's own topics: a probe on the vectors of MiniLM. About a second for a hundred texts.
+
+    A fifth of the texts is held out and scored once, at the end. To use it: media.tasks.topics.options.probe.
+    """
+    threads = settings_of(ctx).media.threads
+    from streams.evaluate.references import read_references
+
+    examples = [(one.text or "", one.label) for one in read_references(path, of_files=False)]
+    import torch
+
+    from models.errors import BadInput
+    from models.train.topics import train_topics
+
+    torch.set_num_threads(threads)
+    try:
+        done = train_topics(examples, out, name=f"topics-{out.resolve().name}", revision=revision, seed=seed)
+    except BadInput as error:
+        raise UserMistake(str(error)) from None
+    low, high = done.test_ci95
+    if as_json:
+        print_json(
+            {
+                "folder": str(done.folder),
+                "sha256": done.manifest.sha256,
+                "topics": list(done.topics),
+                "texts": list(done.texts),
+                "l2": done.l2,
+                "validation_accuracy": done.validation_accuracy,
+                "test_accuracy": done.test_accuracy,
+                "test_ci95": [low, high],
+            }
+        )
+    else:
+        typer.echo(
+            f"{len(done.topics)} topics; {done.test_accuracy:.4f} of {done.texts[1]} texts held out right "
+            f"(95 %: {low:.4f} to {high:.4f}); weights in {done.folder}"
+        )
+
+
 def _progress(step: "Progress") -> None:
     accuracy = "" if step.dev_accuracy is None else f", development set {step.dev_accuracy:.4f}\n"
     typer.echo(

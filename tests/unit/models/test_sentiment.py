@@ -14,7 +14,7 @@ from models.errors import BadInput, ModelError, WeightsMismatch
 from models.inference.offline import label_all, warm_up
 from models.tasks import minilm, sentiment
 from models.tasks.sentiment import Sentiment
-from models.types import Finding, LoadOptions, Outcome, Payload
+from models.types import Finding, LoadOptions, Outcome, Payload, Unit
 
 pytestmark = pytest.mark.models
 
@@ -145,7 +145,7 @@ def test_the_examples_reach_the_largest_and_the_smallest_batch(task: Sentiment) 
     shapes = []
     forward = task.forward
 
-    def seen(units: Sequence[sentiment.Unit]) -> list[np.ndarray]:
+    def seen(units: Sequence[Unit]) -> list[np.ndarray]:
         shapes.append((len(units), max(unit.length for unit in units)))
         return forward(units)
 
