@@ -224,9 +224,13 @@ class UploadsAgent(MediaAgent):
 def label_of(
     event: Media, finding: Finding, model: ModelInfo, because: Because, at_ms: int, timing: dict[str, float]
 ) -> Label:
-    """A finding as it is published. The id depends on event, task and revision alone."""
+    """A finding as it is published. The id depends on event, task and revision alone.
+
+    `model` is the task's own.
+    """
     value: Any = finding.value
     detail: Any = finding.detail
+    model = finding.model or model  # of a task with several
     return Label(
         id=str(uuid.uuid5(NAMESPACE, f"{event.id}\x00{finding.task}\x00{model.revision}")),
         asset=event.asset,
