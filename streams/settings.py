@@ -4,6 +4,7 @@ The only reader of the environment. Built once, frozen, passed down. An unknown 
 start with every mistake listed at once.
 """
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -282,6 +283,40 @@ class TaskSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="the task's own, see its file")
 
 
+class Claims(Section):
+    """Payloads that lie elsewhere: `[media.claims]`. Nothing is allowed that is not named here."""
+
+    schemes: Annotated[tuple[Literal["file", "http", "https", "s3"], ...], BeforeValidator(_by_comma)] = (
+        Field(
+            ("file", "https", "s3"),
+            description="of URIs that are opened; http is not encrypted, so not by default",
+        )
+    )
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="hosts of http(s) payloads: `name`, `*.name`, `name:port`; none by default"
+    )
+    private_networks: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (),
+        description="networks, as 10.1.0.0/16, in which such hosts or the S3 endpoint may lie; private, link-local "
+        "and loopback addresses are refused otherwise",
+    )
+    redirects: int = Field(
+        3, ge=0, le=20, description="followed for one payload, each checked like the first"
+    )
+    buckets: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="S3 buckets that payloads may lie in; none by default"
+    )
+    s3_endpoint: str | None = Field(None, description="URL of an S3-compatible store; default: AWS")
+    s3_anonymous: bool = Field(False, description="read public buckets without credentials")
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for network in given:
+            ipaddress.ip_network(network)
+        return given
+
+
 class Media(Section):
     """Inference on audio and uploads."""
 
@@ -295,10 +330,14 @@ class Media(Section):
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )
+    claims: Claims = Claims()
     threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
     max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
     records_in_flight: Count = Field(
         64, description="media records between fetch and confirmed label, per agent"
+    )
+    bytes_in_flight: Count = Field(
+        256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
     )
     fetch_timeout_s: Seconds = Field(30.0, description="of one try to fetch a payload")
     retry_attempts: int = Field(

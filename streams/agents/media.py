@@ -8,22 +8,21 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
 
 from faust.streams import Stream
 
 from models.errors import BadInput, ModelError
 from models.registry import task_class
-from models.types import Finding, ModelInfo, Payload
+from models.types import Finding, ModelInfo
 from streams.agents.base import Agent, Services
 from streams.codecs import MediaDecoder, encode
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.errors import REASONS, Fatal, Reject, Retry
 from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, ModelName
-from streams.fetches import Fetches
+from streams.inference.admission import Admission
 from streams.inference.service import InferenceClosed
-from streams.payloads import UNAVAILABLE, payload_of
+from streams.payloads import Payloads, size_of
 from streams.rejected import Rejected, rejected_by
 from streams.retries import Failed, Place, retries, retry_of
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
@@ -62,14 +61,16 @@ class MediaAgent(Agent[MediaWork]):
         super().__init__(services)
         self._media = services.settings.media
         self._decoder = MediaDecoder(self._media.max_payload_bytes)
-        self._slots = asyncio.Semaphore(self._media.records_in_flight)
-        self._fetches = Fetches(2 * self._media.records_in_flight)  # those that hang hold no slot
+        self._room = Admission(self._media.records_in_flight, self._media.bytes_in_flight)
+        self._payloads: Payloads | None = None
         self._accepts: list[tuple[str, Callable[[str], bool]]] = []
         self._batches: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """The tasks are warm: what they import is imported."""
         self._accepts = [(name, task_class(name).accepts) for name in self.tasks]
+        self._payloads = Payloads(self._media)
+        self._payloads.start()
 
     def profile(self) -> Profile:
         reader = self.services.settings.reader
@@ -114,21 +115,26 @@ class MediaAgent(Agent[MediaWork]):
         self, batch: PartitionBatch, event: Media, record: Record
     ) -> list[LabelRecord] | Rejected | Failed:
         """Labels in the order of tasks, or why there are none."""
-        async with self._slots:
-            place = self.place(batch.partition, record)
-            try:
-                return await self._labels(batch, event, place)
-            except InferenceClosed:  # stopping: whoever reads this batch next labels it
-                batch.entry.lost = True
-                return []
-            except Retry as error:
-                rejected = rejected_by(record, error, error.reason)
-                limit_bytes = self.services.limit_bytes(retry(self.source))
-                return retry_of(rejected, place, self._media, limit_bytes) or rejected
-            except (Reject, BadInput) as error:
-                return rejected_by(record, error, error.reason if error.reason in REASONS else "failed")
-            except ModelError as error:  # the device could not take this item even alone
-                return rejected_by(record, error, "failed")
+        size_bytes = min(size_of(event), self._media.max_payload_bytes)
+        await self._room.enter(
+            size_bytes
+        )  # before anything is fetched: what is held is bounded in bytes, too
+        place = self.place(batch.partition, record)
+        try:
+            return await self._labels(batch, event, place)
+        except InferenceClosed:  # stopping: whoever reads this batch next labels it
+            batch.entry.lost = True
+            return []
+        except Retry as error:
+            rejected = rejected_by(record, error, error.reason)
+            limit_bytes = self.services.limit_bytes(retry(self.source))
+            return retry_of(rejected, place, self._media, limit_bytes) or rejected
+        except (Reject, BadInput) as error:
+            return rejected_by(record, error, error.reason if error.reason in REASONS else "failed")
+        except ModelError as error:  # the device could not take this item even alone
+            return rejected_by(record, error, "failed")
+        finally:
+            self._room.resize(-1, -size_bytes)
 
     async def _labels(self, batch: PartitionBatch, event: Media, place: Place) -> list[LabelRecord]:
         """Raises Reject, Retry and ModelError."""
@@ -137,7 +143,8 @@ class MediaAgent(Agent[MediaWork]):
         names = [name for name, accepts in self._accepts if accepts(event.media_type)]
         if not names:
             raise Reject("unsupported", f"no task of {self.name} reads {event.media_type}")
-        payload = await self._fetch(event)
+        assert self._payloads is not None  # made by `start`
+        payload = await self._payloads.open(event)
         fetched_s = clock.monotonic_s()
         because = Because(place.topic, place.partition, place.offset)
         records: list[LabelRecord] = []
@@ -157,11 +164,6 @@ class MediaAgent(Agent[MediaWork]):
             ]
         self._check_size(records)
         return records
-
-    async def _fetch(self, event: Media) -> Payload:
-        """Raises Reject, and Retry for what may be there later."""
-        fetch = partial(payload_of, event, roots=self._media.roots, max_bytes=self._media.max_payload_bytes)
-        return await self._fetches.run(fetch, self._media.fetch_timeout_s, UNAVAILABLE)
 
     def _check_size(self, records: Sequence[LabelRecord]) -> None:
         """All of a record's labels leave, or none. Raises Reject."""
@@ -201,6 +203,8 @@ class MediaAgent(Agent[MediaWork]):
             task.cancel()
         if self._batches:
             await asyncio.wait(self._batches, timeout=1.0)
+        if self._payloads is not None:
+            await self._payloads.close()
 
 
 class AudioAgent(MediaAgent):
