@@ -31,7 +31,7 @@ from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
-from streams.inference.service import InferenceService
+from streams.inference.service import InferenceLimits, InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
 from streams.registry import with_companions
@@ -94,6 +94,7 @@ class Worker:
         self._inference = InferenceService(
             clock=clock.monotonic_s,
             observer=InferenceMetrics(self.metrics),
+            limits=InferenceLimits(kept_bytes=settings.media.kept_bytes),
             compute_threads=settings.media.threads,
         )
         self._scratch = tempfile.mkdtemp(prefix="headrace-")

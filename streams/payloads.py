@@ -22,6 +22,7 @@ from streams.errors import Reject, Retry
 from streams.events import ClaimCheck, Media
 from streams.fetches import Fetches
 
+_FILES_AT_ONCE = 64
 _NEVER = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
 
@@ -34,7 +35,8 @@ class Payloads:
         self._max_bytes = media.max_payload_bytes
         self._timeout_s = media.fetch_timeout_s
         self._schemes = frozenset(claims.schemes)
-        self._fetches = Fetches(2 * media.records_in_flight)  # those that hang hold no slot
+        self._slots = asyncio.Semaphore(_FILES_AT_ONCE)
+        self._fetches = Fetches(2 * _FILES_AT_ONCE)  # those that hang hold no slot
         networks = tuple(ipaddress.ip_network(network) for network in claims.private_networks)
         guard = Guard(self._schemes & {"http", "https"}, claims.hosts, networks)
         self._web = WebClaims(guard, claims.redirects)
@@ -65,7 +67,10 @@ class Payloads:
                 source = self._objects if scheme == "s3" else self._web
                 return Payload(event.media_type, await self._in_time(source, claim), event.language)
         fetch = partial(payload_of, event, roots=self._roots, max_bytes=self._max_bytes)
-        return await self._fetches.run(fetch, self._timeout_s, UNAVAILABLE)
+        if not isinstance(claim, ClaimCheck):
+            return fetch()
+        async with self._slots:
+            return await self._fetches.run(fetch, self._timeout_s, UNAVAILABLE)
 
     async def _in_time(self, source: WebClaims | ObjectClaims, claim: ClaimCheck) -> bytes:
         try:

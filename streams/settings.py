@@ -317,8 +317,33 @@ class Claims(Section):
         return given
 
 
+class LaneSettings(Section):
+    """How one topic's media are treated on the device: `[media.lanes.audio]`."""
+
+    priority: int = Field(
+        0, ge=-10, le=10, description="higher goes first; a step is worth a second of waiting, no more"
+    )
+    deadline_s: Seconds | None = Field(
+        None, description="from submission to answer; what is late is labelled all the same, and counted"
+    )
+
+
 class Media(Section):
     """Inference on audio and uploads."""
+
+    audio: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("transcribe",),
+        min_length=1,
+        description="tasks for recordings, and those that look at what these find",
+    )
+    uploads: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("sentiment", "tag"),
+        min_length=1,
+        description="tasks for texts and pictures, each for what it accepts",
+    )
+    lanes: dict[Literal["audio", "uploads"], LaneSettings] = Field(
+        default_factory=dict, description="by the topic's name"
+    )
 
     cache: UserPath = Field(
         Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
@@ -334,10 +359,14 @@ class Media(Section):
     threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
     max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
     records_in_flight: Count = Field(
-        64, description="media records between fetch and confirmed label, per agent"
+        512,
+        description="media records between fetch and confirmed label, per agent; the device chooses among them",
     )
     bytes_in_flight: Count = Field(
         256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    kept_bytes: int = Field(
+        32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"
     )
     fetch_timeout_s: Seconds = Field(30.0, description="of one try to fetch a payload")
     retry_attempts: int = Field(
