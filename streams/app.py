@@ -29,7 +29,7 @@ from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
-from streams.inference.service import InferenceService
+from streams.inference.service import InferenceLimits, InferenceService
 from streams.line import Line, line_for
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.http import ObservePort
@@ -72,6 +72,7 @@ class Worker:
         self._inference = InferenceService(
             clock=clock.monotonic_s,
             observer=InferenceMetrics(self.metrics),
+            limits=InferenceLimits(kept_bytes=settings.media.kept_bytes),
             compute_threads=settings.media.threads,
         )
         self._scratch = tempfile.mkdtemp(prefix="headrace-")

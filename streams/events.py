@@ -143,7 +143,9 @@ class LabelSpan(Struct, frozen=True):
 class Label(Struct, frozen=True):
     """What one task found in one asset. Topic `labels`, key = asset.
 
-    `id` depends on the input event, the task and the model's revision alone: a replay writes the same label.
+    `id` depends on the input event, the step and the model's revision alone: a replay writes the same label. `via`: the
+    tasks on whose findings this one looked, first to last (`["ocr"]`: at the text in a picture). `timing`: seconds a
+    stage, one after the other; those of the device are of whole batches.
     """
 
     id: str
@@ -158,6 +160,7 @@ class Label(Struct, frozen=True):
     scores: dict[str, float] = {}
     spans: list[LabelSpan] = []
     detail: dict[str, str | int | float | bool | None] = {}
+    via: list[str] = []
 
 
 EVENT_TYPES: dict[str, type[Struct]] = {

@@ -4,6 +4,7 @@ The only reader of the environment. Built once, frozen, passed down. An unknown 
 start with every mistake listed at once.
 """
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -282,8 +283,67 @@ class TaskSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="the task's own, see its file")
 
 
+class Claims(Section):
+    """Payloads that lie elsewhere: `[media.claims]`. Nothing is allowed that is not named here."""
+
+    schemes: Annotated[tuple[Literal["file", "http", "https", "s3"], ...], BeforeValidator(_by_comma)] = (
+        Field(
+            ("file", "https", "s3"),
+            description="of URIs that are opened; http is not encrypted, so not by default",
+        )
+    )
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="hosts of http(s) payloads: `name`, `*.name`, `name:port`; none by default"
+    )
+    private_networks: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (),
+        description="networks, as 10.1.0.0/16, in which such hosts or the S3 endpoint may lie; private, link-local "
+        "and loopback addresses are refused otherwise",
+    )
+    redirects: int = Field(
+        3, ge=0, le=20, description="followed for one payload, each checked like the first"
+    )
+    buckets: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="S3 buckets that payloads may lie in; none by default"
+    )
+    s3_endpoint: str | None = Field(None, description="URL of an S3-compatible store; default: AWS")
+    s3_anonymous: bool = Field(False, description="read public buckets without credentials")
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for network in given:
+            ipaddress.ip_network(network)
+        return given
+
+
+class LaneSettings(Section):
+    """How one topic's media are treated on the device: `[media.lanes.audio]`."""
+
+    priority: int = Field(
+        0, ge=-10, le=10, description="higher goes first; a step is worth a second of waiting, no more"
+    )
+    deadline_s: Seconds | None = Field(
+        None, description="from submission to answer; what is late is labelled all the same, and counted"
+    )
+
+
 class Media(Section):
     """Inference on audio and uploads."""
+
+    audio: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("transcribe",),
+        min_length=1,
+        description="tasks for recordings, and those that look at what these find",
+    )
+    uploads: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("sentiment", "tag"),
+        min_length=1,
+        description="tasks for texts and pictures, each for what it accepts",
+    )
+    lanes: dict[Literal["audio", "uploads"], LaneSettings] = Field(
+        default_factory=dict, description="by the topic's name"
+    )
 
     cache: UserPath = Field(
         Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
@@ -295,10 +355,18 @@ class Media(Section):
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )
+    claims: Claims = Claims()
     threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
     max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
     records_in_flight: Count = Field(
-        64, description="media records between fetch and confirmed label, per agent"
+        512,
+        description="media records between fetch and confirmed label, per agent; the device chooses among them",
+    )
+    bytes_in_flight: Count = Field(
+        256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    kept_bytes: int = Field(
+        32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"
     )
     fetch_timeout_s: Seconds = Field(30.0, description="of one try to fetch a payload")
     retry_attempts: int = Field(

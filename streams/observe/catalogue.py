@@ -11,6 +11,7 @@ from prometheus_client.exposition import generate_latest
 
 from streams.errors import REASONS
 from streams.inference.device import BatchReport
+from streams.inference.repeats import How
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -132,6 +133,18 @@ class Metrics:
         self.inference_paid = counter("inference_paid_cost_total", "Cost with padding.", "task")
         self.inference_failures = counter(
             "inference_failures_total", "Payloads without an answer.", "task", "reason"
+        )
+        self.inference_repeats = counter(
+            "inference_repeats_total",
+            "Payloads whose content was in flight (joined) or known (kept).",
+            "task",
+            "how",
+        )
+        self.inference_late = counter(
+            "inference_late_total", "Payloads answered past their deadline.", "task"
+        )
+        self.inference_drain = gauge(
+            "inference_drain_seconds", "Predicted work of what waits for the device."
         )
         self.labels = counter("labels_total", "Labels published.", "task")
         self.build = gauge("build_info", "Always 1.", "version")
@@ -284,6 +297,13 @@ class InferenceMetrics:
         m.inference_queue.labels(task).observe(batch.queue_s)
         m.inference_useful.labels(task).inc(batch.total_length)
         m.inference_paid.labels(task).inc(batch.longest * batch.units)
+        m.inference_drain.set(batch.drain_s)
 
     def failed(self, task: str, reason: str) -> None:
         self._metrics.inference_failures.labels(task, reason).inc()
+
+    def repeated(self, task: str, how: How) -> None:
+        self._metrics.inference_repeats.labels(task, how).inc()
+
+    def late(self, task: str) -> None:
+        self._metrics.inference_late.labels(task).inc()
