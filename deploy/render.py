@@ -40,6 +40,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "recovery_seconds",
         "recovery_remaining",
     ),
+    "Quality of lists": ("recall", "ndcg", "mrr", "quality_scored", "quality_left_out", "quality_seconds"),
     "State": ("users", "user_bytes", "items"),
     "Inference": ("inference_seconds", "inference_queue", "inference_batch", "inference_units"),
 }

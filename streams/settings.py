@@ -259,6 +259,21 @@ class Taste(Section):
         return dim
 
 
+class Quality(Section):
+    """Meters of the lists on the live clicks: test then learn."""
+
+    sample: float = Field(
+        0.1, ge=0, le=1, description="share of clicks that are scored before they are learnt; 0: none"
+    )
+    top: int = Field(10, ge=1, le=200, description="K of recall, MRR and NDCG at K")
+    half_life_events: float = Field(
+        10_000.0, gt=0, description="scored clicks after which one weighs half in the means; inf: never less"
+    )
+    time_share: float = Field(
+        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out and counted"
+    )
+
+
 class State(Section):
     """What shortens a restart."""
 
@@ -346,6 +361,7 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     observe: Observe = Observe()
     taste: Taste = Taste()
+    quality: Quality = Quality()
     state: State = State()
     media: Media = Media()
     demo: Demo = Demo()

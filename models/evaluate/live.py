@@ -30,6 +30,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+TOGETHER = 64  # readers judged at once, at most
 METERS = ("recall", "mrr", "ndcg")
 LEFT_OUT = ("first", "repeat", "group", "time")
 """Why an event of the sample is not scored: no history yet; an item the reader had; not the reader's first event of its
@@ -99,7 +100,7 @@ def judge(
     `late` is asked before each part of the work; what is then still to do is left out.
     """
     table.cover()
-    most = max(1, batch_size(table) // 2)
+    most = min(TOGETHER, max(1, batch_size(table) // 2))
     found = [np.empty((len(ROWS), 0))]
     for start in range(0, len(asked.events), most):
         if late():

@@ -27,6 +27,7 @@ from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.lists import named, recommendation, touched
+from streams.quality import LiveQuality, Served
 from streams.rejected import Rejected
 from streams.settings import Listing
 from streams.state.changelog import TableFollower
@@ -94,6 +95,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._table = ItemTable(self._items)
         self._catalogue = Catalogue(self._items)
         self._list = list_settings(self._taste.list)
+        self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
         self._follower = TableFollower(
@@ -102,6 +104,13 @@ class ClicksAgent(Agent[ClickColumns]):
         self._following: asyncio.Task[None] | None = None
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
+
+    def _live_quality(self) -> LiveQuality | None:
+        """None where there are no lists, or where nothing of a reader is to be looked at."""
+        if self._taste.output != "lists" or self._taste.list.profile == "off":
+            return None
+        served = Served(self._state.rows, self._table, self._catalogue, self._list, self._taste.list_size)
+        return LiveQuality(self.services.settings.quality, served, self.services.metrics, self.services.clock)
 
     # -- life
 
@@ -246,7 +255,11 @@ class ClicksAgent(Agent[ClickColumns]):
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
+        if self._quality is not None:
+            self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        if self._quality is not None:
+            self._quality.settle(folded.applied)
         if folded.duplicates:
             self.metrics.duplicated(folded.duplicates)
         repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates

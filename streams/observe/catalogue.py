@@ -122,6 +122,23 @@ class Metrics:
             "Lists made without a stage since their time was spent; without `score` they are popular items.",
             "stage",
         )
+        self.recall = gauge(
+            "recall_at_k", "Share of sampled clicks on one of the first K: decayed mean.", "layer"
+        )
+        self.mrr = gauge("mrr_at_k", "1 / place of the clicked item up to K: decayed mean.", "layer")
+        self.ndcg = gauge(
+            "ndcg_at_k", "1 / log2(1 + place) of the clicked item up to K: decayed mean.", "layer"
+        )
+        self.quality_scored = counter(
+            "quality_scored_total", "Clicks scored before they were learnt.", "layer"
+        )
+        self.quality_left_out = counter(
+            "quality_left_out_total",
+            "Clicks of the sample not scored: first, repeat, group (not its reader's first), time (none left).",
+            "reason",
+        )
+        self.quality_top = gauge("quality_top", "K of the quality meters.")
+        self.quality_seconds = counter("quality_seconds_total", "Time spent on the quality meters.")
         self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", SLOW_S, "task")
         self.inference_units = counter("inference_units_total", "Units run on the device.", "task")
         self.inference_batch = histogram("inference_batch_units", "Units of a device batch.", POWERS, "task")
