@@ -19,6 +19,7 @@ from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 from streams.clock import Clock
+from streams.experiments import Experiments, Variant
 from streams.observe.catalogue import Metrics
 from streams.settings import Quality
 
@@ -45,14 +46,26 @@ class Served:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A group's events with the ranks (layers, N) of the items that came, and by arm: which of the N, their places."""
+
+    asked: live.Asked
+    ranks: F64
+    by_arm: list[tuple[Variant, I64, F64]]
+
+
 class LiveQuality:
     """The meters of one worker. They begin anew with it: nothing is stored."""
 
-    def __init__(self, settings: Quality, served: Served, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, settings: Quality, served: Served, experiments: Experiments, metrics: Metrics, clock: Clock
+    ) -> None:
         self._settings, self._served, self._clock = settings, served, clock
-        self._metrics = metrics
+        self._experiments, self._metrics = experiments, metrics
         self._means = live.Means(len(LAYERS), settings.top, settings.half_life_events)
-        self._waiting: tuple[live.Asked, F64] | None = None  # judged, and not yet known to be folded
+        self._arms: dict[tuple[int, int], live.Means] = {}
+        self._waiting: _Judged | None = None  # not yet known to be folded
         self._credit_s, self._seen_s = BURST_S, clock.monotonic_s()
         metrics.quality_top.set(settings.top)
 
@@ -67,8 +80,8 @@ class LiveQuality:
         fresh = offsets > users.fence[rows]
         asked = live.ask(users, rows, items, kinds, at_ms, fresh, sampled, how.repeat)
         asked, found = live.judge(self._served.table, users, asked, how, late)
-        placed = self._places(asked, partitions)
-        self._waiting = asked, np.concatenate([found, placed[None]])
+        placed, by_arm = self._places(asked, partitions)
+        self._waiting = _Judged(asked, np.concatenate([found, placed[None]]), by_arm)
         spent_s = self._clock.monotonic_s() - began_s
         self._credit_s -= spent_s
         self._metrics.quality_seconds.inc(max(0.0, spent_s))
@@ -77,36 +90,75 @@ class LiveQuality:
         """Count what was judged, now that the group is folded: not what the fold took for a duplicate."""
         if self._waiting is None:
             return
-        (asked, found), self._waiting = self._waiting, None
-        for why, count in asked.left_out.items():
+        judged, self._waiting = self._waiting, None
+        for why, count in judged.asked.left_out.items():
             self._metrics.quality_left_out.labels(why).inc(count)
-        found = found[:, applied[asked.events]]
-        if not found.shape[1]:
+        kept = applied[judged.asked.events]
+        if not kept.any():
             return
-        self._means.add(found)
+        self._means.add(judged.ranks[:, kept])
         for layer, (recall, mrr, ndcg) in zip(LAYERS, self._means.decayed().T.tolist(), strict=True):
             self._metrics.recall.labels(layer).set(recall)
             self._metrics.mrr.labels(layer).set(mrr)
             self._metrics.ndcg.labels(layer).set(ndcg)
-            self._metrics.quality_scored.labels(layer).inc(found.shape[1])
+            self._metrics.quality_scored.labels(layer).inc(int(np.count_nonzero(kept)))
+        for variant, places, found in judged.by_arm:
+            self._settle_arm(variant, found[kept[places]])
 
-    def _places(self, asked: live.Asked, partitions: I32) -> F64:
-        """Places (N,) of the items that came in the lists that their readers would be given now."""
-        served, rows = self._served, asked.rows
-        found = np.empty(len(rows))
-        numbers = draws(partitions[asked.events], served.users.fence[rows])  # of the reader's newest list
-        for start in range(0, len(rows), live.TOGETHER):
-            part = slice(start, start + live.TOGETHER)
+    def _settle_arm(self, variant: Variant, found: F64) -> None:
+        if not len(found):
+            return
+        means = self._arms.get(variant.place)
+        if means is None:
+            means = live.Means(1, self._settings.top, self._settings.half_life_events)
+            self._arms[variant.place] = means
+        before = means.total()
+        means.add(found[None])
+        m, names = self._metrics, (variant.experiment, variant.arm)
+        for gauge, value in zip(
+            (m.arm_recall, m.arm_mrr, m.arm_ndcg), means.decayed()[:, 0].tolist(), strict=True
+        ):
+            gauge.labels(*names).set(value)
+        m.arm_scored.labels(*names).inc(len(found))
+        sums = (means.total() - before)[:, 0].tolist()
+        for counter, value in zip((m.arm_hits, m.arm_reciprocal_ranks, m.arm_gains), sums, strict=True):
+            counter.labels(*names).inc(value)
+
+    def _places(self, asked: live.Asked, partitions: I32) -> tuple[F64, list[tuple[Variant, I64, F64]]]:
+        """Places (N,) of the items that came in the lists that their readers would be given now, and the same for each
+        arm: which of the N, and their places. Of readers of interleaved lists both arms are asked; the first one's
+        list stands for both.
+        """
+        numbers = draws(partitions[asked.events], self._served.users.fence[asked.rows])  # of the newest list
+        names = self._served.users.names
+        found, by_arm = np.empty(len(asked.rows)), []
+        groups: list[tuple[I64, list[Variant]]] = [(np.arange(len(asked.rows)), [])]
+        if self._experiments:
+            groups = self._experiments.groups([names[row] for row in asked.rows.tolist()])
+        for places, variants in groups:
+            if not variants:
+                found[places] = self._placed(asked, places, numbers, self._served.settings)
+                continue
+            ranks = [self._placed(asked, places, numbers, variant.settings) for variant in variants]
+            by_arm += [(variant, places, one) for variant, one in zip(variants, ranks, strict=True)]
+            found[places] = ranks[0]
+        return found, by_arm
+
+    def _placed(self, asked: live.Asked, places: I64, numbers: F64, how: ListSettings) -> F64:
+        served = self._served
+        found = np.empty(len(places))
+        for start in range(0, len(places), live.TOGETHER):
+            part = places[start : start + live.TOGETHER]
             made = lists(
                 served.table,
                 served.catalogue,
                 served.users,
-                Requests(rows[part], numbers[part]),
+                Requests(asked.rows[part], numbers[part]),
                 int(asked.at_ms[part].max()),
                 served.size,
-                served.settings,
+                how,
             )
-            found[part] = live.places(made.lists.items, asked.targets[part])
+            found[start : start + live.TOGETHER] = live.places(made.lists.items, asked.targets[part])
         return found
 
     def _budget(self) -> tuple[float, Callable[[], bool]]:

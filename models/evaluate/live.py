@@ -176,4 +176,4 @@ class Means:
 
     def total(self) -> F64:
         """(3, R) sums over all events so far, none forgotten."""
-        return self._totals
+        return self._totals.copy()
