@@ -65,7 +65,7 @@ class Served(Layer):
     has no row in the table and cannot be listed.
     """
 
-    rows = ROWS
+    rows: tuple[str, ...] = ROWS
 
     def __init__(self, item_names: Sequence[str], settings: ServedSettings) -> None:
         self._settings = settings
