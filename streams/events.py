@@ -103,16 +103,19 @@ class Reason(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Recommended(Struct, frozen=True, gc=False, omit_defaults=True):
-    """One place of a list. `propensity` is the probability with which an explored item was drawn; null for others."""
+    """One place of a list. `propensity` is the probability with which an explored item was drawn, `team` the arm whose
+    list an interleaved item was drafted from; null for others."""
 
     item: str
     score: float
     reasons: list[Reason]
     propensity: float | None = None
+    team: str | None = None
 
 
-class Recommendation(Struct, frozen=True, gc=False):
-    """A reader's newest list. Topic `recommendations`, key = user, compacted."""
+class Recommendation(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A reader's newest list. Topic `recommendations`, key = user, compacted. `experiment` and `arm` are left out for a
+    reader who is in none; an interleaved list has no arm, its items have teams."""
 
     id: str
     user: str
@@ -120,6 +123,8 @@ class Recommendation(Struct, frozen=True, gc=False):
     model: str
     items: list[Recommended]
     because: Because
+    experiment: str | None = None
+    arm: str | None = None
 
 
 class ModelName(Struct, frozen=True):

@@ -30,13 +30,26 @@ def touched(user: str, partition: int, offset: int, at_ms: int) -> bytes:
 
 
 def recommendation(
-    user: str, partition: int, offset: int, at_ms: int, items: list[Recommended]
+    user: str,
+    partition: int,
+    offset: int,
+    at_ms: int,
+    items: list[Recommended],
+    experiment: str | None = None,
+    arm: str | None = None,
 ) -> tuple[bytes, list[Header]]:
     """A list's value and headers. The id names the click that caused it: a replay writes the same one."""
     name = f"{CLICKS}-{partition}-{offset}"
     value = _encode(
         Recommendation(
-            id=name, user=user, at=at_ms, model=MODEL, items=items, because=Because(CLICKS, partition, offset)
+            id=name,
+            user=user,
+            at=at_ms,
+            model=MODEL,
+            items=items,
+            because=Because(CLICKS, partition, offset),
+            experiment=experiment,
+            arm=arm,
         )
     )
     return value, [*_HEADERS, ("ce_id", name.encode())]

@@ -30,6 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models.experiments import arms
 from models.taste.actions import weight_table
 from streams.errors import UserMistake
 
@@ -260,6 +261,68 @@ class Taste(Section):
         return dim
 
 
+class Quality(Section):
+    """Meters of the lists on the live clicks: test then learn."""
+
+    sample: float = Field(
+        0.1, ge=0, le=1, description="share of clicks that are scored before they are learnt; 0: none"
+    )
+    top: int = Field(10, ge=1, le=200, description="K of recall, MRR and NDCG at K")
+    half_life_events: float = Field(
+        10_000.0, gt=0, description="scored clicks after which one weighs half in the means; inf: never less"
+    )
+    remembered_lists: Count = Field(
+        10_000, description="newest lists of readers in experiments, to credit their clicks"
+    )
+    time_share: float = Field(
+        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out and counted"
+    )
+
+
+class Arm(Section):
+    """One variant of the lists in an experiment."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="as in metrics and recommendations")
+    weight: float = Field(1.0, description="share of readers, relative to the other arms")
+    list: dict[str, Any] = Field(default_factory=dict, description="what of `taste.list` is different here")
+
+
+class Experiment(Section):
+    """Readers in arms that get different lists."""
+
+    salt: str = Field("", description="another one draws the readers anew; empty: the experiment's name")
+    share: float = Field(1.0, gt=0, le=1, description="of the readers that no earlier experiment has")
+    show: Literal["arms", "interleaved"] = Field(
+        "arms", description="each reader one arm's lists, or every reader lists of two arms in one"
+    )
+    arms: tuple[Arm, ...] = Field(max_length=8, description="two or more; of `interleaved` exactly two")
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "Experiment":
+        arms.Experiment(
+            "any", self.salt, tuple(a.name for a in self.arms), tuple(a.weight for a in self.arms), self.share
+        )
+        if self.show == "interleaved" and len(self.arms) != 2:
+            raise ValueError("two lists are interleaved, so there are two arms")
+        for arm in self.arms:
+            _check_list(arm)
+        return self
+
+
+def _check_list(arm: Arm) -> None:
+    """Raises ValueError, in one line, for what no list has, and for what is not of one arm alone."""
+    for_all = sorted({"profile", "budget_s"} & set(arm.list))
+    if for_all:
+        raise ValueError(f"arm {arm.name}: {for_all[0]} is for all readers alike")
+    try:
+        Listing.model_validate(arm.list)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ValueError(
+            f"arm {arm.name}: {_in_words(('list', *wrong['loc']), wrong['msg'], None)}"
+        ) from None
+
+
 class State(Section):
     """What shortens a restart."""
 
@@ -414,6 +477,10 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     observe: Observe = Observe()
     taste: Taste = Taste()
+    quality: Quality = Quality()
+    experiments: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], Experiment] = Field(
+        default_factory=dict, max_length=16, description="by name; a reader is in the first that draws them"
+    )
     state: State = State()
     media: Media = Media()
     demo: Demo = Demo()

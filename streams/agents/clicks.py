@@ -26,8 +26,10 @@ from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
-from streams.events import MAX_ID_BYTES
+from streams.events import MAX_ID_BYTES, Recommended
+from streams.experiments import Experiments
 from streams.lists import named, recommendation, touched
+from streams.quality import LiveQuality, Served
 from streams.rejected import Rejected
 from streams.settings import Listing
 from streams.state.changelog import TableFollower
@@ -95,6 +97,14 @@ class ClicksAgent(Agent[ClickColumns]):
         self._table = ItemTable(self._items)
         self._catalogue = Catalogue(self._items)
         self._list = list_settings(self._taste.list)
+        self._experiments = Experiments(
+            settings.experiments,
+            self._taste.list,
+            list_settings,
+            settings.quality.remembered_lists,
+            services.metrics,
+        )
+        self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
         self._follower = TableFollower(
@@ -103,6 +113,16 @@ class ClicksAgent(Agent[ClickColumns]):
         self._following: asyncio.Task[None] | None = None
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
+
+    def _live_quality(self) -> LiveQuality | None:
+        """None where there are no lists, or where nothing of a reader is to be looked at."""
+        if self._taste.output != "lists" or self._taste.list.profile == "off":
+            return None
+        served = Served(self._state.rows, self._table, self._catalogue, self._list, self._taste.list_size)
+        services = self.services
+        return LiveQuality(
+            services.settings.quality, served, self._experiments, services.metrics, services.clock
+        )
 
     # -- life
 
@@ -148,6 +168,7 @@ class ClicksAgent(Agent[ClickColumns]):
     def drop(self, partition: int) -> None:
         super().drop(partition)
         self._state.drop(partition)
+        self._experiments.drop(partition)
         self._changelog.leave(partition)
 
     def largest_row(self) -> tuple[str, int]:
@@ -250,7 +271,15 @@ class ClicksAgent(Agent[ClickColumns]):
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
+        if self._quality is not None:
+            self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        if self._quality is not None:
+            self._quality.settle(folded.applied)
+        if self._experiments:
+            users = [user for part in parts for user in part.users]
+            names = [item for part in parts for item in part.items]
+            self._experiments.credit(users, names, kinds, folded.applied)
         if folded.duplicates:
             self.metrics.duplicated(folded.duplicates)
         repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
@@ -269,11 +298,36 @@ class ClicksAgent(Agent[ClickColumns]):
             return [touched(*cause) for cause in causes], None
         values: list[bytes] = []
         headers: list[list[Header]] = []
-        rows = moved.folded.rows
-        numbers = draws(moved.partitions[last], moved.offsets[last])
+        partitions, offsets, late = moved.partitions[last], moved.offsets[last], self._deadline()
+
+        def make(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
+            return self._lists(
+                moved.folded.rows[places],
+                draws(partitions[places], offsets[places]),
+                at_ms[places],
+                how,
+                late,
+            )
+
+        made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
+        for cause, one in zip(causes, made, strict=True):
+            value, extra = recommendation(*cause, one.items, one.experiment, one.arm)
+            values.append(value)
+            headers.append(extra)
+        return values, headers
+
+    def _lists(
+        self,
+        rows: NDArray[np.int32],
+        numbers: NDArray[np.float64],
+        at_ms: NDArray[np.int64],
+        how: ListSettings,
+        late: Callable[[], bool],
+    ) -> list[list[Recommended]]:
+        """A list for each reader by row, at `at_ms`; `numbers` are their draws. (n,) each."""
         anonymous = np.ones(len(rows), np.bool_) if self._taste.list.profile == "off" else None
         requests = Requests(rows, numbers, anonymous)
-        late = self._deadline()
+        found: list[list[Recommended]] = []
         for start in range(0, len(rows), RANK_TOGETHER):
             stop = start + RANK_TOGETHER
             made = lists(
@@ -283,16 +337,13 @@ class ClicksAgent(Agent[ClickColumns]):
                 requests.part(start, stop),
                 int(at_ms[start:stop].max()),
                 self._taste.list_size,
-                self._list,
+                how,
                 late,
             )
             for stage, count in made.left_out.items():
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
-            for items, cause in zip(named(made.lists, self._items.names), causes, strict=False):
-                value, extra = recommendation(*cause, items)
-                values.append(value)
-                headers.append(extra)
-        return values, headers
+            found += named(made.lists, self._items.names)
+        return found
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""

@@ -123,6 +123,46 @@ class Metrics:
             "Lists made without a stage since their time was spent; without `score` they are popular items.",
             "stage",
         )
+        self.recall = gauge(
+            "recall_at_k", "Share of sampled clicks on one of the first K: decayed mean.", "layer"
+        )
+        self.mrr = gauge("mrr_at_k", "1 / place of the clicked item up to K: decayed mean.", "layer")
+        self.ndcg = gauge(
+            "ndcg_at_k", "1 / log2(1 + place) of the clicked item up to K: decayed mean.", "layer"
+        )
+        self.quality_scored = counter(
+            "quality_scored_total", "Clicks scored before they were learnt.", "layer"
+        )
+        self.quality_left_out = counter(
+            "quality_left_out_total",
+            "Clicks of the sample not scored: first, repeat, group (not its reader's first), time (none left).",
+            "reason",
+        )
+        self.quality_top = gauge("quality_top", "K of the quality meters.")
+        self.quality_seconds = counter("quality_seconds_total", "Time spent on the quality meters.")
+        arm = ("experiment", "arm")
+        self.arm_lists = counter("arm_lists_total", "Lists published of an arm, or with its items.", *arm)
+        self.arm_clicks = counter(
+            "arm_clicks_total", "First clicks on items of the reader's newest list, by arm or team.", *arm
+        )
+        self.arm_uncredited = counter(
+            "arm_uncredited_total",
+            "Clicks of readers in an experiment on nothing of a list that is remembered.",
+            "experiment",
+        )
+        self.arm_recall = gauge(
+            "arm_recall_at_k", "recall_at_k of an arm's list, on the sampled clicks of its readers.", *arm
+        )
+        self.arm_mrr = gauge("arm_mrr_at_k", "mrr_at_k of an arm's list.", *arm)
+        self.arm_ndcg = gauge("arm_ndcg_at_k", "ndcg_at_k of an arm's list.", *arm)
+        self.arm_scored = counter("arm_scored_total", "Clicks that an arm's list was scored on.", *arm)
+        self.arm_hits = counter("arm_hits_total", "Of these, clicks on one of the first K.", *arm)
+        self.arm_reciprocal_ranks = counter(
+            "arm_reciprocal_ranks_total", "Sum of 1 / place of the clicked item up to K.", *arm
+        )
+        self.arm_gains = counter(
+            "arm_gains_total", "Sum of 1 / log2(1 + place) of the clicked item up to K.", *arm
+        )
         self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", SLOW_S, "task")
         self.inference_units = counter("inference_units_total", "Units run on the device.", "task")
         self.inference_batch = histogram("inference_batch_units", "Units of a device batch.", POWERS, "task")
