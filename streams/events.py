@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Name = Annotated[str, Meta(max_length=256)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 46)]  # until the year 4199: what the state can hold
 Kind = Literal[
     "impression",
@@ -80,16 +81,18 @@ class Media(Struct):
 
 
 class Item(Struct):
-    """A catalogue entry. Topic `items`, key = item."""
+    """A catalogue entry. Topic `items`, key = item, compacted: the newest record of an item stands, a null one takes
+    the item out of all lists. `published_at` is when the item came out; missing, `at` stands for it."""
 
     id: Id
     item: Id
     at: Milliseconds
     title: str | None = None
     text: str | None = None
-    author: str | None = None
-    topics: list[str] = []
+    author: Name | None = None
+    topics: list[Name] = []
     available: bool = True
+    published_at: Milliseconds | None = None
 
 
 class Reason(Struct, frozen=True, gc=False, omit_defaults=True):

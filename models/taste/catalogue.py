@@ -56,6 +56,10 @@ class Catalogue:
         """Whether nothing was ever read: lists then need not look here."""
         return not self._touched
 
+    def __len__(self) -> int:
+        """Items described."""
+        return int(np.count_nonzero(self.known))
+
     @property
     def authors(self) -> int:
         """Authors known."""

@@ -15,7 +15,6 @@ from faust.streams import Stream
 from numpy.typing import NDArray
 
 from models.taste.actions import weight_table, weights_of
-from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
@@ -29,11 +28,12 @@ from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.lists import named, recommendation, touched
 from streams.rejected import Rejected
 from streams.settings import Listing
+from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
-from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transitions import WINDOW, TransitionWriter
-from streams.transport.batch import PartitionBatch
+from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.reader import Profile
 
@@ -71,7 +71,14 @@ def list_settings(listing: Listing) -> ListSettings:
             counts=listing.counts, taste=listing.taste, popularity=listing.popularity, repeat=listing.repeat
         ),
         candidates=listing.candidates,
+        author_decay=listing.author_decay,
+        author_floor=listing.author_floor,
+        author_most=listing.author_most,
         diversity=listing.diversity,
+        calibration=listing.calibration,
+        max_age_ms=int(listing.max_age_s * 1000),
+        blocked_authors=listing.blocked_authors,
+        only_catalogued=listing.only_catalogued,
         theta=listing.theta,
         explore_below=listing.explore_below,
         explore_place=listing.explore_place,
@@ -92,14 +99,15 @@ class ClicksAgent(Agent[ClickColumns]):
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
         self._state = UserState(self._taste, self._items)
         self._table = ItemTable(self._items)
-        self._catalogue = Catalogue(self._items)
+        self._catalogue = CatalogueState(self._items, services.metrics)
         self._list = list_settings(self._taste.list)
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
-        self._follower = TableFollower(
-            settings.kafka, ITEM_TABLE, settings.topics.partitions, self._apply_table
-        )
-        self._following: asyncio.Task[None] | None = None
+        self._followers = [
+            TableFollower(settings.kafka, topic, settings.topics.partitions, apply)
+            for topic, apply in ((ITEM_TABLE, self._apply_table), (ITEMS, self._catalogue.apply))
+        ]
+        self._following: list[asyncio.Task[None]] = []
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
 
@@ -115,13 +123,18 @@ class ClicksAgent(Agent[ClickColumns]):
         )
 
     async def start(self) -> None:
-        """Follow the item table; the group is joined once all that was there has been read."""
+        """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
-            self._following = asyncio.create_task(self._follower.run())
-            caught_up = asyncio.create_task(self._follower.caught_up.wait())
-            await asyncio.wait({caught_up, self._following}, return_when=asyncio.FIRST_COMPLETED)
+            self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
+            caught_up = asyncio.create_task(self._caught_up())
+            await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
-            self._following.add_done_callback(self._stopped_following)
+            for following in self._following:
+                following.add_done_callback(self._stopped_following)
+
+    async def _caught_up(self) -> None:
+        for follower in self._followers:
+            await follower.caught_up.wait()
 
     def _stopped_following(self, following: "asyncio.Task[None]") -> None:
         """Lists from a table that stands still would be wrong without a word: an unreadable row stops the worker."""
@@ -130,9 +143,10 @@ class ClicksAgent(Agent[ClickColumns]):
             self.commit.fail(following.exception())
 
     async def stop(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait([self._following], timeout=1.0)
+        for following in self._following:
+            following.cancel()
+        if self._following:
+            await asyncio.wait(self._following, timeout=1.0)
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
@@ -149,8 +163,8 @@ class ClicksAgent(Agent[ClickColumns]):
         self._state.drop(partition)
         self._changelog.leave(partition)
 
-    def _apply_table(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-        self._table.apply([key.decode() for key in keys], values)
+    def _apply_table(self, records: Sequence[Record]) -> None:
+        self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
 
     # -- records
 
@@ -274,7 +288,7 @@ class ClicksAgent(Agent[ClickColumns]):
             stop = start + RANK_TOGETHER
             made = lists(
                 self._table,
-                self._catalogue,
+                self._catalogue.rows,
                 self._state.rows,
                 requests.part(start, stop),
                 int(at_ms[start:stop].max()),
