@@ -193,7 +193,6 @@ class Weights(Section):
     follow: float = Field(4.0, description="its author or series followed")
     hide: float = Field(-4.0, description="not wanted; bars the item as well")
     report: float = Field(-10.0, description="reported; bars the item as well")
-    undo: float = Field(-1.0, description="a click taken back")
 
     @model_validator(mode="after")
     def _of_their_sign(self) -> "Weights":

@@ -261,6 +261,10 @@ class ClicksAgent(Agent[ClickColumns]):
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        if len(folded.undone.places):
+            self.services.metrics.undone.labels("taken_back").inc(len(folded.undone.places))
+        if folded.in_vain:
+            self.services.metrics.undone.labels("in_vain").inc(folded.in_vain)
         if folded.duplicates:
             self.metrics.duplicated(folded.duplicates)
         repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates

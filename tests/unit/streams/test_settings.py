@@ -209,7 +209,7 @@ def test_kafkas_jars_are_named_by_a_variable(monkeypatch: pytest.MonkeyPatch) ->
         ("share", 256, "a weight lies between"),
         ("click", -1, "its weight is 0 or more"),
         ("hide", 1, "its weight is 0 or less"),
-        ("undo", 0.5, "its weight is 0 or less"),
+        ("undo", -1, "no such setting"),
     ],
 )
 def test_weights_are_finite_bounded_and_of_their_kinds_sign(setting: str, given: object, words: str) -> None:
