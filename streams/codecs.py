@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
 from streams.errors import Reject
-from streams.events import CLICK, ITEM, MEDIA, Click, Item, Media
+from streams.events import CLICK, ITEM, MEDIA, Click, Item, ListWishes, Media
 from streams.rejected import Rejected, rejected_by
 from streams.transport.batch import Record
 
@@ -38,6 +38,7 @@ class ClickColumns:
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
     ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' ids, 0 for an empty one
+    wishes: dict[int, ListWishes] = field(default_factory=dict)  # by place, of the few that have any
     rejected: list[Rejected] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -158,6 +159,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         at_ms=at_ms,
         offsets=np.array([r.offset for r in good], np.int64),
         ids=np.array([hash_of(e.id.encode()) if e.id else 0 for e in events], np.uint64),
+        wishes={place: e.wishes for place, e in enumerate(events) if e.wishes is not None},
         rejected=rejected,
     )
 

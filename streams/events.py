@@ -42,6 +42,17 @@ class Because(Struct, frozen=True, gc=False):
     offset: int
 
 
+class ListWishes(Struct, gc=False):
+    """What the list that this click causes must respect. Nothing of it is remembered: not for the next list either.
+
+    `profile` "off": the list says nothing of the reader and is made as for somebody of whom nothing is known.
+    """
+
+    exclude: Annotated[list[Id], Meta(max_length=500)] = []
+    exclude_authors: Annotated[list[Name], Meta(max_length=100)] = []
+    profile: Literal["on", "off"] = "on"
+
+
 class Click(Struct, gc=False):
     """What a reader did with an item. Topic `clicks`, key = user."""
 
@@ -53,6 +64,7 @@ class Click(Struct, gc=False):
     dwell_s: float | None = None
     source: str | None = None
     context: dict[str, str | int | float | bool | None] | None = None
+    wishes: ListWishes | None = None
 
 
 class ClaimCheck(Struct, frozen=True):

@@ -197,7 +197,7 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
     return (
         filters.had(items, kinds, repeat),
         wishes.excluded,
-        filters.of_authors(wishes.blocked, catalogue.author),
+        filters.of_authors(wishes.blocked, catalogue),
     )
 
 

@@ -18,13 +18,14 @@ from models.taste.actions import weight_table, weights_of
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import ListSettings, lists
 from models.taste.rank import RankSettings
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
+from streams.events import ListWishes
 from streams.lists import named, recommendation, touched
 from streams.rejected import Rejected
 from streams.settings import Listing
@@ -36,6 +37,7 @@ from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.reader import Profile
+from streams.wishes import requests_of
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Group:
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
     folded: Folded
+    wishes: dict[int, ListWishes]  # by place among the n
 
     def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each partition with the places of its readers in `folded.rows`."""
@@ -270,7 +273,13 @@ class ClicksAgent(Agent[ClickColumns]):
         repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
         if repeated:
             self.metrics.repeated(repeated)
-        return Group(partitions, items, kinds, weights, at_ms, offsets, folded)
+        begins = np.cumsum([0, *map(len, parts)]).tolist()
+        wishes = {
+            begin + place: one
+            for begin, part in zip(begins, parts, strict=False)
+            for place, one in part.wishes.items()
+        }
+        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes)
 
     def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
         """A value (and headers) for each reader that moved."""
@@ -285,8 +294,11 @@ class ClicksAgent(Agent[ClickColumns]):
         headers: list[list[Header]] = []
         rows = moved.folded.rows
         numbers = draws(moved.partitions[last], moved.offsets[last])
-        anonymous = np.ones(len(rows), np.bool_) if self._taste.list.profile == "off" else None
-        requests = Requests(rows, numbers, anonymous)
+        asked = {}
+        if moved.wishes:
+            asked = {i: moved.wishes[at] for i, at in enumerate(last.tolist()) if at in moved.wishes}
+        off = self._taste.list.profile == "off"
+        requests = requests_of(rows, numbers, users, asked, self._catalogue.rows, off)
         late = self._deadline()
         for start in range(0, len(rows), RANK_TOGETHER):
             stop = start + RANK_TOGETHER
