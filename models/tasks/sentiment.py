@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from models.errors import WeightsMismatch
 from models.inference.lora import adapter_shapes, merge
 from models.inference.pretrained import load_network
-from models.inference.tokens import collate, load_tokenizer, tokenize
+from models.inference.tokens import USER_MAX_TOKENS, collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import load_checked, user_model_info
 from models.media.text import decode_text
 from models.networks.precision import dtype_name, torch_dtype
@@ -49,9 +49,6 @@ TARGETS = tuple(
     )
 )
 WEIGHTS = Path(__file__).parent.parent / "weights" / "sentiment-sst2"
-
-_USER_MAX_TOKENS = 512
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "longformer")
 
 Scores = NDArray[np.float32]  # (classes,), each in 0..1
 
@@ -110,7 +107,7 @@ class Sentiment:
 
     def examples(self) -> Sequence[Payload]:
         """One word alone; a full batch of short texts; a batch of the longest."""
-        longest = " ".join(["good"] * _USER_MAX_TOKENS)
+        longest = " ".join(["good"] * USER_MAX_TOKENS)
         texts = ["good", *["a fine day"] * 64, *[longest] * 8]
         return [Payload("text/plain", text.encode()) for text in texts]
 
@@ -147,7 +144,7 @@ def _user(options: LoadOptions, folder: Path) -> _Classifier:
 
     return _Classifier(
         score=score,
-        tokenizer=load_tokenizer(folder, _user_max_tokens(folder, config)),
+        tokenizer=load_tokenizer(folder, positions_of(folder, config)),
         pad_id=config.pad_token_id or 0,
         classes=_class_names(folder, config),
         model=user_model_info(folder, dtype_name(dtype)),
@@ -162,13 +159,3 @@ def _class_names(folder: Path, config: Any) -> tuple[str, ...]:
             f"{folder}/config.json names the classes {names}; give two or more different ones"
         )
     return names
-
-
-def _user_max_tokens(folder: Path, config: Any) -> int:
-    """How many tokens a user's checkpoint reads: its positions, at most 512."""
-    positions = getattr(config, "max_position_embeddings", _USER_MAX_TOKENS)
-    if config.model_type in _OFFSET_POSITIONS:
-        positions -= (config.pad_token_id or 0) + 1  # these count from behind the padding token's id
-    if positions < 2:
-        raise WeightsMismatch(f"{folder}/config.json leaves {positions} positions for tokens; two are needed")
-    return min(int(positions), _USER_MAX_TOKENS)
