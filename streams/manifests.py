@@ -16,6 +16,7 @@ from streams.topics import (
     AUDIO,
     CLICKS,
     ITEM_TABLE,
+    ITEMS,
     LABELS,
     RECOMMENDATIONS,
     TASTE_CHANGELOG,
@@ -51,7 +52,7 @@ def _media(topic: str, source: str, companions: tuple[str, ...] = ()) -> Rights:
 
 RIGHTS: dict[str, Rights] = {
     "clicks": Rights(
-        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE),
+        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE, ITEMS),
         (RECOMMENDATIONS, TRANSITIONS, TASTE_CHANGELOG, dead_letter(CLICKS)),
     ),
     "items": Rights((TRANSITIONS, ITEM_TABLE), (ITEM_TABLE,)),

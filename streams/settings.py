@@ -195,7 +195,6 @@ class Weights(Section):
     follow: float = Field(4.0, description="its author or series followed")
     hide: float = Field(-4.0, description="not wanted; bars the item as well")
     report: float = Field(-10.0, description="reported; bars the item as well")
-    undo: float = Field(-1.0, description="a click taken back")
 
     @model_validator(mode="after")
     def _of_their_sign(self) -> "Weights":
@@ -215,7 +214,26 @@ class Listing(Section):
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
-    diversity: Literal["none", "mmr", "dpp"] = Field("none", description="how a list is made less alike")
+    only_catalogued: bool = Field(False, description="list no item of which topic `items` has no entry")
+    max_age_s: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="items published longer ago are not listed; 0: no bound"
+    )
+    blocked_authors: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="of whom nobody is shown anything"
+    )
+    author_decay: float = Field(
+        0.5, gt=0, le=1, description="factor on the score of each further item of an author; 1: off"
+    )
+    author_floor: float = Field(0.25, ge=0, le=1, description="the least that this factor becomes")
+    author_most: int = Field(
+        0, ge=0, le=10, description="items of one author in ten places of a list; 0: no limit"
+    )
+    diversity: Literal["none", "mmr", "dpp", "calibration"] = Field(
+        "none", description="how a list is made less alike, or its topics as those of the reader's items"
+    )
+    calibration: float = Field(
+        0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
+    )
     theta: float = Field(
         0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
     )

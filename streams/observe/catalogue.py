@@ -117,6 +117,19 @@ class Metrics:
         self.users = gauge("users", "Readers in memory.")
         self.user_bytes = gauge("user_state_bytes", "Memory of readers' rows.")
         self.items = gauge("items", "Items in memory.")
+        self.undone = counter(
+            "undos_total",
+            "Undos that took an event back, and those in vain: the reader's last events hold none of that item.",
+            "outcome",
+        )
+        self.catalogue_items = gauge("catalogue_items", "Items that the catalogue describes.")
+        self.catalogue_records = counter("catalogue_records_total", "Records of the catalogue taken.")
+        self.catalogue_bad = counter(
+            "catalogue_bad_records_total", "Records of topic items that are no catalogue entry.", "reason"
+        )
+        self.catalogue_beyond = gauge(
+            "catalogue_names_beyond", "Authors and topics met beyond their bounds: they count as unknown."
+        )
         self.lists = counter("recommendations_total", "Lists published.")
         self.stages_left_out = counter(
             "list_stages_left_out_total",
