@@ -30,10 +30,12 @@ from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch, Record, event_of, size_bytes
 from streams.transport.client import check_not_refused, client_options, close
 from streams.transport.commit import Commit
+from streams.transport.directory import addressed
 from streams.transport.lease import BEAT_S, Lease
 from streams.transport.ledger import Entry, Ledger
 from streams.transport.naps import Naps
 from streams.transport.offsets import OffsetObserver, Offsets, committed_or_first, is_member, on_heartbeat
+from streams.transport.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +112,9 @@ class BatchReader(Service):
         self.app = app
         self.topic = topic
         self.commit_group: Commit[Any] | None = None  # set by the composition root before start
+        self.address: str | None = (
+            None  # where this worker answers queries; the group is told when it is joined
+        )
         self.group = group
         self._channel = channel
         self._agent = agent
@@ -155,6 +160,12 @@ class BatchReader(Service):
     def closed(self) -> list[int]:
         """Owned partitions whose state is not in memory yet."""
         return sorted(tp.partition for tp in self._ledgers if tp not in self._open)
+
+    def standing(self, partition: int) -> Standing | None:
+        """Where a partition stands; None for one that this worker does not own."""
+        tp = self._tp(partition)
+        ledger = self._ledgers.get(tp)
+        return None if ledger is None else self._offsets.standing(tp, ledger, tp in self._open)
 
     def finish(self, batch: PartitionBatch) -> None:
         """The batch's effects are durable."""
@@ -258,7 +269,9 @@ class BatchReader(Service):
             max_partition_fetch_bytes=self._reader.fetch_bytes,
             max_poll_records=self._profile.max_records,
             isolation_level="read_committed",  # upstream may write in transactions
-            partition_assignment_strategy=[RangePartitionAssignor],
+            partition_assignment_strategy=[
+                addressed(self.address) if self.address else RangePartitionAssignor
+            ],
         )
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
