@@ -35,7 +35,7 @@ from streams.inference.service import InferenceService
 from streams.observe.catalogue import InferenceMetrics, Metrics
 from streams.observe.guard import Guard
 from streams.observe.http import ObservePort
-from streams.page.face import Face
+from streams.page.face import Face, login
 from streams.query.served import Served
 from streams.registry import with_companions
 from streams.settings import Settings, TaskSettings
@@ -116,7 +116,7 @@ class Worker:
         )
         self._lines = [self._line(agent(services)) for agent in with_companions(settings.worker.agents)]
         served = {line.agent.name: Served(line.agent, line.reader) for line in self._lines}
-        self.face = Face(settings, clock, self.version, served)
+        self.face = Face(settings, clock, self.metrics, self.version, served)
         if settings.observe.page:
             self.port.add(self.face.routes())
         self._starting: list[asyncio.Task[None]] = []
@@ -219,7 +219,7 @@ class Worker:
         observe = self.settings.observe
         if observe.enabled:
             token = observe.token.get_secret_value() if observe.token is not None else None
-            await self.port.start(observe.host, observe.port, Guard(observe.host, token, self.face.login))
+            await self.port.start(observe.host, observe.port, Guard(observe.host, token, login))
             log.info("metrics on http://%s:%d/metrics", observe.host, self.port.port)
             self.face.bound(self.port.port)
         await self._connect()

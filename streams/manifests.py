@@ -16,6 +16,7 @@ from streams.topics import (
     AUDIO,
     CLICKS,
     ITEM_TABLE,
+    ITEMS,
     LABELS,
     RECOMMENDATIONS,
     TASTE_CHANGELOG,
@@ -65,9 +66,10 @@ RIGHTS: dict[str, Rights] = {
 
 def shown(agents: Iterable[str]) -> set[str]:
     """Topics that a worker with these agents follows for its page and its queries: labels and dead letters, where it
-    writes some itself."""
+    writes some itself; titles of items, where it lists them."""
     written = {topic for agent in agents for topic in RIGHTS[agent].writes}
-    return written & {LABELS, *(topic.name for topic in TOPOLOGY if topic.role == "dead_letter")}
+    found = written & {LABELS, *(topic.name for topic in TOPOLOGY if topic.role == "dead_letter")}
+    return found | ({ITEMS} if RECOMMENDATIONS in written else set())
 
 
 def strimzi(settings: Settings, cluster: str, users: Mapping[str, Sequence[str]]) -> str:

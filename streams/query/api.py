@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 from aiohttp import web
 
 from streams.clock import Clock
@@ -105,6 +106,16 @@ class QueryApi:
         if row is None or shelf.rows.fence[row] < 0:
             return None
         return of(shelf, user, row, served.staleness(partition, self._clock))
+
+    def recent_readers(self, most: int) -> list[str]:
+        """Readers of this worker with the newest events."""
+        shelf = self._shelf()
+        if shelf is None or not len(shelf.rows):
+            return []
+        newest = shelf.rows.newest_at_ms
+        some = np.argpartition(-newest, min(most, len(newest) - 1))[:most]
+        chosen = some[np.argsort(-newest[some], kind="stable")].tolist()
+        return [name for row in chosen if row < len(shelf.rows.names) and (name := shelf.rows.names[row])]
 
     async def owner(self, partition: int) -> str | None:
         """The address of the worker that holds a partition of the readers, but for this one's own. Raises Retry."""

@@ -20,6 +20,7 @@ class LatestLabels:
         self._keep = keep
         self._keep_bytes = keep_bytes
         self._assets: OrderedDict[str, dict[str, tuple[Label, int]]] = OrderedDict()
+        self._ids: dict[str, str] = {}  # label -> asset
         self._count = 0
         self._bytes = 0
         self._decode = msgspec.json.Decoder(Label).decode
@@ -44,18 +45,27 @@ class LatestLabels:
         old = tasks.pop(label.task, None)
         self._count += old is None
         self._bytes += len(value) - (old[1] if old else 0)
+        if old is not None:
+            self._ids.pop(old[0].id, None)
+        self._ids[label.id] = label.asset
         tasks[label.task] = (label, len(value))
         self.newest_at_ms = max(self.newest_at_ms or 0, label.at)
         self.seen += 1
         while self._count > self._keep or self._bytes > self._keep_bytes:
-            _, left = self._assets.popitem(last=False)
-            self._count -= len(left)
-            self._bytes -= sum(size for _, size in left.values())
+            self.forget(next(iter(self._assets)))
         return label
 
     def of(self, asset: str) -> list[Label]:
         """The labels of an asset, by task."""
         return [label for _, (label, _) in sorted(self._assets.get(asset, {}).items())]
+
+    def by_id(self, label_id: str) -> Label | None:
+        """The label with this id, if it is kept."""
+        asset = self._ids.get(label_id)
+        for label, _ in self._assets.get(asset, {}).values() if asset is not None else ():
+            if label.id == label_id:
+                return label
+        return None
 
     def newest(self) -> Iterator[Label]:
         """All labels, the asset labelled last first."""
@@ -67,6 +77,8 @@ class LatestLabels:
         left = self._assets.pop(asset, {})
         self._count -= len(left)
         self._bytes -= sum(size for _, size in left.values())
+        for label, _ in left.values():
+            self._ids.pop(label.id, None)
 
 
 class LatestLetters:
