@@ -170,13 +170,32 @@ class Worker(Section):
 
 
 class Observe(Section):
-    """The observation port: /metrics, /healthz, /readyz."""
+    """The HTTP port: /metrics, /healthz, /readyz, queries and the live page."""
 
     host: str = Field(
         "127.0.0.1", description="bind address; anything else than loopback shows metrics to the network"
     )
     port: int = Field(8780, ge=0, le=65535, description="0 picks a free one")
     enabled: bool = Field(True, description="false opens no port")
+    advertise: str | None = Field(
+        None,
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$",
+        description="how other workers and clients reach this port, as http://host:port; default: the bind address, "
+        "unless that is a wildcard",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="for the page and the queries; without one they are answered on a loopback address alone",
+    )
+    page: bool = Field(True, description="the live page and the queries; false leaves metrics and health")
+    clicks: bool = Field(
+        False, description="let the page send clicks, as the demo does; not for real readers"
+    )
+    clients: int = Field(1_000, ge=1, le=100_000, description="most pages that may be open at once")
+    labels_kept: int = Field(
+        2_000, ge=0, le=1_000_000, description="newest labels in memory for queries; 0: none"
+    )
 
 
 class Weights(Section):

@@ -19,7 +19,7 @@ from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import RankSettings
+from models.taste.rank import Lists, RankSettings
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
@@ -29,6 +29,7 @@ from streams.events import MAX_ID_BYTES, ListWishes, Recommended
 from streams.experiments import Experiments
 from streams.lists import named, recommendation, touched
 from streams.quality import LiveQuality, Served
+from streams.query.readers import Shelf
 from streams.rejected import Rejected
 from streams.settings import Listing
 from streams.state.catalogue import CatalogueState
@@ -373,6 +374,22 @@ class ClicksAgent(Agent[ClickColumns]):
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
             found += named(made.lists, self._items.names)
         return found
+
+    def shelf(self) -> Shelf:
+        """What queries are answered from: this worker's own readers, and all items."""
+        return Shelf(self._state.rows, self._items, self._table, self._list_now)
+
+    def _list_now(self, row: int) -> Lists:
+        """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
+        that was published last, unless the item table has moved on."""
+        rows = np.array([row], np.int32)
+        users = self._state.rows
+        numbers = draws(users.partition_of[rows], users.fence[rows])
+        anonymous = np.ones(1, np.bool_) if self._taste.list.profile == "off" else None
+        requests = Requests(rows, numbers, anonymous)
+        at_ms = int(users.newest_at_ms[row])
+        size = self._taste.list_size
+        return lists(self._table, self._catalogue.rows, users, requests, at_ms, size, self._list).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""

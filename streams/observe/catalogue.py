@@ -4,6 +4,7 @@ Labels are bounded (agent, topic, partition, task, reason); never a user, an ite
 resolved once and updated a batch at a time: a per-record exporter costs about 30 µs a record (measured on Faust's).
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -200,8 +201,19 @@ class Metrics:
             "inference_drain_seconds", "Predicted work of what waits for the device."
         )
         self.labels = counter("labels_total", "Labels published.", "task")
+        self.pages = gauge("page_clients", "Live pages that are open.")
+        self.pages_dropped = counter(
+            "page_clients_dropped_total", "Live pages that did not take what was sent."
+        )
+        self.page_clicks = counter("page_clicks_total", "Clicks that were sent from the live page.")
         self.build = gauge("build_info", "Always 1.", "version")
         self.build.labels(version).set(1)
+
+    def samples(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
+        """Every sample of this moment: name, labels, value. The same as `text`, without the text."""
+        for family in self.registry.collect():
+            for sample in family.samples:
+                yield sample.name, sample.labels, sample.value
 
     def text(self) -> bytes:
         """The page that Prometheus scrapes."""
