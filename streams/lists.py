@@ -35,13 +35,27 @@ def listed_by(revision: str | None) -> str:
 
 
 def recommendation(
-    user: str, partition: int, offset: int, at_ms: int, items: list[Recommended], model: str = MODEL
+    user: str,
+    partition: int,
+    offset: int,
+    at_ms: int,
+    items: list[Recommended],
+    experiment: str | None = None,
+    arm: str | None = None,
+    model: str = MODEL,
 ) -> tuple[bytes, list[Header]]:
     """A list's value and headers. The id names the click that caused it: a replay writes the same one."""
     name = f"{CLICKS}-{partition}-{offset}"
     value = _encode(
         Recommendation(
-            id=name, user=user, at=at_ms, model=model, items=items, because=Because(CLICKS, partition, offset)
+            id=name,
+            user=user,
+            at=at_ms,
+            model=model,
+            items=items,
+            because=Because(CLICKS, partition, offset),
+            experiment=experiment,
+            arm=arm,
         )
     )
     return value, [*_HEADERS, ("ce_id", name.encode())]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.evaluate.baselines import ItemKnn, LastItem, Popularity
 from models.evaluate.content import Content
 from models.evaluate.layer import Layer
+from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.readers import UserCosine, UserNearest
 from models.evaluate.sequential import Sequential
 from models.evaluate.served import Served, ServedSettings
@@ -25,6 +26,7 @@ class Given:
     served: ServedSettings
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
     sequence: Loaded | None = None  # a trained model
+    listed: ListedSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,11 @@ REGISTRY: tuple[Entry, ...] = (
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
     Entry(Sequential.rows, _sequence, needs="sequence"),
+    Entry(
+        Listed.rows,
+        lambda given: Listed(given.item_names, given.served, given.listed or ListedSettings()),
+        needs="listed",
+    ),
 )
 
 ROWS: tuple[str, ...] = tuple(row for entry in REGISTRY for row in entry.rows)
