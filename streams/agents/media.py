@@ -27,13 +27,13 @@ from streams.inference.service import InferenceClosed
 from streams.inference.totals import Answer
 from streams.labels import LabelRecord, labels_emit, labels_of
 from streams.payloads import Payloads, size_of
-from streams.rejected import Rejected, rejected_by
-from streams.retries import Failed, Place, retries, retry_of
+from streams.rejected import Place, Rejected, rejected_by
+from streams.retries import Failed, retries, retry_of
 from streams.settings import LaneSettings
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 BATCH_RECORDS = 64
 AUDIO_IN_FLIGHT = 64  # recordings of a partition, each a batch
