@@ -52,7 +52,7 @@ def _media(topic: str, source: str, companions: tuple[str, ...] = ()) -> Rights:
 
 RIGHTS: dict[str, Rights] = {
     "clicks": Rights(
-        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE),
+        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE, ITEMS),
         (RECOMMENDATIONS, TRANSITIONS, TASTE_CHANGELOG, dead_letter(CLICKS)),
     ),
     "items": Rights((TRANSITIONS, ITEM_TABLE), (ITEM_TABLE,)),
