@@ -64,10 +64,15 @@ RIGHTS: dict[str, Rights] = {
 """Agent -> what it reads and writes."""
 
 
+def rights_of(agent: str) -> Rights:
+    """Those of the table; none for an agent that is not in it."""
+    return RIGHTS.get(agent, Rights((), ()))
+
+
 def shown(agents: Iterable[str]) -> set[str]:
     """Topics that a worker with these agents follows for its page and its queries: labels and dead letters, where it
     writes some itself; titles of items, where it lists them."""
-    written = {topic for agent in agents for topic in RIGHTS[agent].writes}
+    written = {topic for agent in agents for topic in rights_of(agent).writes}
     found = written & {LABELS, *(topic.name for topic in TOPOLOGY if topic.role == "dead_letter")}
     return found | ({ITEMS} if RECOMMENDATIONS in written else set())
 
