@@ -164,13 +164,14 @@ class Label(Struct, frozen=True):
     task: str
     at: int
     model: ModelName
-    value: str | list[dict[str, str | float]] | dict[str, str | float] | None
+    value: str | list[dict[str, str | float] | float] | dict[str, str | float] | None
     because: Because
     timing: dict[str, float]
     score: float | None = None
     scores: dict[str, float] = {}
     spans: list[LabelSpan] = []
     detail: dict[str, str | int | float | bool | None] = {}
+    author: str | None = None  # the asset's
 
 
 EVENT_TYPES: dict[str, type[Struct]] = {

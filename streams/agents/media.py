@@ -218,7 +218,12 @@ class UploadsAgent(MediaAgent):
     name = "uploads"
     topic = UPLOADS
     companions: ClassVar[tuple[str, ...]] = ("uploads-retry",)
-    tasks = ("sentiment", "tag")
+    tasks: ClassVar[tuple[str, ...]] = ("sentiment", "tag")
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        if services.settings.media.embed:
+            self.tasks = (*self.tasks, "embed")  # type: ignore[misc]  # of this worker
 
 
 def label_of(
@@ -240,6 +245,7 @@ def label_of(
         scores=finding.scores,
         spans=[LabelSpan(s.start, s.end, str(s.value), s.score) for s in finding.spans],
         detail=detail,
+        author=event.author,
     )
 
 
