@@ -56,6 +56,7 @@ RIGHTS: dict[str, Rights] = {
         (RECOMMENDATIONS, TRANSITIONS, TASTE_CHANGELOG, dead_letter(CLICKS)),
     ),
     "items": Rights((TRANSITIONS, ITEM_TABLE), (ITEM_TABLE,)),
+    "content": Rights((LABELS,), (TRANSITIONS,)),
     "audio": _media(AUDIO, AUDIO, ("audio-retry",)),
     "uploads": _media(UPLOADS, UPLOADS, ("uploads-retry",)),
     "audio-retry": _media(retry(AUDIO), AUDIO),

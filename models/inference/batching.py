@@ -304,7 +304,8 @@ def _fits(longest: NDArray[np.int64], budget: Budget, latency: Latency, within_s
     """How many units each batch may have, by the length of its longest."""
     if within_s == _NEVER:
         fitting = budget.batch_cost // np.maximum(longest, 1)
-        return np.clip(fitting, 1, budget.max_units)
+        clipped: NDArray[np.int64] = np.clip(fitting, 1, budget.max_units)
+        return clipped
 
     def fits(length: int) -> int:
         line: Line | None = latency.line(length)

@@ -205,7 +205,13 @@ class ClicksAgent(Agent[ClickColumns]):
         return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
     def _apply_table(self, records: Sequence[Record]) -> None:
-        self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        changed = self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        for item in changed.tolist():
+            author = self._table.contents.author_of(item)
+            if author:
+                self._catalogue.rows.uploaded(item, author)
+        self.services.metrics.contents.set(len(self._table.contents))
+        self.services.metrics.contents_beyond.set(self._table.contents.beyond)
 
     # -- records
 

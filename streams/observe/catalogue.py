@@ -118,6 +118,13 @@ class Metrics:
         self.users = gauge("users", "Readers in memory.")
         self.user_bytes = gauge("user_state_bytes", "Memory of readers' rows.")
         self.items = gauge("items", "Items in memory.")
+        self.contents = gauge("item_contents", "Items with a content vector.")
+        self.contents_beyond = gauge(
+            "item_contents_beyond", "Content vectors left out: too many of a revision, or of another length."
+        )
+        self.contents_left_out = counter(
+            "contents_left_out_total", "Labels that should have told what an asset is about.", "reason"
+        )
         self.undone = counter(
             "undos_total",
             "Undos that took an event back, and those in vain: the reader's last events hold none of that item.",
