@@ -69,7 +69,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of a task: what a label carries. `scores` are by class name, each in 0..1."""
+    """One result of a task: what a label carries. `scores` are by class name, each in 0..1.
+
+    `model`: which one it was, where a task has several; None for the task's own.
+    """
 
     task: str
     value: Json
@@ -77,6 +80,7 @@ class Finding:
     scores: dict[str, float] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     detail: dict[str, Json] = field(default_factory=dict)
+    model: ModelInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Id = Annotated[str, Meta(min_length=1, max_length=256)]
+MAX_ID_CHARS = 256
+MAX_ID_BYTES = 4 * MAX_ID_CHARS
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 46)]  # until the year 4199: what the state can hold
 Kind = Literal[
     "impression",

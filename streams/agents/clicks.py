@@ -26,7 +26,7 @@ from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
-from streams.events import Recommended
+from streams.events import MAX_ID_BYTES, Recommended
 from streams.experiments import Experiments
 from streams.lists import named, recommendation, touched
 from streams.quality import LiveQuality, Served
@@ -38,7 +38,7 @@ from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,9 @@ class ClicksAgent(Agent[ClickColumns]):
         self._state.drop(partition)
         self._experiments.drop(partition)
         self._changelog.leave(partition)
+
+    def largest_row(self) -> tuple[str, int]:
+        return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
     def _apply_table(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         self._table.apply([key.decode() for key in keys], values)

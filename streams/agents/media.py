@@ -24,12 +24,12 @@ from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, Mode
 from streams.fetches import Fetches
 from streams.inference.service import InferenceClosed
 from streams.payloads import UNAVAILABLE, payload_of
-from streams.rejected import Rejected, rejected_by
-from streams.retries import Failed, Place, retries, retry_of
+from streams.rejected import Place, Rejected, rejected_by
+from streams.retries import Failed, retries, retry_of
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 NAMESPACE = uuid.UUID("6b1f7c1e-6f0a-5c0e-9d2a-6b6561647261")
 
@@ -224,9 +224,13 @@ class UploadsAgent(MediaAgent):
 def label_of(
     event: Media, finding: Finding, model: ModelInfo, because: Because, at_ms: int, timing: dict[str, float]
 ) -> Label:
-    """A finding as it is published. The id depends on event, task and revision alone."""
+    """A finding as it is published. The id depends on event, task and revision alone.
+
+    `model` is the task's own.
+    """
     value: Any = finding.value
     detail: Any = finding.detail
+    model = finding.model or model  # of a task with several
     return Label(
         id=str(uuid.uuid5(NAMESPACE, f"{event.id}\x00{finding.task}\x00{model.revision}")),
         asset=event.asset,
