@@ -29,6 +29,7 @@ from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES, Recommended
 from streams.experiments import Experiments
 from streams.lists import named, recommendation, touched
+from streams.observe.catalogue import QualityMetrics
 from streams.quality import LiveQuality, Served
 from streams.rejected import Rejected
 from streams.settings import Listing
@@ -121,7 +122,11 @@ class ClicksAgent(Agent[ClickColumns]):
         served = Served(self._state.rows, self._table, self._catalogue, self._list, self._taste.list_size)
         services = self.services
         return LiveQuality(
-            services.settings.quality, served, self._experiments, services.metrics, services.clock
+            services.settings.quality,
+            served,
+            self._experiments,
+            QualityMetrics(services.metrics),
+            services.clock,
         )
 
     # -- life
