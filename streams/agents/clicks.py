@@ -29,6 +29,7 @@ from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES, ListWishes, Recommended
 from streams.experiments import Experiments
 from streams.lists import listed_by, named, recommendation, touched
+from streams.observe.catalogue import QualityMetrics
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
 from streams.rejected import Rejected
@@ -142,7 +143,11 @@ class ClicksAgent(Agent[ClickColumns]):
         )
         services = self.services
         return LiveQuality(
-            services.settings.quality, served, self._experiments, services.metrics, services.clock
+            services.settings.quality,
+            served,
+            self._experiments,
+            QualityMetrics(services.metrics),
+            services.clock,
         )
 
     # -- life
