@@ -27,7 +27,9 @@ from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.lists import named, recommendation, touched
+from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.rejected import Rejected
+from streams.secretfiles import secret
 from streams.settings import Listing
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
@@ -90,7 +92,9 @@ class ClicksAgent(Agent[ClickColumns]):
         settings = services.settings
         self._taste = settings.taste
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
-        self._state = UserState(self._taste, self._items)
+        key_file = settings.privacy.key_file
+        key = secret(key_file, "privacy.key_file") if key_file is not None else b""
+        self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
         self._table = ItemTable(self._items)
         self._catalogue = Catalogue(self._items)
         self._list = list_settings(self._taste.list)
@@ -102,6 +106,9 @@ class ClicksAgent(Agent[ClickColumns]):
         self._following: asyncio.Task[None] | None = None
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
+        self._privacy = PrivacyKeeper(
+            self._state, settings.topics.partitions, services.clock, self._changelog.spoiled, self.metrics
+        )
 
     # -- life
 
@@ -162,19 +169,43 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def decide(self, group: Sequence[Submission[ClickColumns]]) -> Effects:
         effects = Effects()
-        parts = sorted((s.work for s in group if len(s.work)), key=lambda columns: columns.partition)
-        too_large = self._decide_clicks(effects, parts) if parts else {}
+        parts = sorted((s.work for s in group), key=lambda columns: columns.partition)
+        if any(part.orders for part in parts):
+            too_large = self._decide_in_turn(effects, parts)
+        else:
+            too_large = self._decide_clicks(effects, parts)
         for submission in group:
             batch, rejected = submission.batch, submission.work.rejected
+            if rejected and not self._state.register.empty(batch.partition):
+                rejected = self._privacy.letters_allowed(batch.partition, rejected)
             if too_large:
                 rejected = [*rejected, *_causes(batch, too_large)]
             self.reject(effects, batch.partition, rejected)
         self._measure()
         return effects
 
+    def _decide_in_turn(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
+        """As `_decide_clicks`, with privacy orders between the clicks: each has its place in the log."""
+        too_large: TooLarge = {}
+        for part in parts:
+            for clicks, placed in part.between_orders():
+                too_large |= self._decide_clicks(effects, [clicks])
+                if placed is not None:
+                    self._privacy.obey(effects, part.partition, placed)
+        return too_large
+
     def _decide_clicks(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
         """`parts` are sorted by partition, and within one in the order they were read. Returns the clicks whose lists
         no broker would take: they count all the same, their lists are left out."""
+        register = self._state.register
+        parts = [
+            part if register.empty(part.partition) else self._privacy.allowed(part)
+            for part in parts
+            if len(part)
+        ]
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return {}
         moved = self._fold(parts)
         rows = moved.folded.rows
         if not len(rows):
@@ -267,7 +298,10 @@ class ClicksAgent(Agent[ClickColumns]):
         headers: list[list[Header]] = []
         rows = moved.folded.rows
         numbers = draws(moved.partitions[last], moved.offsets[last])
-        anonymous = np.ones(len(rows), np.bool_) if self._taste.list.profile == "off" else None
+        if self._taste.list.profile == "off":
+            anonymous: NDArray[np.bool_] | None = np.ones(len(rows), np.bool_)
+        else:
+            anonymous = self._privacy.anonymous(moved.partitions[last], users)
         requests = Requests(rows, numbers, anonymous)
         late = self._deadline()
         for start in range(0, len(rows), RANK_TOGETHER):
