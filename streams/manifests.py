@@ -17,6 +17,7 @@ from streams.topics import (
     CLICKS,
     DLQ_PROGRESS,
     ITEM_TABLE,
+    ITEMS,
     LABELS,
     PRIVACY,
     PRIVACY_RECEIPTS,
@@ -55,7 +56,7 @@ def _media(topic: str, source: str, companions: tuple[str, ...] = ()) -> Rights:
 
 RIGHTS: dict[str, Rights] = {
     "clicks": Rights(
-        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE),
+        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE, ITEMS),
         (RECOMMENDATIONS, TRANSITIONS, TASTE_CHANGELOG, PRIVACY, dead_letter(CLICKS)),
     ),
     "privacy": Rights(

@@ -4,6 +4,7 @@ The only reader of the environment. Built once, frozen, passed down. An unknown 
 start with every mistake listed at once.
 """
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models.experiments import arms
 from models.taste.actions import weight_table
 from streams.errors import UserMistake
 
@@ -193,7 +195,6 @@ class Weights(Section):
     follow: float = Field(4.0, description="its author or series followed")
     hide: float = Field(-4.0, description="not wanted; bars the item as well")
     report: float = Field(-10.0, description="reported; bars the item as well")
-    undo: float = Field(-1.0, description="a click taken back")
 
     @model_validator(mode="after")
     def _of_their_sign(self) -> "Weights":
@@ -213,7 +214,26 @@ class Listing(Section):
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
-    diversity: Literal["none", "mmr", "dpp"] = Field("none", description="how a list is made less alike")
+    only_catalogued: bool = Field(False, description="list no item of which topic `items` has no entry")
+    max_age_s: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="items published longer ago are not listed; 0: no bound"
+    )
+    blocked_authors: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="of whom nobody is shown anything"
+    )
+    author_decay: float = Field(
+        0.5, gt=0, le=1, description="factor on the score of each further item of an author; 1: off"
+    )
+    author_floor: float = Field(0.25, ge=0, le=1, description="the least that this factor becomes")
+    author_most: int = Field(
+        0, ge=0, le=10, description="items of one author in ten places of a list; 0: no limit"
+    )
+    diversity: Literal["none", "mmr", "dpp", "calibration"] = Field(
+        "none", description="how a list is made less alike, or its topics as those of the reader's items"
+    )
+    calibration: float = Field(
+        0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
+    )
     theta: float = Field(
         0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
     )
@@ -259,6 +279,68 @@ class Taste(Section):
         return dim
 
 
+class Quality(Section):
+    """Meters of the lists on the live clicks: test then learn."""
+
+    sample: float = Field(
+        0.1, ge=0, le=1, description="share of clicks that are scored before they are learnt; 0: none"
+    )
+    top: int = Field(10, ge=1, le=200, description="K of recall, MRR and NDCG at K")
+    half_life_events: float = Field(
+        10_000.0, gt=0, description="scored clicks after which one weighs half in the means; inf: never less"
+    )
+    remembered_lists: Count = Field(
+        10_000, description="newest lists of readers in experiments, to credit their clicks"
+    )
+    time_share: float = Field(
+        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out and counted"
+    )
+
+
+class Arm(Section):
+    """One variant of the lists in an experiment."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="as in metrics and recommendations")
+    weight: float = Field(1.0, description="share of readers, relative to the other arms")
+    list: dict[str, Any] = Field(default_factory=dict, description="what of `taste.list` is different here")
+
+
+class Experiment(Section):
+    """Readers in arms that get different lists."""
+
+    salt: str = Field("", description="another one draws the readers anew; empty: the experiment's name")
+    share: float = Field(1.0, gt=0, le=1, description="of the readers that no earlier experiment has")
+    show: Literal["arms", "interleaved"] = Field(
+        "arms", description="each reader one arm's lists, or every reader lists of two arms in one"
+    )
+    arms: tuple[Arm, ...] = Field(max_length=8, description="two or more; of `interleaved` exactly two")
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "Experiment":
+        arms.Experiment(
+            "any", self.salt, tuple(a.name for a in self.arms), tuple(a.weight for a in self.arms), self.share
+        )
+        if self.show == "interleaved" and len(self.arms) != 2:
+            raise ValueError("two lists are interleaved, so there are two arms")
+        for arm in self.arms:
+            _check_list(arm)
+        return self
+
+
+def _check_list(arm: Arm) -> None:
+    """Raises ValueError, in one line, for what no list has, and for what is not of one arm alone."""
+    for_all = sorted({"profile", "budget_s"} & set(arm.list))
+    if for_all:
+        raise ValueError(f"arm {arm.name}: {for_all[0]} is for all readers alike")
+    try:
+        Listing.model_validate(arm.list)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ValueError(
+            f"arm {arm.name}: {_in_words(('list', *wrong['loc']), wrong['msg'], None)}"
+        ) from None
+
+
 class State(Section):
     """What shortens a restart."""
 
@@ -297,8 +379,67 @@ class TaskSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="the task's own, see its file")
 
 
+class Claims(Section):
+    """Payloads that lie elsewhere: `[media.claims]`. Nothing is allowed that is not named here."""
+
+    schemes: Annotated[tuple[Literal["file", "http", "https", "s3"], ...], BeforeValidator(_by_comma)] = (
+        Field(
+            ("file", "https", "s3"),
+            description="of URIs that are opened; http is not encrypted, so not by default",
+        )
+    )
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="hosts of http(s) payloads: `name`, `*.name`, `name:port`; none by default"
+    )
+    private_networks: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (),
+        description="networks, as 10.1.0.0/16, in which such hosts or the S3 endpoint may lie; private, link-local "
+        "and loopback addresses are refused otherwise",
+    )
+    redirects: int = Field(
+        3, ge=0, le=20, description="followed for one payload, each checked like the first"
+    )
+    buckets: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="S3 buckets that payloads may lie in; none by default"
+    )
+    s3_endpoint: str | None = Field(None, description="URL of an S3-compatible store; default: AWS")
+    s3_anonymous: bool = Field(False, description="read public buckets without credentials")
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for network in given:
+            ipaddress.ip_network(network)
+        return given
+
+
+class LaneSettings(Section):
+    """How one topic's media are treated on the device: `[media.lanes.audio]`."""
+
+    priority: int = Field(
+        0, ge=-10, le=10, description="higher goes first; a step is worth a second of waiting, no more"
+    )
+    deadline_s: Seconds | None = Field(
+        None, description="from submission to answer; what is late is labelled all the same, and counted"
+    )
+
+
 class Media(Section):
     """Inference on audio and uploads."""
+
+    audio: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("transcribe",),
+        min_length=1,
+        description="tasks for recordings, and those that look at what these find",
+    )
+    uploads: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("sentiment", "tag"),
+        min_length=1,
+        description="tasks for texts and pictures, each for what it accepts",
+    )
+    lanes: dict[Literal["audio", "uploads"], LaneSettings] = Field(
+        default_factory=dict, description="by the topic's name"
+    )
 
     cache: UserPath = Field(
         Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
@@ -310,10 +451,18 @@ class Media(Section):
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )
+    claims: Claims = Claims()
     threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
     max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
     records_in_flight: Count = Field(
-        64, description="media records between fetch and confirmed label, per agent"
+        512,
+        description="media records between fetch and confirmed label, per agent; the device chooses among them",
+    )
+    bytes_in_flight: Count = Field(
+        256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    kept_bytes: int = Field(
+        32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"
     )
     fetch_timeout_s: Seconds = Field(30.0, description="of one try to fetch a payload")
     retry_attempts: int = Field(
@@ -361,6 +510,10 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     observe: Observe = Observe()
     taste: Taste = Taste()
+    quality: Quality = Quality()
+    experiments: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], Experiment] = Field(
+        default_factory=dict, max_length=16, description="by name; a reader is in the first that draws them"
+    )
     state: State = State()
     privacy: Privacy = Privacy()
     media: Media = Media()

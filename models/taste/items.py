@@ -84,6 +84,10 @@ class ItemIndex:
                 found[i] = self._index.get(ids[i]) or self._add_name(ids[i])
             return found
 
+    def find(self, ids: Sequence[str]) -> I32:
+        """Indices (N,) int32 of item names, -1 for unknown ones: nothing is added."""
+        return np.fromiter(map(self._index.get, ids, repeat(-1)), np.int32, len(ids))
+
     def by_hash(self, hashes: U64) -> I32:
         """Indices (N,) int32 of item hashes; unknown ones are added without a name. Hash 0 gives index 0."""
         found = self._probe(hashes)

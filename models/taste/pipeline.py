@@ -7,7 +7,7 @@ stage that can be left out: where the answer is yes the list goes on without it 
 stage is named in the result. Filters are never left out. Time and randomness are arguments. NumPy alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -18,6 +18,7 @@ from models.taste import authors, diversity, explore, filters
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
 from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 
@@ -47,6 +48,7 @@ class ListSettings:
     ctr0: float = 0.05  # prior rate of clicks, in (0, 1]
     max_age_ms: int = 0  # 0: no bound
     blocked_authors: tuple[str, ...] = ()  # for everybody
+    only_catalogued: bool = False  # list no item that the catalogue does not describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,9 @@ def lists(
     k: int,
     settings: ListSettings,
     late: Callable[[], bool] = lambda: False,
+    further: Sequence[Weighted] = (),
 ) -> Made:
-    """Lists of up to k items. `table`, `catalogue` and `users` share one ItemIndex; `now_ms` is event time.
+    """Lists of up to k items. `table`, `catalogue`, `users` and `further` share one ItemIndex; `now_ms` is event time.
 
     Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
     listed, whatever its source. Large batches are made in parts.
@@ -136,7 +139,7 @@ def lists(
     parts = []
     for start in range(0, max(len(requests.rows), 1), most):
         part = requests if len(requests.rows) <= most else requests.part(start, start + most)
-        parts.append(_part(table, catalogue, users, part, now_ms, k, settings, late, left_out))
+        parts.append(_part(table, catalogue, users, part, now_ms, k, settings, late, left_out, further))
     return Made(joined(parts), left_out)
 
 
@@ -150,13 +153,14 @@ def _part(
     settings: ListSettings,
     late: Callable[[], bool],
     left_out: dict[str, int],
+    further: Sequence[Weighted],
 ) -> Lists:
     rows, how = requests.rows, settings.rank
     if late():
         left_out["score"] = left_out.get("score", 0) + len(rows)
         scored = popular(table, rows, now_ms, how)
     else:
-        scored = score(table, users, rows, now_ms, how, requests.anonymous)
+        scored = score(table, users, rows, now_ms, how, requests.anonymous, further)
     everywhere = barred_items(table, catalogue, now_ms, settings)
     filters.mask(scored.scores, everywhere, barred_pairs(catalogue, users, requests, how.repeat))
     batch = _Batch(table, catalogue, requests, scored, everywhere, now_ms, k, settings)
@@ -173,10 +177,13 @@ def _part(
 
 def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
     """Items that nobody is shown: by index, or a mask (I,). Without a catalogue: those that have no row yet."""
-    if catalogue.empty:
+    if catalogue.empty and not settings.only_catalogued:
         return table.prepared(now_ms, settings.rank.popularity_power).barred
     size = len(table.items)
-    barred = ~(table.present[:size] | catalogue.known[:size]) | ~catalogue.available[:size]
+    there = catalogue.known[:size]
+    if not settings.only_catalogued:
+        there = there | table.present[:size]
+    barred = ~there | ~catalogue.available[:size]
     barred |= filters.too_old(catalogue.published_ms[:size], now_ms, settings.max_age_ms)
     if settings.blocked_authors:
         blocked = catalogue.author_ids(settings.blocked_authors)
@@ -193,7 +200,7 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
     return (
         filters.had(items, kinds, repeat),
         wishes.excluded,
-        filters.of_authors(wishes.blocked, catalogue.author),
+        filters.of_authors(wishes.blocked, catalogue),
     )
 
 

@@ -26,7 +26,7 @@ from streams.topics import CLICKS, PRIVACY_RECEIPTS
 from streams.topics import PRIVACY as TOPIC
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 log = logging.getLogger(__name__)
 

@@ -37,14 +37,14 @@ class PrivacyKeeper:
         state: UserState,
         partitions: int,
         clock: Clock,
-        spoiled: Callable[[int], None],
+        beside: Callable[[str, int], None],
         observer: PrivacyObserver,
     ) -> None:
-        """`spoiled` hears of partitions whose snapshots hold somebody who is forgotten."""
+        """`beside` forgets a reader of a partition wherever there is something beside the state."""
         self._state = state
         self._partitions = partitions
         self._clock = clock
-        self._spoiled = spoiled
+        self._beside = beside
         self._observer = observer
 
     def obey(self, effects: Effects, partition: int, placed: Placed) -> None:
@@ -64,7 +64,7 @@ class PrivacyKeeper:
         )
         if order.kind == "forget":
             self._state.forget(order.user, partition)
-            self._spoiled(partition)
+            self._beside(order.user, partition)
             effects.changelog.append(Emit(TASTE_CHANGELOG, partition, [key], [None]))
         if order.kind != "opt_in":  # the list there was made of the reader's profile
             effects.outputs.append(Emit(RECOMMENDATIONS, partition, [key], [None]))

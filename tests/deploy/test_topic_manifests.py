@@ -78,7 +78,7 @@ def test_workers_of_clicks_may_not_touch_media_nor_change_inputs() -> None:
         "Read",
         "Write",
     }  # orders of readers go in between
-    assert grants(clicks)["topic", "items"] == {"Describe"}
+    assert grants(clicks)["topic", "uploads"] == {"Describe"}
     assert grants(clicks)["topic", "audio"] == {"Describe"}
     assert grants(clicks)["topic", dead_letter("clicks")] == {
         *("Describe", "DescribeConfigs", "Read", "Write", "Delete")  # of readers who are forgotten
