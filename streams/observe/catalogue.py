@@ -47,6 +47,12 @@ class Metrics:
         self.duplicates = counter(
             "duplicates_total", "Events that their producer sent twice: the second changed nothing.", "agent"
         )
+        self.forgotten = counter(
+            "forgotten_total", "Clicks and dead letters of readers who were forgotten: dropped.", "agent"
+        )
+        self.privacy_orders = counter(
+            "privacy_orders_total", "Orders of readers carried out: forget, opt_out, opt_in.", "agent", "kind"
+        )
         self.outputs = counter("outputs_total", "Records published.", "agent", "topic")
         self.dead_letters = counter(
             "dead_letters_total", "Records sent to a dead-letter topic.", "agent", "reason"
@@ -341,6 +347,12 @@ class AgentMetrics:
 
     def duplicated(self, records: int) -> None:
         self._duplicates.inc(records)
+
+    def forgotten(self, records: int) -> None:
+        self._metrics.forgotten.labels(self._agent).inc(records)
+
+    def privacy_order(self, kind: str) -> None:
+        self._metrics.privacy_orders.labels(self._agent, kind).inc()
 
     def published(self, topic: str, records: int) -> None:
         self._metrics.outputs.labels(self._agent, topic).inc(records)
