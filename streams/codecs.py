@@ -38,7 +38,7 @@ class ClickColumns:
     dwell_s: NDArray[np.float64]  # (n,) nan where not given
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
-    ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' ids, 0 for an empty one
+    ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' `ce_id`, else `id`; 0 for an empty one
     wishes: dict[int, ListWishes] = field(default_factory=dict)  # by place, of the few that have any
     rejected: list[Rejected] = field(default_factory=list)
 
@@ -159,10 +159,18 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         dwell_s=np.array([np.nan if e.dwell_s is None else e.dwell_s for e in events], np.float64),
         at_ms=at_ms,
         offsets=np.array([r.offset for r in good], np.int64),
-        ids=np.array([hash_of(e.id.encode()) if e.id else 0 for e in events], np.uint64),
+        ids=np.array([_identity(e, r) for e, r in zip(events, good, strict=True)], np.uint64),
         wishes={place: e.wishes for place, e in enumerate(events) if e.wishes is not None},
         rejected=rejected,
     )
+
+
+def _identity(click: Click, record: Record) -> int:
+    """By which a producer's duplicates are known: the CloudEvents attribute stands before the event's own id."""
+    for name, value in record.headers:
+        if name == "ce_id" and value:
+            return hash_of(value)
+    return hash_of(click.id.encode()) if click.id else 0
 
 
 def _time_words(at_ms: int) -> str:

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Id = Annotated[str, Meta(min_length=1, max_length=256)]
+MAX_ID_CHARS = 256
+MAX_ID_BYTES = 4 * MAX_ID_CHARS
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
 Name = Annotated[str, Meta(max_length=256)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 46)]  # until the year 4199: what the state can hold
 Kind = Literal[
@@ -116,16 +118,19 @@ class Reason(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Recommended(Struct, frozen=True, gc=False, omit_defaults=True):
-    """One place of a list. `propensity` is the probability with which an explored item was drawn; null for others."""
+    """One place of a list. `propensity` is the probability with which an explored item was drawn, `team` the arm whose
+    list an interleaved item was drafted from; null for others."""
 
     item: str
     score: float
     reasons: list[Reason]
     propensity: float | None = None
+    team: str | None = None
 
 
-class Recommendation(Struct, frozen=True, gc=False):
-    """A reader's newest list. Topic `recommendations`, key = user, compacted."""
+class Recommendation(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A reader's newest list. Topic `recommendations`, key = user, compacted. `experiment` and `arm` are left out for a
+    reader who is in none; an interleaved list has no arm, its items have teams."""
 
     id: str
     user: str
@@ -133,6 +138,8 @@ class Recommendation(Struct, frozen=True, gc=False):
     model: str
     items: list[Recommended]
     because: Because
+    experiment: str | None = None
+    arm: str | None = None
 
 
 class ModelName(Struct, frozen=True):
@@ -156,7 +163,9 @@ class LabelSpan(Struct, frozen=True):
 class Label(Struct, frozen=True):
     """What one task found in one asset. Topic `labels`, key = asset.
 
-    `id` depends on the input event, the task and the model's revision alone: a replay writes the same label.
+    `id` depends on the input event, the step and the model's revision alone: a replay writes the same label. `via`: the
+    tasks on whose findings this one looked, first to last (`["ocr"]`: at the text in a picture). `timing`: seconds a
+    stage, one after the other; those of the device are of whole batches.
     """
 
     id: str
@@ -171,6 +180,7 @@ class Label(Struct, frozen=True):
     scores: dict[str, float] = {}
     spans: list[LabelSpan] = []
     detail: dict[str, str | int | float | bool | None] = {}
+    via: list[str] = []
     author: str | None = None  # the asset's
 
 

@@ -65,6 +65,14 @@ RIGHTS: dict[str, Rights] = {
 """Agent -> what it reads and writes."""
 
 
+def shown(agents: Iterable[str]) -> set[str]:
+    """Topics that a worker with these agents follows for its page and its queries: labels and dead letters, where it
+    writes some itself; titles of items, where it lists them."""
+    written = {topic for agent in agents for topic in RIGHTS[agent].writes}
+    found = written & {LABELS, *(topic.name for topic in TOPOLOGY if topic.role == "dead_letter")}
+    return found | ({ITEMS} if RECOMMENDATIONS in written else set())
+
+
 def strimzi(settings: Settings, cluster: str, users: Mapping[str, Sequence[str]]) -> str:
     """All topics, then the users, as one YAML stream. Raises UserMistake for an agent that there is not."""
     manifests = [_topic(settings, cluster, topic) for topic in TOPOLOGY]
@@ -106,6 +114,8 @@ def _resource_name(topic: str) -> str:
 def _user(settings: Settings, cluster: str, name: str, agents: Sequence[str]) -> dict[str, Any]:
     running = _with_companions(agents)
     reads = {topic for agent in running for topic in RIGHTS[agent].reads}
+    if settings.observe.page:
+        reads |= shown(running)
     writes = {topic for agent in running for topic in RIGHTS[agent].writes}
     acls = []
     for topic in TOPOLOGY:

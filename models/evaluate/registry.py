@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.evaluate.baselines import ItemKnn, LastItem, Popularity
 from models.evaluate.content import Content
 from models.evaluate.layer import Layer
+from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.readers import UserCosine, UserNearest
 from models.evaluate.served import Served, ServedSettings
 
@@ -22,6 +23,7 @@ class Given:
     item_names: Sequence[str]
     served: ServedSettings
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
+    listed: ListedSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ REGISTRY: tuple[Entry, ...] = (
     ),
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
+    Entry(
+        Listed.rows,
+        lambda given: Listed(given.item_names, given.served, given.listed or ListedSettings()),
+        needs="listed",
+    ),
 )
 
 ROWS: tuple[str, ...] = tuple(row for entry in REGISTRY for row in entry.rows)

@@ -34,6 +34,7 @@ from models.tasks.minilm import (
     load_minilm_tokenizer,
     masked_mean,
 )
+from models.tasks.texts import accepts_text
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 F32 = NDArray[np.float32]
@@ -68,12 +69,15 @@ class SentenceEncoder:
         tokenizer = load_minilm_tokenizer(MAX_TOKENS)
         return cls(network, tokenizer, PAD_ID, WIDTH, model, masked_mean, options.device)
 
+    def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors (B, D) fp32 on the device, of ids and mask (B, T)."""
+        hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
+        return nn.functional.normalize(self.pool(hidden, mask), dim=1)
+
     def encode(self, units: Sequence[Unit]) -> F32:
         """Unit vectors (B, D) of units whose data are token ids (T_i,) int64."""
-        ids, mask = collate(units, self.pad_id, self.device)
         with torch.inference_mode():
-            hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
-            found = nn.functional.normalize(self.pool(hidden, mask), dim=1)
+            found = self.pooled(*collate(units, self.pad_id, self.device))
         vectors: F32 = found.float().cpu().numpy()
         return vectors
 
@@ -126,8 +130,8 @@ class Embed:
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
-        """Plain text, whatever its parameters; the encoding is UTF-8 in any case."""
-        return media_type.partition(";")[0].strip().lower() == "text/plain"
+        """Plain text."""
+        return accepts_text(media_type)
 
     def prepare(self, payload: Payload) -> Prepared:
         """Raises BadInput: too_large, undecodable, empty."""

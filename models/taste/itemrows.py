@@ -65,6 +65,11 @@ def fence_of(value: bytes) -> int:
     return int.from_bytes(value[3:11], "little", signed=True) if len(value) >= 11 else -(1 << 63)
 
 
+def largest_bytes(keep: int, sources: int, name_bytes: int) -> int:
+    """What a row takes at most."""
+    return _HEAD.itemsize + 8 * sources + _PAIR.itemsize * keep + name_bytes
+
+
 def encode(records: ItemRecords, items: ItemIndex) -> list[bytes]:
     """One value a row."""
     names = [name.encode() for name in records.names]

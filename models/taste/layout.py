@@ -61,6 +61,7 @@ class StateLayout:
             ]
         )
         self._ids_bytes = 1 + 8 * KEPT
+        self.largest_bytes = self.head.itemsize + ring * _ENTRY.itemsize
 
     def heads(self, count: int) -> Records:
         """(count,) heads with version and settings set, the rest to be filled in."""

@@ -7,7 +7,7 @@ stage that can be left out: where the answer is yes the list goes on without it 
 stage is named in the result. Filters are never left out. Time and randomness are arguments. NumPy alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -18,6 +18,7 @@ from models.taste import authors, diversity, explore, filters
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
 from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 
@@ -124,8 +125,9 @@ def lists(
     k: int,
     settings: ListSettings,
     late: Callable[[], bool] = lambda: False,
+    further: Sequence[Weighted] = (),
 ) -> Made:
-    """Lists of up to k items. `table`, `catalogue` and `users` share one ItemIndex; `now_ms` is event time.
+    """Lists of up to k items. `table`, `catalogue`, `users` and `further` share one ItemIndex; `now_ms` is event time.
 
     Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
     listed, whatever its source. Large batches are made in parts.
@@ -137,7 +139,7 @@ def lists(
     parts = []
     for start in range(0, max(len(requests.rows), 1), most):
         part = requests if len(requests.rows) <= most else requests.part(start, start + most)
-        parts.append(_part(table, catalogue, users, part, now_ms, k, settings, late, left_out))
+        parts.append(_part(table, catalogue, users, part, now_ms, k, settings, late, left_out, further))
     return Made(joined(parts), left_out)
 
 
@@ -151,13 +153,14 @@ def _part(
     settings: ListSettings,
     late: Callable[[], bool],
     left_out: dict[str, int],
+    further: Sequence[Weighted],
 ) -> Lists:
     rows, how = requests.rows, settings.rank
     if late():
         left_out["score"] = left_out.get("score", 0) + len(rows)
         scored = popular(table, rows, now_ms, how)
     else:
-        scored = score(table, users, rows, now_ms, how, requests.anonymous)
+        scored = score(table, users, rows, now_ms, how, requests.anonymous, further)
     everywhere = barred_items(table, catalogue, now_ms, settings)
     filters.mask(scored.scores, everywhere, barred_pairs(catalogue, users, requests, how.repeat))
     batch = _Batch(table, catalogue, requests, scored, everywhere, now_ms, k, settings)

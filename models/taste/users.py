@@ -120,6 +120,10 @@ class UserRows:
             found[missing] = np.fromiter(map(index.__getitem__, wanted), np.int32, len(wanted))
             return found
 
+    def find(self, user: str, partition: int = 0) -> int | None:
+        """The row of a user, if there is one: looking makes none."""
+        return self._index.get(partition, {}).get(user)
+
     def forget(self, user: str, partition: int = 0) -> bool:
         """Erase one user; whether there was one. The row is reused."""
         row = self._index.get(partition, {}).pop(user, None)

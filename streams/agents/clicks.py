@@ -18,15 +18,18 @@ from models.taste.actions import weight_table, weights_of
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
-from models.taste.pipeline import ListSettings, lists
-from models.taste.rank import RankSettings
+from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.rank import Lists, RankSettings
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
-from streams.events import ListWishes
+from streams.events import MAX_ID_BYTES, ListWishes, Recommended
+from streams.experiments import Experiments
 from streams.lists import named, recommendation, touched
+from streams.quality import LiveQuality, Served
+from streams.query.readers import Shelf
 from streams.rejected import Rejected
 from streams.settings import Listing
 from streams.state.catalogue import CatalogueState
@@ -36,7 +39,7 @@ from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHA
 from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 from streams.wishes import requests_of
 
 log = logging.getLogger(__name__)
@@ -104,6 +107,14 @@ class ClicksAgent(Agent[ClickColumns]):
         self._table = ItemTable(self._items)
         self._catalogue = CatalogueState(self._items, services.metrics)
         self._list = list_settings(self._taste.list)
+        self._experiments = Experiments(
+            settings.experiments,
+            self._taste.list,
+            list_settings,
+            settings.quality.remembered_lists,
+            services.metrics,
+        )
+        self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
         self._followers = [
@@ -113,6 +124,18 @@ class ClicksAgent(Agent[ClickColumns]):
         self._following: list[asyncio.Task[None]] = []
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
+
+    def _live_quality(self) -> LiveQuality | None:
+        """None where there are no lists, or where nothing of a reader is to be looked at."""
+        if self._taste.output != "lists" or self._taste.list.profile == "off":
+            return None
+        served = Served(
+            self._state.rows, self._table, self._catalogue.rows, self._list, self._taste.list_size
+        )
+        services = self.services
+        return LiveQuality(
+            services.settings.quality, served, self._experiments, services.metrics, services.clock
+        )
 
     # -- life
 
@@ -164,7 +187,11 @@ class ClicksAgent(Agent[ClickColumns]):
     def drop(self, partition: int) -> None:
         super().drop(partition)
         self._state.drop(partition)
+        self._experiments.drop(partition)
         self._changelog.leave(partition)
+
+    def largest_row(self) -> tuple[str, int]:
+        return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
     def _apply_table(self, records: Sequence[Record]) -> None:
         changed = self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
@@ -269,11 +296,19 @@ class ClicksAgent(Agent[ClickColumns]):
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
+        if self._quality is not None:
+            self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
         if len(folded.undone.places):
             self.services.metrics.undone.labels("taken_back").inc(len(folded.undone.places))
         if folded.in_vain:
             self.services.metrics.undone.labels("in_vain").inc(folded.in_vain)
+        if self._quality is not None:
+            self._quality.settle(folded.applied)
+        if self._experiments:
+            users = [user for part in parts for user in part.users]
+            names = [item for part in parts for item in part.items]
+            self._experiments.credit(users, names, kinds, folded.applied)
         if folded.duplicates:
             self.metrics.duplicated(folded.duplicates)
         repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
@@ -298,14 +333,37 @@ class ClicksAgent(Agent[ClickColumns]):
             return [touched(*cause) for cause in causes], None
         values: list[bytes] = []
         headers: list[list[Header]] = []
-        rows = moved.folded.rows
-        numbers = draws(moved.partitions[last], moved.offsets[last])
-        asked = {}
-        if moved.wishes:
-            asked = {i: moved.wishes[at] for i, at in enumerate(last.tolist()) if at in moved.wishes}
-        off = self._taste.list.profile == "off"
-        requests = requests_of(rows, numbers, users, asked, self._catalogue.rows, off)
-        late = self._deadline()
+        partitions, offsets, late = moved.partitions[last], moved.offsets[last], self._deadline()
+
+        def make(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
+            asked: dict[int, ListWishes] = {}
+            if moved.wishes:
+                asked = {
+                    i: moved.wishes[at] for i, at in enumerate(last[places].tolist()) if at in moved.wishes
+                }
+            requests = requests_of(
+                moved.folded.rows[places],
+                draws(partitions[places], offsets[places]),
+                [users[i] for i in places.tolist()],
+                asked,
+                self._catalogue.rows,
+                self._taste.list.profile == "off",
+            )
+            return self._lists(requests, at_ms[places], how, late)
+
+        made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
+        for cause, one in zip(causes, made, strict=True):
+            value, extra = recommendation(*cause, one.items, one.experiment, one.arm)
+            values.append(value)
+            headers.append(extra)
+        return values, headers
+
+    def _lists(
+        self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
+    ) -> list[list[Recommended]]:
+        """A list for each request, at `at_ms` (n,)."""
+        rows = requests.rows
+        found: list[list[Recommended]] = []
         for start in range(0, len(rows), RANK_TOGETHER):
             stop = start + RANK_TOGETHER
             made = lists(
@@ -315,16 +373,29 @@ class ClicksAgent(Agent[ClickColumns]):
                 requests.part(start, stop),
                 int(at_ms[start:stop].max()),
                 self._taste.list_size,
-                self._list,
+                how,
                 late,
             )
             for stage, count in made.left_out.items():
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
-            for items, cause in zip(named(made.lists, self._items.names), causes, strict=False):
-                value, extra = recommendation(*cause, items)
-                values.append(value)
-                headers.append(extra)
-        return values, headers
+            found += named(made.lists, self._items.names)
+        return found
+
+    def shelf(self) -> Shelf:
+        """What queries are answered from: this worker's own readers, and all items."""
+        return Shelf(self._state.rows, self._items, self._table, self._list_now)
+
+    def _list_now(self, row: int) -> Lists:
+        """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
+        that was published last, unless the item table has moved on."""
+        rows = np.array([row], np.int32)
+        users = self._state.rows
+        numbers = draws(users.partition_of[rows], users.fence[rows])
+        off = self._taste.list.profile == "off"
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
+        at_ms = int(users.newest_at_ms[row])
+        size = self._taste.list_size
+        return lists(self._table, self._catalogue.rows, users, requests, at_ms, size, self._list).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""

@@ -27,7 +27,7 @@ from streams.topics import LABELS, TRANSITIONS
 from streams.transitions import partition_of
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +101,9 @@ class ContentAgent(Agent[ContentWork]):
             if not text:
                 return None
             async with self._slots:
-                outcome = await self.services.inference.submit("embed", Payload("text/plain", text.encode()))
+                answer = await self.services.inference.submit("embed", Payload("text/plain", text.encode()))
             model = self.services.inference.model("embed")
-            vector = np.array(outcome.findings[0].value, np.float32)
+            vector = np.array(answer.outcome.findings[0].value, np.float32)
             return pack(vector, _revision(model.name, model.revision), label.author)
         except ModelError as error:
             reason = error.reason if isinstance(error, BadInput) else "failed"

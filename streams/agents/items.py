@@ -13,17 +13,18 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste.itemrows import VERSION, fence_of
+from models.taste.itemrows import VERSION, fence_of, largest_bytes
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
 from models.taste.transitions import CONTENT, Transitions, decode
 from streams.agents.base import Agent, Services
 from streams.effects import Effects, Emit
+from streams.events import MAX_ID_BYTES
 from streams.topics import ITEM_TABLE, TRANSITIONS
 from streams.transitions import WINDOW
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 # Predecessors an item keeps, and publishes: the row is also the agent's changelog, so none may be left out.
 KEEP = 100
@@ -143,6 +144,10 @@ class ItemsAgent(Agent[ItemWork]):
         self._partitions.pop(partition, None)
         self._overtaken.pop(partition, None)
         self._changelog.leave(partition)
+
+    def largest_row(self) -> tuple[str, int]:
+        sources = self.services.settings.topics.partitions
+        return ITEM_TABLE, largest_bytes(KEEP, sources, MAX_ID_BYTES) + MAX_ID_BYTES
 
     async def stop(self) -> None:
         await self._changelog.stop()

@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "label": "streams.cli.label",
     "train": "streams.cli.train",
     "evaluate": "streams.cli.evaluate",
+    "experiment": "streams.cli.experiment",
     "bench": "streams.cli.bench",
     "verify": "streams.cli.verify",
     "config": "streams.cli.config",

@@ -240,3 +240,55 @@ def test_weights_are_finite_bounded_and_of_their_kinds_sign(setting: str, given:
 def test_a_list_is_told_nothing_that_makes_no_sense(setting: str, given: object) -> None:
     (mistake,) = mistakes(overrides={"taste": {"list": {setting: given}}})
     assert mistake.startswith(f"taste.list.{setting}")
+
+
+ARMS = "[[experiments.e.arms]]\nname = 'control'\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("", "experiments.e: an experiment has two arms or more"),
+        (ARMS, "experiments.e: arm control: there is another one of this name"),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nweight = 0",
+            "experiments.e: arm b: its weight must be above 0",
+        ),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nweight = nan",
+            "experiments.e: arm b: its weight must be above 0",
+        ),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nlist = {thetta = 1}",
+            "experiments.e: arm b: list.thetta: no such setting",
+        ),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nlist = {theta = 2.0}",
+            "experiments.e: arm b: list.theta: Input should be less than 1",
+        ),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nlist = {profile = 'off'}",
+            "experiments.e: arm b: profile is for all readers alike",
+        ),
+        ("[[experiments.e.arms]]\nname = 'B c'", "experiments.e.arms.1.name: String should match"),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\n[experiments.e]\nshare = 0",
+            "experiments.e.share: Input should",
+        ),
+    ],
+)
+def test_an_experiment_that_makes_no_sense_is_one_line(more: str, words: str) -> None:
+    if "[experiments.e]" in more:
+        more = more.replace("[experiments.e]\nshare = 0", "")
+        file = toml("[experiments.e]\nshare = 0\n" + ARMS + more)
+    else:
+        file = toml(ARMS + more)
+    (line,) = mistakes(file)
+    assert line.startswith(words)
+
+
+def test_lists_of_three_arms_are_not_interleaved() -> None:
+    arms = "".join(f"[[experiments.e.arms]]\nname = '{name}'\n" for name in "abc")
+    (line,) = mistakes(toml("[experiments.e]\nshow = 'interleaved'\n" + arms))
+    assert line == "experiments.e: two lists are interleaved, so there are two arms"
+    assert [arm.name for arm in load(toml(arms)).experiments["e"].arms] == ["a", "b", "c"]
