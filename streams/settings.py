@@ -480,9 +480,6 @@ class Media(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the device computes in it, else float32"
     )
-    embed: bool = Field(
-        False, description="label texts with their vectors too, which the agent `content` makes use of"
-    )
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )

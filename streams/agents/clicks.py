@@ -14,6 +14,7 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.taste import odd
 from models.taste.actions import weight_table, weights_of
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
@@ -352,29 +353,23 @@ class ClicksAgent(Agent[ClickColumns]):
         )
         items = self._items.lookup([item for part in parts for item in part.items])
         kinds = np.concatenate([part.kinds for part in parts])
-        weights = weights_of(kinds, np.concatenate([part.dwell_s for part in parts]), self._weights)
+        dwell_s = np.concatenate([part.dwell_s for part in parts])
+        weights = weights_of(kinds, dwell_s, self._weights)
         at_ms = np.concatenate([part.at_ms for part in parts])
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
         if self._quality is not None:
             self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
+        strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
-        if len(folded.undone.places):
-            self.services.metrics.undone.labels("taken_back").inc(len(folded.undone.places))
-        if folded.in_vain:
-            self.services.metrics.undone.labels("in_vain").inc(folded.in_vain)
+        self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
-        if folded.duplicates:
-            self.metrics.duplicated(folded.duplicates)
-        repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
-        if repeated:
-            self.metrics.repeated(repeated)
         begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
             begin + place: one
@@ -382,6 +377,22 @@ class ClicksAgent(Agent[ClickColumns]):
             for place, one in part.wishes.items()
         }
         return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes)
+
+    def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
+        """What became of the clicks of a fold; counters are touched only where there is something to count."""
+        metrics, applied = self.services.metrics, int(np.count_nonzero(folded.applied))
+        for what, which in strange.items():
+            some = int(np.count_nonzero(which & folded.applied))
+            if some:
+                metrics.odd.labels(what).inc(some)
+        for outcome, undos in (("taken_back", len(folded.undone.places)), ("in_vain", folded.in_vain)):
+            if undos:
+                metrics.undone.labels(outcome).inc(undos)
+        if folded.duplicates:
+            self.metrics.duplicated(folded.duplicates)
+        repeated = len(folded.applied) - applied - folded.duplicates
+        if repeated:
+            self.metrics.repeated(repeated)
 
     def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
         """A value (and headers) for each reader that moved."""
@@ -454,8 +465,8 @@ class ClicksAgent(Agent[ClickColumns]):
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        anonymous = np.ones(1, np.bool_) if self._taste.list.profile == "off" else None
-        requests = Requests(rows, numbers, anonymous)
+        off = self._taste.list.profile == "off"
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
         at_ms = int(users.newest_at_ms[row])
         size, further = self._taste.list_size, self._further()
         return lists(
@@ -479,6 +490,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self.services.metrics.users.set(len(self._state.rows))
         self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
         self.services.metrics.items.set(len(self._items))
+        self.services.metrics.items_beyond.set(self._items.beyond)
 
 
 def _causes(batch: PartitionBatch, too_large: TooLarge) -> list[Rejected]:
