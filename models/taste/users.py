@@ -125,6 +125,15 @@ class UserRows:
         """The row of a user, if there is one: looking makes none."""
         return self._index.get(partition, {}).get(user)
 
+    def strangers(self, users: Sequence[str], partition: int = 0) -> set[str]:
+        """Those of the users who have no row in the partition."""
+        return set(users).difference(self._index.get(partition, ()))
+
+    def fence_of(self, user: str, partition: int = 0) -> int:
+        """The user's fence; -1 where there is no row. Gives nobody a row."""
+        row = self._index.get(partition, {}).get(user)
+        return -1 if row is None else int(self.fence[row])
+
     def forget(self, user: str, partition: int = 0) -> bool:
         """Erase one user; whether there was one. The row is reused."""
         row = self._index.get(partition, {}).pop(user, None)
