@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate.baselines import ItemKnn, LastItem, Popularity
+from models.evaluate.blended import Blended
 from models.evaluate.content import Content
 from models.evaluate.layer import Layer
 from models.evaluate.readers import UserCosine, UserNearest
@@ -22,6 +23,7 @@ class Given:
     item_names: Sequence[str]
     served: ServedSettings
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
+    repeats: bool = False  # a reader's own items may be right
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ REGISTRY: tuple[Entry, ...] = (
     ),
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
+    Entry(Blended.rows, lambda given: Blended(given.item_names, given.served, given.repeats)),
 )
 
 ROWS: tuple[str, ...] = tuple(row for entry in REGISTRY for row in entry.rows)

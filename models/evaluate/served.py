@@ -15,6 +15,7 @@ from models.evaluate.layer import Layer
 from models.evaluate.recording import Event, Moment
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
+from models.taste.pairs import walked
 from models.taste.rank import RankSettings, layer_scores
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
@@ -22,6 +23,7 @@ from models.taste.users import HALF_LIVES_S, Folded, UserRows
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,15 @@ class ServedSettings:
             raise ValueError("a half-life must be at least 1 ms")
 
 
+def own_first(scores: F32, history: I32) -> F32:
+    """Scores (I,) with the items of a history on top, the latest first."""
+    found = scores.copy()
+    top = float(found.max(initial=-np.inf))
+    base = top if np.isfinite(top) else 0.0
+    found[history] = base + (1 + abs(base)) * np.arange(1, len(history) + 1, dtype=np.float32)
+    return found
+
+
 class Served(Layer):
     """A worker's state for one recording. Items get the indices 1..I of the closed catalogue; one that has not come yet
     has no row in the table and cannot be listed.
@@ -79,21 +90,30 @@ class Served(Layer):
         )
         self._previous: dict[int, I32] = {}  # of events followed and not yet learnt, by number
 
-    def scores(self, moment: Moment) -> F32:
+    def parts(self, moment: Moment) -> tuple[F32, Bools]:
+        """Scores of counts, taste and popularity (3, I), and which items may be listed (I,)."""
         rows = self._users.rows_of([str(moment.user)])
         parts, listable = layer_scores(self._table, self._users, rows, moment.at_ms, self._settings.rank)
+        return parts[:, 0, 1:], listable[1:]
+
+    def second_step(self, counts: F32, at_ms: int) -> F32:
+        """(I,) where two steps lead, from the counts (I,) of a moment."""
+        power = self._settings.rank.popularity_power
+        prepared = self._table.prepared(at_ms, power)
+        every = np.arange(len(self._index), dtype=np.int32)
+        sums = self._table.row_sums(every) * prepared.factor
+        scores = np.append(np.float32(0), counts)
+        return walked(scores, self._table.followers, sums, prepared.column, self._settings.rank.row_power)[1:]
+
+    def scores(self, moment: Moment) -> F32:
+        parts, listable = self.parts(moment)
         found = np.empty((len(self.rows), len(self._names)), np.float32)
-        found[:3] = parts[:, 0, 1:]
+        found[:3] = parts
         np.sum(found[:3], axis=0, out=found[3])
         found[0][found[0] <= 0] = -np.inf  # counted nothing: says nothing
         found[2][found[2] <= 0] = -np.inf
-        found[:, ~listable[1:]] = -np.inf
-        found[4] = found[3]
-        top = float(found[3].max(initial=-np.inf))
-        base = top if np.isfinite(top) else 0.0
-        found[4, moment.history] = base + (1 + abs(base)) * np.arange(
-            1, len(moment.history) + 1, dtype=np.float32
-        )
+        found[:, ~listable] = -np.inf
+        found[4] = own_first(found[3], moment.history)
         return found
 
     def follow(self, events: Sequence[Event]) -> None:

@@ -73,7 +73,8 @@ def clicks(
     Rows: popularity, last-item, item-knn (baselines); user-cosine (the classic user-user formula over all readers),
     user-nearest (over the nearest); content (classic content-based) and content-recent (the same, forgetting) with
     --catalogue; counts, taste, trending (parts of what Headrace serves), blend
-    (their sum, as served), own-first (the reader's own items before the blend).
+    (their sum, as served), own-first (the reader's own items before the blend); blend-online (the calibrated blend of
+    these and of steps, wide, walk, nearest, its weights refitted at every choice), own-online (own items before it).
     """
     settings = _served(settings_of(ctx), served)
     from streams.evaluate.plot import draw, require_matplotlib

@@ -83,7 +83,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
             f"{wanted.path}: none of its {len(recording) - loaded.trained} events can be scored by {protocol}"
         )
     names, notes = _layers(wanted, todo, len(recording.item_names))
-    given = _given(wanted, loaded, served, notes)
+    given = replace(_given(wanted, loaded, served, notes), repeats=not todo.own_out)
     if loaded.trained_later:
         notes.append(f"{loaded.trained_later} events of {wanted.train} are later than the first one scored")
     try:
@@ -186,7 +186,7 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
     if wanted.layers:
         return tuple(row for row in ROWS if row in wanted.layers), []
     left_out = missing | (
-        {"own-first"} if todo.own_out else set()
+        {"own-first", "own-online"} if todo.own_out else set()
     )  # with own items taken out it is the blend
     notes = []
     for row, most in (("item-knn", MAX_KNN_ITEMS), ("user-cosine", MAX_ITEMS)):
