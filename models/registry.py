@@ -9,6 +9,8 @@ TASKS: dict[str, str] = {
     "transcribe": "models.tasks.transcribe:Transcribe",
     "tag": "models.tasks.tag:Tag",
     "sentiment": "models.tasks.sentiment:Sentiment",
+    "topics": "models.tasks.topics:Topics",
+    "embed": "models.tasks.embed:Embed",
 }
 
 

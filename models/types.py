@@ -69,7 +69,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of a task: what a label carries. `scores` are by class name, each in 0..1."""
+    """One result of a task: what a label carries. `scores` are by class name, each in 0..1.
+
+    `model`: which one it was, where a task has several; None for the task's own.
+    """
 
     task: str
     value: Json
@@ -77,6 +80,7 @@ class Finding:
     scores: dict[str, float] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     detail: dict[str, Json] = field(default_factory=dict)
+    model: ModelInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,11 @@ class LoadOptions:
 
 
 class Task(Protocol):
-    """One inference task. One file in `models/tasks`, one row in `models.registry`."""
+    """One inference task. One file in `models/tasks`, one row in `models.registry`.
+
+    A class may also say whose findings it reads, by an attribute `after: Mapping[str, str]`: the other task's name ->
+    the field of its finding that is the text to read, `value` or one of `detail` (`models.inference.chains`).
+    """
 
     name: str
     model: ModelInfo

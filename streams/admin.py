@@ -6,7 +6,7 @@ that cannot describe settings (then they are not compared). Every wait is bounde
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 
+from streams.effects import batch_bytes
 from streams.errors import EnvironmentProblem, NoBroker
 from streams.settings import Kafka, Settings
 from streams.topics import TOPOLOGY, Topic, prefixed
@@ -111,6 +112,19 @@ async def require_limits(settings: Settings) -> dict[str, int]:
             f"{', '.join(small)}; lower it, or raise their max.message.bytes"
         )
     return limits
+
+
+def require_room(rows: Mapping[str, int], settings: Settings) -> None:
+    """`rows`: changelog -> the largest row it may get. A row that no broker takes could be neither left out nor
+    repeated; so a worker whose settings make it possible does not start. Raises EnvironmentProblem."""
+    for topic, size in rows.items():
+        needed = size + batch_bytes(b"", b"", ())
+        if needed > settings.kafka.max_message_bytes:
+            raise EnvironmentProblem(
+                f"a row of {topic} takes up to {needed} bytes with taste.dim, taste.half_lives_s, taste.ring and "
+                f"topics.partitions as they are, more than kafka.max_message_bytes = "
+                f"{settings.kafka.max_message_bytes}: raise it (and the brokers' message.max.bytes), or lower those"
+            )
 
 
 async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.effects import Emit, Header, batch_bytes
-from streams.rejected import Rejected
+from streams.rejected import Place, Rejected
 from streams.topics import dead_letter
 
 MESSAGE_CHARS = 300
@@ -16,6 +16,8 @@ ADDED = (CONNECT, "dlt.", "headrace.retry.")
 """Names of headers that workers add begin so."""
 
 LEFT_OUT = "dlt.left_out"
+FIRST_AT, REPLAYED = "dlt.at", "dlt.replayed"
+"""Of a letter that was written again when others were removed: when it was first, and that it was replayed then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,7 @@ class Letter:
     """A rejected record, where it lay first, and how often it was tried."""
 
     rejected: Rejected
-    topic: str
-    partition: int
-    offset: int
-    attempts: int = 1
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def _fitted(
     size = batch_bytes(record.key, record.value, [*own, *added])
     if size <= limit_bytes:
         return record.key, record.value, own, added
-    place = f"{letter.topic}/{letter.partition}/{letter.offset}"
+    place = f"{letter.place.topic}/{letter.place.partition}/{letter.place.offset}"
     said = [*added, (f"{LEFT_OUT}.bytes", str(size).encode()), (f"{LEFT_OUT}.at", place.encode())]
     without_value = [*said, (LEFT_OUT, b"value")]
     if batch_bytes(record.key, None, [*own, *without_value]) <= limit_bytes:
@@ -92,9 +91,9 @@ def _headers(partition: int, letter: Letter, sender: Sender) -> list[Header]:
     conversion = rejected.reason in _CONVERSION
     message = rejected.message[:MESSAGE_CHARS]
     connect = {
-        "topic": letter.topic,
-        "partition": str(letter.partition),
-        "offset": str(letter.offset),
+        "topic": letter.place.topic,
+        "partition": str(letter.place.partition),
+        "offset": str(letter.place.offset),
         "connector.name": sender.group,
         "task.id": str(partition),  # a partition is the unit of work here
         "stage": "VALUE_CONVERTER" if conversion else "TASK_PUT",
@@ -105,7 +104,7 @@ def _headers(partition: int, letter: Letter, sender: Sender) -> list[Header]:
     }
     own = {
         "reason": rejected.reason,
-        "attempts": str(letter.attempts),
+        "attempts": str(letter.place.attempts),
         "replays": str(replays_of(rejected.record.headers)),
         "worker": sender.worker,
     }

@@ -4,6 +4,7 @@ The only reader of the environment. Built once, frozen, passed down. An unknown 
 start with every mistake listed at once.
 """
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models.experiments import arms
 from models.taste.actions import weight_table
 from streams.errors import UserMistake
 
@@ -144,7 +146,7 @@ class Worker(Section):
     """What this process runs, and how it ends."""
 
     agents: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
-        ("clicks", "items", "audio", "uploads"), description="names of agents to run"
+        ("clicks", "items", "privacy", "audio", "uploads"), description="names of agents to run"
     )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",
@@ -168,13 +170,32 @@ class Worker(Section):
 
 
 class Observe(Section):
-    """The observation port: /metrics, /healthz, /readyz."""
+    """The HTTP port: /metrics, /healthz, /readyz, queries and the live page."""
 
     host: str = Field(
         "127.0.0.1", description="bind address; anything else than loopback shows metrics to the network"
     )
     port: int = Field(8780, ge=0, le=65535, description="0 picks a free one")
     enabled: bool = Field(True, description="false opens no port")
+    advertise: str | None = Field(
+        None,
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$",
+        description="how other workers and clients reach this port, as http://host:port; default: the bind address, "
+        "unless that is a wildcard",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="for the page and the queries; without one they are answered on a loopback address alone",
+    )
+    page: bool = Field(True, description="the live page and the queries; false leaves metrics and health")
+    clicks: bool = Field(
+        False, description="let the page send clicks, as the demo does; not for real readers"
+    )
+    clients: int = Field(1_000, ge=1, le=100_000, description="most pages that may be open at once")
+    labels_kept: int = Field(
+        2_000, ge=0, le=1_000_000, description="newest labels in memory for queries; 0: none"
+    )
 
 
 class Weights(Section):
@@ -193,7 +214,6 @@ class Weights(Section):
     follow: float = Field(4.0, description="its author or series followed")
     hide: float = Field(-4.0, description="not wanted; bars the item as well")
     report: float = Field(-10.0, description="reported; bars the item as well")
-    undo: float = Field(-1.0, description="a click taken back")
 
     @model_validator(mode="after")
     def _of_their_sign(self) -> "Weights":
@@ -213,7 +233,26 @@ class Listing(Section):
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
-    diversity: Literal["none", "mmr", "dpp"] = Field("none", description="how a list is made less alike")
+    only_catalogued: bool = Field(False, description="list no item of which topic `items` has no entry")
+    max_age_s: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="items published longer ago are not listed; 0: no bound"
+    )
+    blocked_authors: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="of whom nobody is shown anything"
+    )
+    author_decay: float = Field(
+        0.5, gt=0, le=1, description="factor on the score of each further item of an author; 1: off"
+    )
+    author_floor: float = Field(0.25, ge=0, le=1, description="the least that this factor becomes")
+    author_most: int = Field(
+        0, ge=0, le=10, description="items of one author in ten places of a list; 0: no limit"
+    )
+    diversity: Literal["none", "mmr", "dpp", "calibration"] = Field(
+        "none", description="how a list is made less alike, or its topics as those of the reader's items"
+    )
+    calibration: float = Field(
+        0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
+    )
     theta: float = Field(
         0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
     )
@@ -226,6 +265,18 @@ class Listing(Section):
     budget_s: Seconds = Field(
         5.0, description="for the lists of one group; after it stages are left out, last of all scores"
     )
+
+
+class Sequence(Section):
+    """A trained model of what comes next, as a source of lists."""
+
+    folder: Annotated[UserPath | None, BeforeValidator(lambda given: given or None)] = Field(
+        None, description="what `headrace train sequence --out` wrote; empty: no such source"
+    )
+    weight: float = Field(
+        0.5, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+    )
+    check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
 
 
 class Taste(Section):
@@ -249,6 +300,7 @@ class Taste(Section):
     transitions: bool = Field(True, description="feed what follows what to the item agent")
     weights: Weights = Weights()
     list: Listing = Listing()
+    sequence: Sequence = Sequence()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 
     @field_validator("dim")
@@ -257,6 +309,68 @@ class Taste(Section):
         if dim % 64:
             raise ValueError("dim must be a multiple of 64")
         return dim
+
+
+class Quality(Section):
+    """Meters of the lists on the live clicks: test then learn."""
+
+    sample: float = Field(
+        0.1, ge=0, le=1, description="share of clicks that are scored before they are learnt; 0: none"
+    )
+    top: int = Field(10, ge=1, le=200, description="K of recall, MRR and NDCG at K")
+    half_life_events: float = Field(
+        10_000.0, gt=0, description="scored clicks after which one weighs half in the means; inf: never less"
+    )
+    remembered_lists: Count = Field(
+        10_000, description="newest lists of readers in experiments, to credit their clicks"
+    )
+    time_share: float = Field(
+        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out and counted"
+    )
+
+
+class Arm(Section):
+    """One variant of the lists in an experiment."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="as in metrics and recommendations")
+    weight: float = Field(1.0, description="share of readers, relative to the other arms")
+    list: dict[str, Any] = Field(default_factory=dict, description="what of `taste.list` is different here")
+
+
+class Experiment(Section):
+    """Readers in arms that get different lists."""
+
+    salt: str = Field("", description="another one draws the readers anew; empty: the experiment's name")
+    share: float = Field(1.0, gt=0, le=1, description="of the readers that no earlier experiment has")
+    show: Literal["arms", "interleaved"] = Field(
+        "arms", description="each reader one arm's lists, or every reader lists of two arms in one"
+    )
+    arms: tuple[Arm, ...] = Field(max_length=8, description="two or more; of `interleaved` exactly two")
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "Experiment":
+        arms.Experiment(
+            "any", self.salt, tuple(a.name for a in self.arms), tuple(a.weight for a in self.arms), self.share
+        )
+        if self.show == "interleaved" and len(self.arms) != 2:
+            raise ValueError("two lists are interleaved, so there are two arms")
+        for arm in self.arms:
+            _check_list(arm)
+        return self
+
+
+def _check_list(arm: Arm) -> None:
+    """Raises ValueError, in one line, for what no list has, and for what is not of one arm alone."""
+    for_all = sorted({"profile", "budget_s"} & set(arm.list))
+    if for_all:
+        raise ValueError(f"arm {arm.name}: {for_all[0]} is for all readers alike")
+    try:
+        Listing.model_validate(arm.list)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ValueError(
+            f"arm {arm.name}: {_in_words(('list', *wrong['loc']), wrong['msg'], None)}"
+        ) from None
 
 
 class State(Section):
@@ -273,6 +387,21 @@ class State(Section):
     )
 
 
+class Privacy(Section):
+    """Readers who are to be forgotten."""
+
+    block_s: Seconds = Field(
+        7 * 86_400.0,
+        description="for so long after a reader was forgotten clicks of that name are dropped; not less than `clicks` "
+        "is kept, or a replay brings the reader back",
+    )
+    key_file: UserPath | None = Field(
+        None,
+        description="a file with a secret: the names of readers who were forgotten or want no profile are kept as a "
+        "hash keyed with it; none: an unkeyed hash. Another key voids blocks and wishes made with the one before",
+    )
+
+
 class TaskSettings(Section):
     """One inference task: `[media.tasks.sentiment]`."""
 
@@ -282,8 +411,67 @@ class TaskSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="the task's own, see its file")
 
 
+class Claims(Section):
+    """Payloads that lie elsewhere: `[media.claims]`. Nothing is allowed that is not named here."""
+
+    schemes: Annotated[tuple[Literal["file", "http", "https", "s3"], ...], BeforeValidator(_by_comma)] = (
+        Field(
+            ("file", "https", "s3"),
+            description="of URIs that are opened; http is not encrypted, so not by default",
+        )
+    )
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="hosts of http(s) payloads: `name`, `*.name`, `name:port`; none by default"
+    )
+    private_networks: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (),
+        description="networks, as 10.1.0.0/16, in which such hosts or the S3 endpoint may lie; private, link-local "
+        "and loopback addresses are refused otherwise",
+    )
+    redirects: int = Field(
+        3, ge=0, le=20, description="followed for one payload, each checked like the first"
+    )
+    buckets: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="S3 buckets that payloads may lie in; none by default"
+    )
+    s3_endpoint: str | None = Field(None, description="URL of an S3-compatible store; default: AWS")
+    s3_anonymous: bool = Field(False, description="read public buckets without credentials")
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for network in given:
+            ipaddress.ip_network(network)
+        return given
+
+
+class LaneSettings(Section):
+    """How one topic's media are treated on the device: `[media.lanes.audio]`."""
+
+    priority: int = Field(
+        0, ge=-10, le=10, description="higher goes first; a step is worth a second of waiting, no more"
+    )
+    deadline_s: Seconds | None = Field(
+        None, description="from submission to answer; what is late is labelled all the same, and counted"
+    )
+
+
 class Media(Section):
     """Inference on audio and uploads."""
+
+    audio: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("transcribe",),
+        min_length=1,
+        description="tasks for recordings, and those that look at what these find",
+    )
+    uploads: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("sentiment", "tag"),
+        min_length=1,
+        description="tasks for texts and pictures, each for what it accepts",
+    )
+    lanes: dict[Literal["audio", "uploads"], LaneSettings] = Field(
+        default_factory=dict, description="by the topic's name"
+    )
 
     cache: UserPath = Field(
         Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
@@ -292,13 +480,24 @@ class Media(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the device computes in it, else float32"
     )
+    embed: bool = Field(
+        False, description="label texts with their vectors too, which the agent `content` makes use of"
+    )
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )
+    claims: Claims = Claims()
     threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
     max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
     records_in_flight: Count = Field(
-        64, description="media records between fetch and confirmed label, per agent"
+        512,
+        description="media records between fetch and confirmed label, per agent; the device chooses among them",
+    )
+    bytes_in_flight: Count = Field(
+        256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    kept_bytes: int = Field(
+        32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"
     )
     fetch_timeout_s: Seconds = Field(30.0, description="of one try to fetch a payload")
     retry_attempts: int = Field(
@@ -346,7 +545,12 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     observe: Observe = Observe()
     taste: Taste = Taste()
+    quality: Quality = Quality()
+    experiments: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], Experiment] = Field(
+        default_factory=dict, max_length=16, description="by name; a reader is in the first that draws them"
+    )
     state: State = State()
+    privacy: Privacy = Privacy()
     media: Media = Media()
     demo: Demo = Demo()
     log_level: Literal["debug", "info", "warning", "error"] = Field(

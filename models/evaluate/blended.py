@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.evaluate.layer import Layer
 from models.evaluate.recording import Event, Moment
-from models.evaluate.served import Served, ServedSettings, own_first
+from models.evaluate.served import Served, ServedSettings
 from models.taste.blend import FORMS, Blend, spread
 from models.taste.nearest import NearestReaders
 from models.taste.pairs import LAST_STEPS, WIDE, Pairs
@@ -147,4 +147,13 @@ def own_places(history: I32, size: int) -> F32:
     found[OWN - 2, distinct] = np.log1p(times - 1)
     if len(history) > 1 and history[-1] == history[-2]:
         found[OWN - 1, history[-1]] = 1
+    return found
+
+
+def own_first(scores: F32, history: I32) -> F32:
+    """Scores (I,) with the items of a history on top, the latest first."""
+    found = scores.copy()
+    top = float(found.max(initial=-np.inf))
+    base = top if np.isfinite(top) else 0.0
+    found[history] = base + (1 + abs(base)) * np.arange(1, len(history) + 1, dtype=np.float32)
     return found

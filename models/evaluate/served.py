@@ -2,7 +2,8 @@
 encoded bytes, the ranking's own parts. NumPy alone.
 
 Rows `counts`, `taste`, `trending` (popularity with the half-life of the item table) are the parts of the score, `blend`
-is their sum as served, `own-first` the blend behind the reader's own items, latest first.
+is their sum as served, `own-first` the blend behind the reader's own items, latest first, `last` the counts of the
+reader's last item alone.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate.layer import Layer
+from models.evaluate.parts import ROWS, row_scores
 from models.evaluate.recording import Event, Moment
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
@@ -40,6 +42,7 @@ class ServedSettings:
     keep: int = 100  # predecessors kept and published an item
     followers: int = 200
     nearest: int = 50  # readers that `user-nearest` sums over
+    sequence_weight: float = 0.5  # of a sequence model in `sequence-blend`
     rank: RankSettings = field(default_factory=RankSettings)
 
     def __post_init__(self) -> None:
@@ -60,21 +63,12 @@ class ServedSettings:
             raise ValueError("a half-life must be at least 1 ms")
 
 
-def own_first(scores: F32, history: I32) -> F32:
-    """Scores (I,) with the items of a history on top, the latest first."""
-    found = scores.copy()
-    top = float(found.max(initial=-np.inf))
-    base = top if np.isfinite(top) else 0.0
-    found[history] = base + (1 + abs(base)) * np.arange(1, len(history) + 1, dtype=np.float32)
-    return found
-
-
 class Served(Layer):
     """A worker's state for one recording. Items get the indices 1..I of the closed catalogue; one that has not come yet
     has no row in the table and cannot be listed.
     """
 
-    rows = ("counts", "taste", "trending", "blend", "own-first")
+    rows: tuple[str, ...] = ROWS
 
     def __init__(self, item_names: Sequence[str], settings: ServedSettings) -> None:
         self._settings = settings
@@ -106,14 +100,10 @@ class Served(Layer):
         return walked(scores, self._table.followers, sums, prepared.column, self._settings.rank.row_power)[1:]
 
     def scores(self, moment: Moment) -> F32:
-        parts, listable = self.parts(moment)
-        found = np.empty((len(self.rows), len(self._names)), np.float32)
-        found[:3] = parts
-        np.sum(found[:3], axis=0, out=found[3])
-        found[0][found[0] <= 0] = -np.inf  # counted nothing: says nothing
-        found[2][found[2] <= 0] = -np.inf
-        found[:, ~listable] = -np.inf
-        found[4] = own_first(found[3], moment.history)
+        rows = self._users.rows_of([str(moment.user)])
+        found: F32 = row_scores(
+            self._table, self._users, rows, moment.at_ms, self._settings.rank, [moment.history + 1]
+        )[:, 0, 1:]
         return found
 
     def follow(self, events: Sequence[Event]) -> None:

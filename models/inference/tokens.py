@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 from models.errors import WeightsMismatch
 from models.inference.weights import inside
 from models.types import Unit
+
+USER_MAX_TOKENS = 512
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "longformer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +60,13 @@ def collate(units: Sequence[Unit], pad_id: int, device: torch.device | str) -> t
         ids[row, : len(unit.data)] = unit.data
         mask[row, : len(unit.data)] = 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def positions_of(folder: Path, config: Any) -> int:
+    """How many tokens a user's checkpoint reads: its positions, at most 512. Raises WeightsMismatch below 2."""
+    positions = getattr(config, "max_position_embeddings", USER_MAX_TOKENS)
+    if config.model_type in _OFFSET_POSITIONS:
+        positions -= (config.pad_token_id or 0) + 1  # these count from behind the padding token's id
+    if positions < 2:
+        raise WeightsMismatch(f"{folder}/config.json leaves {positions} positions for tokens; two are needed")
+    return min(int(positions), USER_MAX_TOKENS)

@@ -1,27 +1,25 @@
-"""Sentiment of a text: positive or negative, by MiniLM with own weights or by a user's classifier.
+"""Sentiment of a text: positive or negative, by own weights or by a user's classifier.
 
-The embedded default knows two classes. There is no neutral one: the sentences it was trained on (SST-2) hold
+Embedded are MiniLM with LoRA weights for English and a classifier of characters for Chinese; a user's checkpoint
+takes the place of both, or of those whose languages the option `languages` names. A text in a language that none
+of them reads gets `unsupported_language` and no score.
+
+The embedded ones know two classes. There is no neutral one: the sentences it was trained on (SST-2) hold
 none, so a band of middling scores would be an invention; read `score` instead.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
 
-from models.errors import WeightsMismatch
 from models.inference.lora import adapter_shapes, merge
-from models.inference.pretrained import load_network
-from models.inference.tokens import collate, load_tokenizer, tokenize
-from models.inference.weights import load_checked, user_model_info
-from models.media.text import decode_text
+from models.inference.weights import load_checked
+from models.media.language import Language
+from models.networks.ngrams import PLACES, NgramClassifier
 from models.networks.precision import dtype_name, torch_dtype
+from models.tasks.classifier import ClassifyText, Scores, TextClassifier, user_classifier
 from models.tasks.minilm import (
     LAYERS,
     MAX_TOKENS,
@@ -31,7 +29,8 @@ from models.tasks.minilm import (
     load_minilm_tokenizer,
     masked_mean,
 )
-from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
+from models.tasks.texts import languages_option, read_text
+from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared
 
 NAME = "minilm-sentiment-sst2"
 CLASSES = ("negative", "positive")
@@ -49,73 +48,74 @@ TARGETS = tuple(
     )
 )
 WEIGHTS = Path(__file__).parent.parent / "weights" / "sentiment-sst2"
-
-_USER_MAX_TOKENS = 512
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "longformer")
-
-Scores = NDArray[np.float32]  # (classes,), each in 0..1
+CHINESE_WEIGHTS = WEIGHTS.parent / "sentiment-zh"
 
 
 @dataclass(frozen=True, slots=True)
-class _Classifier:
-    """What differs between default and user's checkpoint. `score`: ids, mask (B, T) -> (B, classes) fp32."""
+class _Characters:
+    """A classifier that needs no device: it scores while a text is prepared."""
 
-    score: Callable[[Tensor, Tensor], Tensor]
-    tokenizer: Tokenizer
-    pad_id: int
-    classes: tuple[str, ...]
+    score: Callable[[str], float]
     model: ModelInfo
 
 
-class Sentiment:
-    """The task; see `models.types.Task`. A unit is one text's token ids (T,) int64, its output `Scores`."""
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A text that is scored already: by which model, and the probability of `positive`."""
+
+    language: Language
+    by: _Characters
+    positive: float
+
+
+class Sentiment(ClassifyText):
+    """The task; see `models.types.Task`."""
 
     name = "sentiment"
-    # Padded tokens. Enough to fill a core; the planner's window then pads 5 % of the work on a mixed feed.
-    batch_cost = 2048
-    max_units = 256
 
-    def __init__(self, classifier: _Classifier, device: str) -> None:
-        self.model = classifier.model
-        self._classifier = classifier
-        self._device = device
+    def __init__(
+        self, classifier: TextClassifier, device: str, characters: Mapping[str, _Characters] | None = None
+    ) -> None:
+        super().__init__(classifier, device)
+        self._characters = dict(characters or {})
+        own = classifier.languages
+        self._reads = None if own is None else own | self._characters.keys()
 
     @classmethod
     def load(cls, options: LoadOptions) -> "Sentiment":
-        """The embedded default, or the checkpoint in `options.folder`. Raises WeightsMismatch."""
-        classifier = _embedded(options) if options.folder is None else _user(options, options.folder)
-        return cls(classifier, options.device)
+        """The embedded default, or the checkpoint in `options.folder`; its option `languages` says what that reads.
 
-    @classmethod
-    def accepts(cls, media_type: str) -> bool:
-        """Plain text, whatever its parameters; the encoding is UTF-8 in any case."""
-        return media_type.partition(";")[0].strip().lower() == "text/plain"
+        Option `chinese`: a folder of weights by `headrace train characters`. Raises WeightsMismatch, ValueError.
+        """
+        languages = languages_option(cls.name, options)
+        chinese = Path(str(options.options.get("chinese", CHINESE_WEIGHTS)))
+        if options.folder is None:
+            return cls(_embedded(options), options.device, {"zh": _chinese(chinese)})
+        classifier = user_classifier(options, options.folder, languages)
+        others = {} if languages is None or "zh" in languages else {"zh": _chinese(chinese)}
+        return cls(classifier, options.device, others)
 
     def prepare(self, payload: Payload) -> Prepared:
-        """Raises BadInput: too_large, undecodable, empty."""
-        tokens = tokenize(self._classifier.tokenizer, decode_text(payload.data))
-        return Prepared((Unit(len(tokens.ids), tokens.ids),), context=tokens.truncated)
-
-    def forward(self, units: Sequence[Unit]) -> list[Scores]:
-        """Scores of each text, in order."""
-        ids, mask = collate(units, self._classifier.pad_id, self._device)
-        return list(self._classifier.score(ids, mask).cpu().numpy())
+        """No unit for what needs no network. Raises BadInput: too_large, undecodable, empty."""
+        read = read_text(payload, self._reads)
+        by = self._characters.get(read.language.code or "")
+        if by is not None and read.language.letters:
+            return Prepared((), _Scored(read.language, by, by.score(read.text)))
+        return self.prepare_text(read)
 
     def finish(self, prepared: Prepared, outputs: Sequence[Scores]) -> Outcome:
-        """One finding: the likeliest class, all scores, tokens read, and whether text was cut off."""
-        scores = dict(zip(self._classifier.classes, map(float, outputs[0]), strict=True))
+        """As `ClassifyText.finish`."""
+        scored = prepared.context
+        if not isinstance(scored, _Scored):
+            return super().finish(prepared, outputs)
+        scores = dict(zip(CLASSES, (1 - scored.positive, scored.positive), strict=True))
         value = max(scores, key=lambda name: scores[name])
-        detail = {"truncated": prepared.context, "tokens": prepared.units[0].length}
-        return Outcome((Finding(self.name, value, score=scores[value], scores=scores, detail=detail),))
-
-    def examples(self) -> Sequence[Payload]:
-        """One word alone; a full batch of short texts; a batch of the longest."""
-        longest = " ".join(["good"] * _USER_MAX_TOKENS)
-        texts = ["good", *["a fine day"] * 64, *[longest] * 8]
-        return [Payload("text/plain", text.encode()) for text in texts]
+        detail = {"language": scored.language.code}
+        finding = Finding(self.name, value, scores[value], scores, detail={**detail}, model=scored.by.model)
+        return Outcome((finding,))
 
 
-def _embedded(options: LoadOptions) -> _Classifier:
+def _embedded(options: LoadOptions) -> TextClassifier:
     encoder = load_minilm()
     shapes = adapter_shapes(encoder, TARGETS, RANK)
     shapes |= {"head.weight": (len(CLASSES), WIDTH), "head.bias": (len(CLASSES),)}
@@ -130,45 +130,11 @@ def _embedded(options: LoadOptions) -> _Classifier:
         return nn.functional.linear(masked_mean(hidden, mask), weight, bias).softmax(1)
 
     model = ModelInfo(info.name, info.revision, info.sha256, dtype_name(dtype))
-    return _Classifier(score, load_minilm_tokenizer(MAX_TOKENS), PAD_ID, CLASSES, model)
+    tokenizer = load_minilm_tokenizer(MAX_TOKENS)
+    return TextClassifier(score, tokenizer, PAD_ID, CLASSES, model, frozenset({"en"}))
 
 
-def _user(options: LoadOptions, folder: Path) -> _Classifier:
-    network = load_network(AutoModelForSequenceClassification, folder)
-    dtype = torch_dtype(options.dtype, options.device)
-    network.to(options.device, dtype)
-    config: Any = network.config
-    # Classes that do not exclude each other were trained with one sigmoid each.
-    several = config.problem_type == "multi_label_classification"
-
-    def score(ids: Tensor, mask: Tensor) -> Tensor:
-        logits: Tensor = network(input_ids=ids, attention_mask=mask).logits.float()
-        return logits.sigmoid() if several else logits.softmax(1)
-
-    return _Classifier(
-        score=score,
-        tokenizer=load_tokenizer(folder, _user_max_tokens(folder, config)),
-        pad_id=config.pad_token_id or 0,
-        classes=_class_names(folder, config),
-        model=user_model_info(folder, dtype_name(dtype)),
-    )
-
-
-def _class_names(folder: Path, config: Any) -> tuple[str, ...]:
-    """Lower-case names by index. Raises WeightsMismatch unless there are two or more different ones."""
-    names = tuple(str(config.id2label[index]).lower() for index in sorted(config.id2label))
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise WeightsMismatch(
-            f"{folder}/config.json names the classes {names}; give two or more different ones"
-        )
-    return names
-
-
-def _user_max_tokens(folder: Path, config: Any) -> int:
-    """How many tokens a user's checkpoint reads: its positions, at most 512."""
-    positions = getattr(config, "max_position_embeddings", _USER_MAX_TOKENS)
-    if config.model_type in _OFFSET_POSITIONS:
-        positions -= (config.pad_token_id or 0) + 1  # these count from behind the padding token's id
-    if positions < 2:
-        raise WeightsMismatch(f"{folder}/config.json leaves {positions} positions for tokens; two are needed")
-    return min(int(positions), _USER_MAX_TOKENS)
+def _chinese(folder: Path) -> _Characters:
+    tensors, info = load_checked(folder, {"weights": (PLACES,), "bias": (1,)})
+    classifier = NgramClassifier(tensors["weights"].float().numpy(), float(tensors["bias"]))
+    return _Characters(classifier.score, info)

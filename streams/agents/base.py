@@ -17,8 +17,7 @@ from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
-from streams.rejected import Rejected, class_name
-from streams.retries import Place
+from streams.rejected import Place, Rejected, class_name
 from streams.settings import Settings
 from streams.state.changelog import ChangelogReader
 from streams.state.progress import Recoveries
@@ -27,7 +26,7 @@ from streams.state.snapshots import Snapshots
 from streams.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Commit, Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 W = TypeVar("W")
 
@@ -55,7 +54,7 @@ class Agent(ABC, Generic[W]):
 
     name: ClassVar[str]  # also the metric label and the consumer group's suffix
     topic: ClassVar[str]
-    tasks: ClassVar[tuple[str, ...]] = ()  # inference tasks that must be warm before the group is joined
+    tasks: tuple[str, ...] = ()  # inference tasks that must be warm before the group is joined
     companions: ClassVar[tuple[str, ...]] = ()  # agents that run wherever this one does
     period_s: ClassVar[float] = 0.0  # at most one group commit in this time; 0: as fast as they come
 
@@ -106,6 +105,10 @@ class Agent(ABC, Generic[W]):
         """Forget a partition's state. Those who override it call this too."""
         self.recoveries.leave(partition)
 
+    def largest_row(self) -> tuple[str, int] | None:
+        """The agent's changelog, and what a row of it takes at most, with its key; None without state."""
+        return None
+
     def ready(self) -> bool:
         """Whether the agent could work now, apart from its partitions."""
         return True
@@ -131,10 +134,7 @@ class Agent(ABC, Generic[W]):
 
     def reject(self, effects: Effects, partition: int, rejected: Sequence[Rejected]) -> None:
         """Add the dead letters of a batch to its effects, and count them."""
-        letters = []
-        for one in rejected:
-            place = self.place(partition, one.record)
-            letters.append(Letter(one, place.topic, place.partition, place.offset, place.attempts))
+        letters = [Letter(one, self.place(partition, one.record)) for one in rejected]
         limit_bytes = self.services.limit_bytes(dead_letter(self.source))
         sent = dead_letters(self.source, partition, letters, self._sender, limit_bytes)
         if sent is None:

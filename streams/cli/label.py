@@ -164,7 +164,7 @@ def _show(name: str, outcome: "Outcome | ModelError", task: "Task", as_json: boo
         return
     for finding in outcome.findings:
         if as_json:
-            print_json({"path": name, **asdict(finding), "model": asdict(task.model)})
+            print_json({"path": name, **asdict(finding), "model": asdict(finding.model or task.model)})
         else:
             score = "" if finding.score is None else f" {finding.score:.3f}"
             value = finding.value if isinstance(finding.value, str) else value_words(finding.value)

@@ -51,6 +51,16 @@ def as_json(found: Found) -> dict[str, object]:
             {"estimate": row.name, "rmse": _number(row.rmse), "answered": _number(row.answered)}
             for row in found.ratings
         ]
+    if found.liking is not None and found.wanted.interleave is not None:
+        liking, (first, second) = found.liking, found.wanted.interleave
+        document["interleaved"] = {
+            "of": first,
+            "over": second,
+            "preference": _number(liking.value),
+            "low": _number(liking.low),
+            "high": _number(liking.high),
+            "wins": {first: liking.first, second: liking.second},
+        }
     if found.by_delay:
         document["freshness"] = [
             {
@@ -89,6 +99,13 @@ def as_text(found: Found) -> str:
                 *((row.name, _shown(row.rmse), f"{100 * row.answered:.1f} %") for row in found.ratings),
             ]
         )
+    if found.liking is not None and found.wanted.interleave is not None:
+        liking, (first, second) = found.liking, found.wanted.interleave
+        lines += [
+            "",
+            f"{first} and {second} interleaved (team draft): {liking.first:,} and {liking.second:,} points; preference",
+            f"for {first}: {liking.value:+.3f} ({liking.low:+.3f} to {liking.high:+.3f}); 0 is none, +0.5 always.",
+        ]
     if found.by_delay:
         lines += ["", *_freshness(found)]
     if todo.at_end:

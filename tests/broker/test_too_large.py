@@ -169,3 +169,19 @@ def test_a_topic_that_takes_less_than_is_sent_is_named_at_the_start(
                 pass
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("agent", "topic"), [("clicks", "taste-changelog"), ("items", "item-table")])
+def test_state_that_no_broker_would_take_is_refused_at_the_start(
+    agent: str, topic: str, embedded_broker: object, topic_prefix: str
+) -> None:
+    """A row could be neither left out nor repeated: the settings that make it possible are named."""
+    bootstrap = embedded_broker.bootstrap  # type: ignore[attr-defined]
+    settings = settings_for(bootstrap, topic_prefix, (agent,), kafka={"max_message_bytes": 2_000})
+
+    async def main() -> None:
+        with pytest.raises(EnvironmentProblem, match=rf"a row of {topic} takes up to \d+ .*taste\.ring"):
+            async with running(settings):
+                pass
+
+    asyncio.run(main())

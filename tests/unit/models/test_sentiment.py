@@ -14,7 +14,7 @@ from models.errors import BadInput, ModelError, WeightsMismatch
 from models.inference.offline import label_all, warm_up
 from models.tasks import minilm, sentiment
 from models.tasks.sentiment import Sentiment
-from models.types import Finding, LoadOptions, Outcome, Payload
+from models.types import Finding, LoadOptions, Outcome, Payload, Unit
 
 pytestmark = pytest.mark.models
 
@@ -71,12 +71,58 @@ def test_padding_and_order_change_no_answer(task: Sentiment) -> None:
 
 
 def test_a_finding_tells_scores_tokens_and_truncation(task: Sentiment) -> None:
-    short, long = findings(task, ["A fine day", "A fine day " * 200])
-    assert short.detail == {"truncated": False, "tokens": 5}
-    assert long.detail == {"truncated": True, "tokens": minilm.MAX_TOKENS}
+    short, long = findings(task, ["The weather was fine", "It was a fine day " * 200])
+    assert short.detail == {"language": "en", "truncated": False, "tokens": 6}
+    assert long.detail == {"language": "en", "truncated": True, "tokens": minilm.MAX_TOKENS}
     assert sum(short.scores.values()) == pytest.approx(1.0)
     assert short.score == max(short.scores.values())
     assert (task.model.name, task.model.dtype) == ("minilm-sentiment-sst2", "float32")
+
+
+def test_chinese_is_judged_by_its_own_model_in_the_same_batch(task: Sentiment) -> None:
+    texts = [
+        "服务态度非常好，房间干净",
+        "I love this film, it is wonderful.",
+        "太失望了，再也不会来了",
+        "这家酒店很差",
+    ]
+    found = findings(task, texts)
+    assert [finding.value for finding in found] == ["positive", "positive", "negative", "negative"]
+    assert [finding.detail["language"] for finding in found] == ["zh", "en", "zh", "zh"]
+    assert found[0].model is not None and found[0].model.name == "characters-sentiment-zh"
+    assert found[1].model is None
+    assert (
+        sum(found[0].scores.values()) == pytest.approx(1.0) and found[0].score == found[0].scores["positive"]
+    )
+    assert sum(path.stat().st_size for path in sentiment.CHINESE_WEIGHTS.iterdir()) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("So schlecht war der Film noch nie", "de"), ("Очень плохо", "ru"), ("👍👍👍", None)],
+)
+def test_what_it_cannot_read_has_no_score(task: Sentiment, text: str, code: str | None) -> None:
+    unread, read = findings(task, [text, "A wonderful film."])
+    assert (unread.value, unread.score, unread.scores) == ("unsupported_language", None, {})
+    assert unread.detail["language"] == code
+    assert read.value == "positive"
+
+
+def test_a_checkpoint_takes_over_the_languages_that_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    def load(languages: object) -> Sentiment:
+        return Sentiment.load(
+            LoadOptions(cache=tmp_path, folder=checkpoint, options={"languages": languages})
+        )
+
+    german, every = load(["de"]), load(None)
+    texts = ["Der Film war wunderbar und die Musik auch", "这家酒店很差", "The film was wonderful."]
+    assert [one.value == "unsupported_language" for one in findings(german, texts)] == [False, False, True]
+    chinese = findings(german, texts)[1]
+    assert chinese.model is not None and chinese.value == "negative"
+    assert all(one.model is None and one.score for one in findings(every, texts))
+    for wrong in ("de", [], ["xx"]):
+        with pytest.raises(ValueError, match="languages"):
+            load(wrong)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +145,7 @@ def test_the_examples_reach_the_largest_and_the_smallest_batch(task: Sentiment) 
     shapes = []
     forward = task.forward
 
-    def seen(units: Sequence[sentiment.Unit]) -> list[np.ndarray]:
+    def seen(units: Sequence[Unit]) -> list[np.ndarray]:
         shapes.append((len(units), max(unit.length for unit in units)))
         return forward(units)
 
@@ -208,7 +254,7 @@ def test_a_users_checkpoint_is_served(tmp_path: Path, family: str, positions: in
     texts = ["a b c", "d", "e f g h i j k", "a " * 100]
     together = findings(task, texts)
     assert set(together[0].scores) == {"negative", "neutral", "positive"}
-    assert together[3].detail == {"truncated": True, "tokens": positions}
+    assert together[3].detail == {"language": None, "truncated": True, "tokens": positions}
     for text, found in zip(texts, together, strict=True):
         assert findings(task, [text])[0].scores == pytest.approx(found.scores, abs=1e-6)
     assert task.model.name == "mine"
