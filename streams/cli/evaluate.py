@@ -93,7 +93,9 @@ def clicks(
     user-nearest (over the nearest); content (classic content-based) and content-recent (the same, forgetting) with
     --catalogue; counts, taste, trending (parts of what Headrace serves), blend (their sum, as served), own-first (the
     reader's own items before the blend), last (counts of the reader's last item alone); list (as published, with all
-    stages) with --list; sequence (a trained model) and sequence-blend (the blend with it) with --model.
+    stages) with --list; sequence (a trained model) and sequence-blend (the blend with it) with --model;
+    blend-online (the calibrated blend of the served parts and of steps, wide, walk, nearest, its weights refitted at
+    every choice), own-online (own items before it).
     """
     settings = _served(settings_of(ctx), served)
     from streams.evaluate.plot import draw, require_matplotlib
