@@ -15,11 +15,12 @@ from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
 from streams.errors import Reject
-from streams.events import CLICK, MEDIA, Click, Media
+from streams.events import CLICK, ITEM, MEDIA, Click, Item, ListWishes, Media
 from streams.rejected import Rejected, rejected_by
 from streams.transport.batch import Record
 
 MAX_CLICK_BYTES = 65_536
+MAX_ITEM_BYTES = 1 << 20
 OLDEST_MS = 631_152_000_000  # 1990-01-01; smaller numbers are nearly always seconds given as milliseconds
 
 E = TypeVar("E", bound=msgspec.Struct)
@@ -36,9 +37,8 @@ class ClickColumns:
     dwell_s: NDArray[np.float64]  # (n,) nan where not given
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
-    ids: NDArray[
-        np.uint64
-    ]  # (n,) 64-bit hashes of the events' identities (`ce_id`, else `id`), 0 for an empty one
+    ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' `ce_id`, else `id`; 0 for an empty one
+    wishes: dict[int, ListWishes] = field(default_factory=dict)  # by place, of the few that have any
     rejected: list[Rejected] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -159,6 +159,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         at_ms=at_ms,
         offsets=np.array([r.offset for r in good], np.int64),
         ids=np.array([_identity(e, r) for e, r in zip(events, good, strict=True)], np.uint64),
+        wishes={place: e.wishes for place, e in enumerate(events) if e.wishes is not None},
         rejected=rejected,
     )
 
@@ -175,6 +176,42 @@ def _time_words(at_ms: int) -> str:
     if at_ms < OLDEST_MS:
         return f"at = {at_ms} is before 1990: times are milliseconds since 1970, are these seconds?"
     return f"at = {at_ms} lies too far in the future"
+
+
+_items = EventDecoder(Item, ITEM, MAX_ITEM_BYTES)
+
+
+def decode_items(records: Sequence[Record]) -> tuple[list[tuple[str, Item | None]], list[Rejected]]:
+    """Catalogue records of one partition in order: the item's name, and what it is now or None for a removed one; and
+    what is no such record. A record's key, where it has one, must name its item: compaction goes by it."""
+    told = [record for record in records if record.value is not None]
+    rejected: list[Rejected] = []
+    events: list[Item] | None = _items.all(told) if told else []
+    if events is None:
+        events, told, rejected = _items.each(told)
+    read = {record.offset: event for record, event in zip(told, events, strict=True)}
+    found: list[tuple[str, Item | None]] = []
+    for record in records:
+        event = read.get(record.offset)
+        if record.value is None:
+            name = _named_by(record.key)
+            if name is None:
+                rejected.append(Rejected(record, "schema", "a null value whose key names no item"))
+            else:
+                found.append((name, None))
+        elif event is not None and record.key not in (None, event.item.encode()):
+            rejected.append(Rejected(record, "schema", "the key names another item than the event"))
+        elif event is not None:
+            found.append((event.item, event))
+    return found, rejected
+
+
+def _named_by(key: bytes | None) -> str | None:
+    """The item of a key, or None."""
+    try:
+        return (key or b"").decode() or None
+    except UnicodeDecodeError:
+        return None
 
 
 class MediaDecoder:

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 MAX_ID_CHARS = 256
 MAX_ID_BYTES = 4 * MAX_ID_CHARS
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
+Name = Annotated[str, Meta(max_length=256)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 46)]  # until the year 4199: what the state can hold
 Kind = Literal[
     "impression",
@@ -43,6 +44,17 @@ class Because(Struct, frozen=True, gc=False):
     offset: int
 
 
+class ListWishes(Struct, gc=False):
+    """What the list that this click causes must respect. Nothing of it is remembered: not for the next list either.
+
+    `profile` "off": the list says nothing of the reader and is made as for somebody of whom nothing is known.
+    """
+
+    exclude: Annotated[list[Id], Meta(max_length=500)] = []
+    exclude_authors: Annotated[list[Name], Meta(max_length=100)] = []
+    profile: Literal["on", "off"] = "on"
+
+
 class Click(Struct, gc=False):
     """What a reader did with an item. Topic `clicks`, key = user."""
 
@@ -54,6 +66,7 @@ class Click(Struct, gc=False):
     dwell_s: float | None = None
     source: str | None = None
     context: dict[str, str | int | float | bool | None] | None = None
+    wishes: ListWishes | None = None
 
 
 class ClaimCheck(Struct, frozen=True):
@@ -82,16 +95,18 @@ class Media(Struct):
 
 
 class Item(Struct):
-    """A catalogue entry. Topic `items`, key = item."""
+    """A catalogue entry. Topic `items`, key = item, compacted: the newest record of an item stands, a null one takes
+    the item out of all lists. `published_at` is when the item came out; missing, `at` stands for it."""
 
     id: Id
     item: Id
     at: Milliseconds
     title: str | None = None
     text: str | None = None
-    author: str | None = None
-    topics: list[str] = []
+    author: Name | None = None
+    topics: list[Name] = []
     available: bool = True
+    published_at: Milliseconds | None = None
 
 
 class Reason(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -148,7 +163,9 @@ class LabelSpan(Struct, frozen=True):
 class Label(Struct, frozen=True):
     """What one task found in one asset. Topic `labels`, key = asset.
 
-    `id` depends on the input event, the task and the model's revision alone: a replay writes the same label.
+    `id` depends on the input event, the step and the model's revision alone: a replay writes the same label. `via`: the
+    tasks on whose findings this one looked, first to last (`["ocr"]`: at the text in a picture). `timing`: seconds a
+    stage, one after the other; those of the device are of whole batches.
     """
 
     id: str
@@ -163,6 +180,7 @@ class Label(Struct, frozen=True):
     scores: dict[str, float] = {}
     spans: list[LabelSpan] = []
     detail: dict[str, str | int | float | bool | None] = {}
+    via: list[str] = []
 
 
 EVENT_TYPES: dict[str, type[Struct]] = {

@@ -16,6 +16,7 @@ from streams.topics import (
     AUDIO,
     CLICKS,
     ITEM_TABLE,
+    ITEMS,
     LABELS,
     RECOMMENDATIONS,
     TASTE_CHANGELOG,
@@ -51,7 +52,7 @@ def _media(topic: str, source: str, companions: tuple[str, ...] = ()) -> Rights:
 
 RIGHTS: dict[str, Rights] = {
     "clicks": Rights(
-        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE),
+        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE, ITEMS),
         (RECOMMENDATIONS, TRANSITIONS, TASTE_CHANGELOG, dead_letter(CLICKS)),
     ),
     "items": Rights((TRANSITIONS, ITEM_TABLE), (ITEM_TABLE,)),
@@ -61,6 +62,14 @@ RIGHTS: dict[str, Rights] = {
     "uploads-retry": _media(retry(UPLOADS), UPLOADS),
 }
 """Agent -> what it reads and writes."""
+
+
+def shown(agents: Iterable[str]) -> set[str]:
+    """Topics that a worker with these agents follows for its page and its queries: labels and dead letters, where it
+    writes some itself; titles of items, where it lists them."""
+    written = {topic for agent in agents for topic in RIGHTS[agent].writes}
+    found = written & {LABELS, *(topic.name for topic in TOPOLOGY if topic.role == "dead_letter")}
+    return found | ({ITEMS} if RECOMMENDATIONS in written else set())
 
 
 def strimzi(settings: Settings, cluster: str, users: Mapping[str, Sequence[str]]) -> str:
@@ -104,6 +113,8 @@ def _resource_name(topic: str) -> str:
 def _user(settings: Settings, cluster: str, name: str, agents: Sequence[str]) -> dict[str, Any]:
     running = _with_companions(agents)
     reads = {topic for agent in running for topic in RIGHTS[agent].reads}
+    if settings.observe.page:
+        reads |= shown(running)
     writes = {topic for agent in running for topic in RIGHTS[agent].writes}
     acls = []
     for topic in TOPOLOGY:

@@ -4,6 +4,7 @@ The only reader of the environment. Built once, frozen, passed down. An unknown 
 start with every mistake listed at once.
 """
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -169,13 +170,32 @@ class Worker(Section):
 
 
 class Observe(Section):
-    """The observation port: /metrics, /healthz, /readyz."""
+    """The HTTP port: /metrics, /healthz, /readyz, queries and the live page."""
 
     host: str = Field(
         "127.0.0.1", description="bind address; anything else than loopback shows metrics to the network"
     )
     port: int = Field(8780, ge=0, le=65535, description="0 picks a free one")
     enabled: bool = Field(True, description="false opens no port")
+    advertise: str | None = Field(
+        None,
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$",
+        description="how other workers and clients reach this port, as http://host:port; default: the bind address, "
+        "unless that is a wildcard",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="for the page and the queries; without one they are answered on a loopback address alone",
+    )
+    page: bool = Field(True, description="the live page and the queries; false leaves metrics and health")
+    clicks: bool = Field(
+        False, description="let the page send clicks, as the demo does; not for real readers"
+    )
+    clients: int = Field(1_000, ge=1, le=100_000, description="most pages that may be open at once")
+    labels_kept: int = Field(
+        2_000, ge=0, le=1_000_000, description="newest labels in memory for queries; 0: none"
+    )
 
 
 class Weights(Section):
@@ -194,7 +214,6 @@ class Weights(Section):
     follow: float = Field(4.0, description="its author or series followed")
     hide: float = Field(-4.0, description="not wanted; bars the item as well")
     report: float = Field(-10.0, description="reported; bars the item as well")
-    undo: float = Field(-1.0, description="a click taken back")
 
     @model_validator(mode="after")
     def _of_their_sign(self) -> "Weights":
@@ -214,7 +233,26 @@ class Listing(Section):
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
-    diversity: Literal["none", "mmr", "dpp"] = Field("none", description="how a list is made less alike")
+    only_catalogued: bool = Field(False, description="list no item of which topic `items` has no entry")
+    max_age_s: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="items published longer ago are not listed; 0: no bound"
+    )
+    blocked_authors: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="of whom nobody is shown anything"
+    )
+    author_decay: float = Field(
+        0.5, gt=0, le=1, description="factor on the score of each further item of an author; 1: off"
+    )
+    author_floor: float = Field(0.25, ge=0, le=1, description="the least that this factor becomes")
+    author_most: int = Field(
+        0, ge=0, le=10, description="items of one author in ten places of a list; 0: no limit"
+    )
+    diversity: Literal["none", "mmr", "dpp", "calibration"] = Field(
+        "none", description="how a list is made less alike, or its topics as those of the reader's items"
+    )
+    calibration: float = Field(
+        0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
+    )
     theta: float = Field(
         0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
     )
@@ -345,8 +383,67 @@ class TaskSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="the task's own, see its file")
 
 
+class Claims(Section):
+    """Payloads that lie elsewhere: `[media.claims]`. Nothing is allowed that is not named here."""
+
+    schemes: Annotated[tuple[Literal["file", "http", "https", "s3"], ...], BeforeValidator(_by_comma)] = (
+        Field(
+            ("file", "https", "s3"),
+            description="of URIs that are opened; http is not encrypted, so not by default",
+        )
+    )
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="hosts of http(s) payloads: `name`, `*.name`, `name:port`; none by default"
+    )
+    private_networks: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (),
+        description="networks, as 10.1.0.0/16, in which such hosts or the S3 endpoint may lie; private, link-local "
+        "and loopback addresses are refused otherwise",
+    )
+    redirects: int = Field(
+        3, ge=0, le=20, description="followed for one payload, each checked like the first"
+    )
+    buckets: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="S3 buckets that payloads may lie in; none by default"
+    )
+    s3_endpoint: str | None = Field(None, description="URL of an S3-compatible store; default: AWS")
+    s3_anonymous: bool = Field(False, description="read public buckets without credentials")
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for network in given:
+            ipaddress.ip_network(network)
+        return given
+
+
+class LaneSettings(Section):
+    """How one topic's media are treated on the device: `[media.lanes.audio]`."""
+
+    priority: int = Field(
+        0, ge=-10, le=10, description="higher goes first; a step is worth a second of waiting, no more"
+    )
+    deadline_s: Seconds | None = Field(
+        None, description="from submission to answer; what is late is labelled all the same, and counted"
+    )
+
+
 class Media(Section):
     """Inference on audio and uploads."""
+
+    audio: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("transcribe",),
+        min_length=1,
+        description="tasks for recordings, and those that look at what these find",
+    )
+    uploads: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("sentiment", "tag"),
+        min_length=1,
+        description="tasks for texts and pictures, each for what it accepts",
+    )
+    lanes: dict[Literal["audio", "uploads"], LaneSettings] = Field(
+        default_factory=dict, description="by the topic's name"
+    )
 
     cache: UserPath = Field(
         Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
@@ -358,10 +455,18 @@ class Media(Section):
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )
+    claims: Claims = Claims()
     threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
     max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
     records_in_flight: Count = Field(
-        64, description="media records between fetch and confirmed label, per agent"
+        512,
+        description="media records between fetch and confirmed label, per agent; the device chooses among them",
+    )
+    bytes_in_flight: Count = Field(
+        256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    kept_bytes: int = Field(
+        32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"
     )
     fetch_timeout_s: Seconds = Field(30.0, description="of one try to fetch a payload")
     retry_attempts: int = Field(

@@ -44,6 +44,8 @@ class Topic:
             # By the broker's clock alone: retention and compaction, and whether a record is taken at all, must not
             # hang on the clock of the worker that wrote it.
             config["message.timestamp.type"] = "LogAppendTime"
+        if self.largest_bytes is not None:
+            config["max.message.bytes"] = str(self.largest_bytes)
         if self.compacted:
             return config | {
                 "cleanup.policy": "compact",
@@ -52,10 +54,7 @@ class Topic:
                 "min.compaction.lag.ms": str(HEAL_MS),
                 "delete.retention.ms": str(DAY_MS),
             }
-        config |= {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
-        if self.largest_bytes is not None:
-            config["max.message.bytes"] = str(self.largest_bytes)
-        return config
+        return config | {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
 
 
 CLICKS, AUDIO, UPLOADS, ITEMS = "clicks", "audio", "uploads", "items"
@@ -80,7 +79,7 @@ TOPOLOGY: tuple[Topic, ...] = (
     Topic(CLICKS, "input", "user", "media.click.v1"),
     Topic(AUDIO, "input", "asset", "media.asset.v1"),
     Topic(UPLOADS, "input", "asset", "media.asset.v1"),
-    Topic(ITEMS, "input", "item", "media.item.v1"),
+    Topic(ITEMS, "input", "item", "media.item.v1", compacted=True),
     Topic(RECOMMENDATIONS, "output", "user", "media.recommendation.v1", compacted=True),
     Topic(LABELS, "output", "asset", "media.label.v1", retention_ms=30 * DAY_MS),
     Topic(TASTE_CHANGELOG, "internal", "user", None, compacted=True),

@@ -1,12 +1,15 @@
-"""Bytes of one user's state in the changelog: version 2. Columnar both ways, little-endian, no padding.
+"""Bytes of one user's state in the changelog: version 3. Columnar both ways, little-endian, no padding.
 
     head    version u1 · settings u4 · fence i8 · newest_at_ms i8 · refs i8[H] · filled u2 · bank f4[H, D + 2]
             · ids u1 · recent_ids u8[16], `ids` of them, oldest first
-    entries `filled` of them, oldest first: item hash u8 · kind i1 · at_ms low u4, high u2
+    entries `filled` of them, oldest first: item hash u8 · kind u1, its high bit set where the weight is below 0
+            · size of the weight u2, in steps of 1/256 · at_ms low u4, high u2
 
 `settings` is a hash of D, the half-lives and the ring's length. A value of another version or other settings
 is refused, never misread: a change here needs a new version and a golden file beside the old one. Version 1 had no
-recent ids; it is read as if there were none, and written as version 2.
+recent ids; it is read as if there were none. Versions 1 and 2 had no weights of entries, and kept an `undo` as
+an entry: they are read with the default weight of each kind (0 for a dwell: its time is not known) and without these.
+All are written as version 3.
 """
 
 import struct
@@ -19,13 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
+from models.taste import actions
 from models.taste.recent import KEPT
 
 Records = NDArray[np.void]
 
-VERSION = 2
-WITHOUT_IDS = b"\x01"  # version 1
-_ENTRY = np.dtype([("hash", "<u8"), ("kind", "i1"), ("at_low", "<u4"), ("at_high", "<u2")])
+VERSION = 3
+WITHOUT_IDS, WITHOUT_WEIGHTS = 1, 2  # older versions
+_BELOW_0 = 0x80  # in `kind`
+_STEPS = 256.0
+_ENTRY = np.dtype([("hash", "<u8"), ("kind", "u1"), ("size", "<u2"), ("at_low", "<u4"), ("at_high", "<u2")])
+_ENTRY_2 = np.dtype([("hash", "<u8"), ("kind", "i1"), ("at_low", "<u4"), ("at_high", "<u2")])
+
+
+_OLD_WEIGHTS: NDArray[np.float32] = (np.rint(actions.WEIGHTS * _STEPS) / _STEPS).astype(np.float32)
 
 
 class StateLayout:
@@ -61,12 +71,17 @@ class StateLayout:
         return heads
 
     def entries(
-        self, hashes: NDArray[np.uint64], kinds: NDArray[np.int8], at_ms: NDArray[np.int64]
+        self,
+        hashes: NDArray[np.uint64],
+        kinds: NDArray[np.int8],
+        weights: NDArray[np.float32],
+        at_ms: NDArray[np.int64],
     ) -> Records:
-        """(E,) ring entries."""
+        """(E,) ring entries; `weights` are multiples of 1/256, at most 255 in size."""
         entries: Records = np.empty(len(hashes), _ENTRY)
         entries["hash"] = hashes
-        entries["kind"] = kinds
+        entries["kind"] = kinds.view(np.uint8) | np.where(weights < 0, np.uint8(_BELOW_0), np.uint8(0))
+        entries["size"] = np.abs(weights) * np.float32(_STEPS)
         entries["at_low"] = at_ms & 0xFFFFFFFF
         entries["at_high"] = at_ms >> 32
         return entries
@@ -88,7 +103,7 @@ class StateLayout:
         size, count = self.head.itemsize, len(values)
         if not count:
             return np.empty(0, self.head), np.empty(0, _ENTRY)
-        if all(values) and WITHOUT_IDS[0] in bytes(map(itemgetter(0), values)):
+        if all(values) and min(map(itemgetter(0), values)) < VERSION:
             values = [self._upgraded(value) for value in values]
         lengths = np.fromiter(map(len, values), np.int64, count)
         if int(lengths.min()) < size:
@@ -114,16 +129,44 @@ class StateLayout:
         return heads, grid[np.arange(most) < filled[:, None]]
 
     def _upgraded(self, value: bytes) -> bytes:
-        """A value of version 1 as one of version 2; others as they are."""
-        if value[:1] != WITHOUT_IDS:
+        """A value of an older version as one of this; others, and those of a wrong length, as they are."""
+        size = self.head.itemsize
+        if value[0] == WITHOUT_IDS:
+            without = size - self._ids_bytes
+            value = bytes([WITHOUT_WEIGHTS]) + value[1:without] + bytes(self._ids_bytes) + value[without:]
+        rest = len(value) - size
+        if value[0] != WITHOUT_WEIGHTS or rest < 0 or rest % _ENTRY_2.itemsize:
             return value
-        head = self.head.itemsize - self._ids_bytes
-        return bytes([VERSION]) + value[1:head] + bytes(self._ids_bytes) + value[head:]
+        head: Records = np.frombuffer(value[:size], self.head).copy()
+        old: Records = np.frombuffer(value[size:], _ENTRY_2)
+        if (
+            int(head["filled"][0]) != len(old)
+            or not ((old["kind"] >= 0) & (old["kind"] <= actions.UNDO)).all()
+        ):
+            return value
+        old = old[old["kind"] != actions.UNDO]
+        kinds = old["kind"].astype(np.int8)
+        weights = np.where(kinds == actions.DWELL, np.float32(0), _OLD_WEIGHTS[kinds])
+        head["version"], head["filled"] = VERSION, len(old)
+        return head.tobytes() + self.entries(old["hash"], kinds, weights, joined_at_ms(old)).tobytes()
 
 
 def fence_of(value: bytes) -> int:
     """The fence of one encoded user, of any version; below every fence where the value is too short to have one."""
     return int.from_bytes(value[5:13], "little", signed=True) if len(value) >= 13 else -(1 << 63)
+
+
+def kinds_of(entries: Records) -> NDArray[np.int8]:
+    """Kinds (E,) of ring entries."""
+    kinds: NDArray[np.int8] = (entries["kind"] & 0x7F).astype(np.int8)
+    return kinds
+
+
+def weights_of(entries: Records) -> NDArray[np.float32]:
+    """Weights (E,) of ring entries."""
+    sizes = entries["size"].astype(np.float32) / np.float32(_STEPS)
+    weights: NDArray[np.float32] = np.where(entries["kind"] & _BELOW_0, -sizes, sizes)
+    return weights
 
 
 def joined_at_ms(entries: Records) -> NDArray[np.int64]:

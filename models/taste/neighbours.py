@@ -93,7 +93,10 @@ class ItemColumns:
         self.predecessors.weights[rows] *= kept[:, None]
         self.ref[rows] = ref
         scaled *= decay.scale_of(ref[rank] - whole)
-        self.popularity[rows] += np.bincount(rank, np.where(shown, 0, scaled), len(rows)).astype(np.float32)
+        popularity = self.popularity[rows] + np.bincount(rank, np.where(shown, 0, scaled), len(rows))
+        self.popularity[rows] = np.maximum(
+            popularity, 0
+        )  # of what was taken back to the last, rounding is left
         self.impressions[rows] += np.bincount(rank, np.where(shown, scaled, 0), len(rows)).astype(np.float32)
         self._add_pairs(rows, rank, batch.previous[applied], np.where(shown, np.float32(0), scaled))
         np.maximum.at(self.newest_at_ms, rows[rank], at_ms)
@@ -165,7 +168,7 @@ class ItemColumns:
         held = previous > 0
         owner = np.broadcast_to(rank[:, None], held.shape)[held]
         amount = discounted[held]
-        self.total[rows] += np.bincount(owner, amount, len(rows)).astype(np.float32)
+        self.total[rows] = np.maximum(self.total[rows] + np.bincount(owner, amount, len(rows)), 0)
         pairs, back = np.unique((owner.astype(np.int64) << 32) | previous[held], return_inverse=True)
         sums = np.bincount(back, amount, len(pairs)).astype(np.float32)
         self.predecessors.add(rows[pairs >> 32], (pairs & 0xFFFFFFFF).astype(np.int32), sums)

@@ -48,6 +48,7 @@ class ListSettings:
     ctr0: float = 0.05  # prior rate of clicks, in (0, 1]
     max_age_ms: int = 0  # 0: no bound
     blocked_authors: tuple[str, ...] = ()  # for everybody
+    only_catalogued: bool = False  # list no item that the catalogue does not describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +177,13 @@ def _part(
 
 def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
     """Items that nobody is shown: by index, or a mask (I,). Without a catalogue: those that have no row yet."""
-    if catalogue.empty:
+    if catalogue.empty and not settings.only_catalogued:
         return table.prepared(now_ms, settings.rank.popularity_power).barred
     size = len(table.items)
-    barred = ~(table.present[:size] | catalogue.known[:size]) | ~catalogue.available[:size]
+    there = catalogue.known[:size]
+    if not settings.only_catalogued:
+        there = there | table.present[:size]
+    barred = ~there | ~catalogue.available[:size]
     barred |= filters.too_old(catalogue.published_ms[:size], now_ms, settings.max_age_ms)
     if settings.blocked_authors:
         blocked = catalogue.author_ids(settings.blocked_authors)
@@ -196,7 +200,7 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
     return (
         filters.had(items, kinds, repeat),
         wishes.excluded,
-        filters.of_authors(wishes.blocked, catalogue.author),
+        filters.of_authors(wishes.blocked, catalogue),
     )
 
 

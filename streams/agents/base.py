@@ -54,7 +54,7 @@ class Agent(ABC, Generic[W]):
 
     name: ClassVar[str]  # also the metric label and the consumer group's suffix
     topic: ClassVar[str]
-    tasks: ClassVar[tuple[str, ...]] = ()  # inference tasks that must be warm before the group is joined
+    tasks: tuple[str, ...] = ()  # inference tasks that must be warm before the group is joined
     companions: ClassVar[tuple[str, ...]] = ()  # agents that run wherever this one does
     period_s: ClassVar[float] = 0.0  # at most one group commit in this time; 0: as fast as they come
 

@@ -15,31 +15,33 @@ from faust.streams import Stream
 from numpy.typing import NDArray
 
 from models.taste.actions import weight_table, weights_of
-from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import RankSettings
+from models.taste.rank import Lists, RankSettings
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
-from streams.events import MAX_ID_BYTES, Recommended
+from streams.events import MAX_ID_BYTES, ListWishes, Recommended
 from streams.experiments import Experiments
 from streams.lists import named, recommendation, touched
 from streams.observe.catalogue import QualityMetrics
 from streams.quality import LiveQuality, Served
+from streams.query.readers import Shelf
 from streams.rejected import Rejected
 from streams.settings import Listing
+from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
-from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transitions import WINDOW, TransitionWriter
-from streams.transport.batch import PartitionBatch
+from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.wishes import requests_of
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Group:
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
     folded: Folded
+    wishes: dict[int, ListWishes]  # by place among the n
 
     def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each partition with the places of its readers in `folded.rows`."""
@@ -75,7 +78,14 @@ def list_settings(listing: Listing) -> ListSettings:
             counts=listing.counts, taste=listing.taste, popularity=listing.popularity, repeat=listing.repeat
         ),
         candidates=listing.candidates,
+        author_decay=listing.author_decay,
+        author_floor=listing.author_floor,
+        author_most=listing.author_most,
         diversity=listing.diversity,
+        calibration=listing.calibration,
+        max_age_ms=int(listing.max_age_s * 1000),
+        blocked_authors=listing.blocked_authors,
+        only_catalogued=listing.only_catalogued,
         theta=listing.theta,
         explore_below=listing.explore_below,
         explore_place=listing.explore_place,
@@ -96,7 +106,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
         self._state = UserState(self._taste, self._items)
         self._table = ItemTable(self._items)
-        self._catalogue = Catalogue(self._items)
+        self._catalogue = CatalogueState(self._items, services.metrics)
         self._list = list_settings(self._taste.list)
         self._experiments = Experiments(
             settings.experiments,
@@ -108,10 +118,11 @@ class ClicksAgent(Agent[ClickColumns]):
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
-        self._follower = TableFollower(
-            settings.kafka, ITEM_TABLE, settings.topics.partitions, self._apply_table
-        )
-        self._following: asyncio.Task[None] | None = None
+        self._followers = [
+            TableFollower(settings.kafka, topic, settings.topics.partitions, apply)
+            for topic, apply in ((ITEM_TABLE, self._apply_table), (ITEMS, self._catalogue.apply))
+        ]
+        self._following: list[asyncio.Task[None]] = []
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
 
@@ -119,7 +130,9 @@ class ClicksAgent(Agent[ClickColumns]):
         """None where there are no lists, or where nothing of a reader is to be looked at."""
         if self._taste.output != "lists" or self._taste.list.profile == "off":
             return None
-        served = Served(self._state.rows, self._table, self._catalogue, self._list, self._taste.list_size)
+        served = Served(
+            self._state.rows, self._table, self._catalogue.rows, self._list, self._taste.list_size
+        )
         services = self.services
         return LiveQuality(
             services.settings.quality,
@@ -141,13 +154,18 @@ class ClicksAgent(Agent[ClickColumns]):
         )
 
     async def start(self) -> None:
-        """Follow the item table; the group is joined once all that was there has been read."""
+        """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
-            self._following = asyncio.create_task(self._follower.run())
-            caught_up = asyncio.create_task(self._follower.caught_up.wait())
-            await asyncio.wait({caught_up, self._following}, return_when=asyncio.FIRST_COMPLETED)
+            self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
+            caught_up = asyncio.create_task(self._caught_up())
+            await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
-            self._following.add_done_callback(self._stopped_following)
+            for following in self._following:
+                following.add_done_callback(self._stopped_following)
+
+    async def _caught_up(self) -> None:
+        for follower in self._followers:
+            await follower.caught_up.wait()
 
     def _stopped_following(self, following: "asyncio.Task[None]") -> None:
         """Lists from a table that stands still would be wrong without a word: an unreadable row stops the worker."""
@@ -156,9 +174,10 @@ class ClicksAgent(Agent[ClickColumns]):
             self.commit.fail(following.exception())
 
     async def stop(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait([self._following], timeout=1.0)
+        for following in self._following:
+            following.cancel()
+        if self._following:
+            await asyncio.wait(self._following, timeout=1.0)
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
@@ -179,8 +198,8 @@ class ClicksAgent(Agent[ClickColumns]):
     def largest_row(self) -> tuple[str, int]:
         return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
-    def _apply_table(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-        self._table.apply([key.decode() for key in keys], values)
+    def _apply_table(self, records: Sequence[Record]) -> None:
+        self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
 
     # -- records
 
@@ -279,6 +298,10 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._quality is not None:
             self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        if len(folded.undone.places):
+            self.services.metrics.undone.labels("taken_back").inc(len(folded.undone.places))
+        if folded.in_vain:
+            self.services.metrics.undone.labels("in_vain").inc(folded.in_vain)
         if self._quality is not None:
             self._quality.settle(folded.applied)
         if self._experiments:
@@ -290,7 +313,13 @@ class ClicksAgent(Agent[ClickColumns]):
         repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
         if repeated:
             self.metrics.repeated(repeated)
-        return Group(partitions, items, kinds, weights, at_ms, offsets, folded)
+        begins = np.cumsum([0, *map(len, parts)]).tolist()
+        wishes = {
+            begin + place: one
+            for begin, part in zip(begins, parts, strict=False)
+            for place, one in part.wishes.items()
+        }
+        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes)
 
     def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
         """A value (and headers) for each reader that moved."""
@@ -306,13 +335,20 @@ class ClicksAgent(Agent[ClickColumns]):
         partitions, offsets, late = moved.partitions[last], moved.offsets[last], self._deadline()
 
         def make(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
-            return self._lists(
+            asked: dict[int, ListWishes] = {}
+            if moved.wishes:
+                asked = {
+                    i: moved.wishes[at] for i, at in enumerate(last[places].tolist()) if at in moved.wishes
+                }
+            requests = requests_of(
                 moved.folded.rows[places],
                 draws(partitions[places], offsets[places]),
-                at_ms[places],
-                how,
-                late,
+                [users[i] for i in places.tolist()],
+                asked,
+                self._catalogue.rows,
+                self._taste.list.profile == "off",
             )
+            return self._lists(requests, at_ms[places], how, late)
 
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
         for cause, one in zip(causes, made, strict=True):
@@ -322,22 +358,16 @@ class ClicksAgent(Agent[ClickColumns]):
         return values, headers
 
     def _lists(
-        self,
-        rows: NDArray[np.int32],
-        numbers: NDArray[np.float64],
-        at_ms: NDArray[np.int64],
-        how: ListSettings,
-        late: Callable[[], bool],
+        self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
     ) -> list[list[Recommended]]:
-        """A list for each reader by row, at `at_ms`; `numbers` are their draws. (n,) each."""
-        anonymous = np.ones(len(rows), np.bool_) if self._taste.list.profile == "off" else None
-        requests = Requests(rows, numbers, anonymous)
+        """A list for each request, at `at_ms` (n,)."""
+        rows = requests.rows
         found: list[list[Recommended]] = []
         for start in range(0, len(rows), RANK_TOGETHER):
             stop = start + RANK_TOGETHER
             made = lists(
                 self._table,
-                self._catalogue,
+                self._catalogue.rows,
                 self._state.rows,
                 requests.part(start, stop),
                 int(at_ms[start:stop].max()),
@@ -349,6 +379,22 @@ class ClicksAgent(Agent[ClickColumns]):
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
             found += named(made.lists, self._items.names)
         return found
+
+    def shelf(self) -> Shelf:
+        """What queries are answered from: this worker's own readers, and all items."""
+        return Shelf(self._state.rows, self._items, self._table, self._list_now)
+
+    def _list_now(self, row: int) -> Lists:
+        """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
+        that was published last, unless the item table has moved on or it was interleaved."""
+        rows = np.array([row], np.int32)
+        users = self._state.rows
+        numbers = draws(users.partition_of[rows], users.fence[rows])
+        anonymous = np.ones(1, np.bool_) if self._taste.list.profile == "off" else None
+        requests = Requests(rows, numbers, anonymous)
+        at_ms = int(users.newest_at_ms[row])
+        size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
+        return lists(self._table, self._catalogue.rows, users, requests, at_ms, size, how).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""

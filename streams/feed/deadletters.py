@@ -124,10 +124,11 @@ async def read(settings: Settings, topic: str, partitions: int) -> AsyncGenerato
     found = records(settings, dead_letter(topic), partitions, from_beginning=True, follow=False)
     async with aclosing(found):
         async for record in found:
-            yield _letter(topic, record)
+            yield letter_of(topic, record)
 
 
-def _letter(topic: str, record: Any) -> DeadLetter:
+def letter_of(topic: str, record: Any) -> DeadLetter:
+    """A record of a dead-letter topic; `topic` is the input's."""
     headers = dict(record.headers)
     return DeadLetter(
         topic=topic,
@@ -181,7 +182,7 @@ async def find(
         while await consumer.position(tp) <= offset:
             for record in (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, ()):
                 if record.offset == offset:
-                    return _letter(topic, record)
+                    return letter_of(topic, record)
     return None
 
 

@@ -10,8 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.inference.batching import Batch, Budget, Planner
+from models.inference.batching import Batch, Budget, Lane, Planner
 from models.types import Outcome, Prepared, Task, Unit
+
+# A long recording has hundreds of units. So many of one payload wait at a time; the next come behind what others have
+# put meanwhile, so that it shares the device with its neighbours instead of holding them up.
+UNITS_AT_ONCE = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -20,14 +24,20 @@ class Request:
 
     done: "Future[Outcome]"  # set on the loop once neither planner nor device has a unit of it
     prepared: Prepared
-    missing: int  # touched by the device thread alone
+    lane: Lane
+    submitted_s: float
+    missing: int  # this and those below: touched by the device thread alone, once it is put
     outputs: list[Any]
+    unsent: int = 0  # the first unit that the planner has not had
+    device_s: float = 0.0  # of all batches that had a unit of it
+    ran_s: float = 0.0  # when the last one ended
     abandoned: bool = False  # set on the loop: its caller is gone, do not run it
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """One batch that ran: rows, padded and summed length, seconds on the device, its oldest unit's wait."""
+    """One batch that ran: rows, padded and summed length, seconds on the device, its oldest unit's wait; what then
+    waited for the device, in seconds of work."""
 
     task: str
     units: int
@@ -35,6 +45,7 @@ class BatchReport:
     total_length: int
     forward_s: float
     queue_s: float
+    drain_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +93,19 @@ class Device:
         # A daemon: a forward that hangs must not keep the worker from ending.
         threading.Thread(target=self._main, args=(dict(tasks),), name="inference-device", daemon=True).start()
 
-    def put(self, task: str, request: Request, now_s: float, priority: int) -> None:
-        """Queue all units of a request. Blocks for no longer than a batch takes to be chosen (about 1 ms)."""
+    def put(self, task: str, request: Request, now_s: float) -> None:
+        """Queue a request's units. Blocks for no longer than a batch takes to be chosen (about 1 ms)."""
         with self._wake:
-            for place, unit in enumerate(request.prepared.units):
-                self._planner.put(task, unit, (request, place), now_s, priority)
+            for _ in range(UNITS_AT_ONCE):
+                self._put_next(task, request, now_s)
             self._wake.notify()
+
+    def _put_next(self, task: str, request: Request, now_s: float) -> None:
+        place, units = request.unsent, request.prepared.units
+        if place < len(units):
+            request.unsent += 1
+            ticket = (request, place)
+            self._planner.put(task, units[place], ticket, now_s, request.lane, request.submitted_s)
 
     def stop(self) -> None:
         """End after the batch that runs now; what waits is not run."""
@@ -134,11 +152,18 @@ class Device:
         if wanted.members:
             self._forward(wanted)
         whole = []
-        for member in batch.members:
-            request, _ = member.ticket
-            request.missing -= 1
-            if not request.missing:
-                whole.append(request)
+        now_s = self._clock()
+        with self._wake:
+            for member in batch.members:
+                request, _ = member.ticket
+                request.missing -= 1
+                if request.abandoned:  # what was not sent will not be
+                    request.missing -= len(request.prepared.units) - request.unsent
+                    request.unsent = len(request.prepared.units)
+                self._put_next(batch.task, request, now_s)
+                if not request.missing:
+                    request.ran_s = now_s
+                    whole.append(request)
         self._reports.whole(self._loaded[batch.task].task, whole)
 
     def _forward(self, batch: Batch[_Ticket]) -> None:
@@ -152,9 +177,15 @@ class Device:
             loaded.budget.out_of_memory()
         else:
             loaded.budget.clean()
+        if ran.forwards == 1:  # else its time says nothing about a batch of this cost
+            self._planner.ran(batch, forward_s)
+        with self._wake:
+            drain_s = self._planner.drain_s()
         for member, output in zip(batch.members, ran.outputs, strict=True):
             request, place = member.ticket
             request.outputs[place] = output
+        for request in {id(member.ticket[0]): member.ticket[0] for member in batch.members}.values():
+            request.device_s += forward_s
         oldest_s = min(member.arrived_s for member in batch.members)
         report = BatchReport(
             task=batch.task,
@@ -163,5 +194,6 @@ class Device:
             total_length=batch.total_length,
             forward_s=forward_s,
             queue_s=started_s - oldest_s,
+            drain_s=drain_s,
         )
         self._reports.ran(report)

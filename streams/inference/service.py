@@ -7,6 +7,7 @@
 - One thread owns the device, loads all networks on it and runs them; the event loop never computes.
 - What a task has in flight is bounded in units and bytes, each task by itself: one that is full holds up its
   own callers alone, whose agents then stop pulling. Nothing is shed.
+- The same content is labelled once: what is in flight is joined, what was answered is kept for a while.
 - Every future ends. A cancelled caller leaves its batch mates alone. If the device thread dies, all who wait
   and all who come get InferenceFailed, and `failed` is set, so that the worker can stop.
 - What other threads have for the loop gathers in a mailbox and wakes it once, however much it is.
@@ -19,19 +20,23 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from models.errors import BadInput, ModelError
+from models.inference.batching import ORDINARY, Lane
 from models.inference.steps import finish, kind_and_place, prepare
 from models.registry import task_class
 from models.types import LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task
 from streams.inference.admission import Admission
-from streams.inference.device import BatchReport, Device, Reports, Request
+from streams.inference.device import UNITS_AT_ONCE, BatchReport, Device, Reports, Request
 from streams.inference.mailbox import Mailbox
+from streams.inference.repeats import Ended, How, Key, Repeats, key_of
+from streams.inference.totals import Answer, Observer, Stages, Totals
 
 R = TypeVar("R")
 
 _IDLE_THREAD_ENDS_S = 0.5
+_HASHED_ON_LOOP_BYTES = 1 << 16  # more is hashed in the pool
 
 
 class InferenceFailed(Exception):
@@ -42,40 +47,13 @@ class InferenceClosed(InferenceFailed):
     """The service is stopping and has not labelled this payload; whoever reads it next will."""
 
 
-class Observer(Protocol):
-    """What a metrics layer hears, on the event loop, once a batch or failed payload."""
-
-    def batch_done(self, batch: BatchReport) -> None:
-        """A batch ran. Padding is 1 - total_length / (longest x units)."""
-
-    def failed(self, task: str, reason: str) -> None:
-        """A payload got an error: a BadInput's reason, or `out_of_memory`."""
-
-
-@dataclass(slots=True)
-class Totals:
-    """Of one task since the start; `padded_length`: what the device computed, `real_length`: what was due."""
-
-    batches: int = 0
-    units: int = 0
-    real_length: int = 0
-    padded_length: int = 0
-    failed: int = 0
-    device_busy_s: float = 0.0
-    queue_s: float = 0.0  # each batch's oldest unit, summed
-
-    @property
-    def padding(self) -> float:
-        """Share of the device's work that was padding, 0..1."""
-        return 1 - self.real_length / self.padded_length if self.padded_length else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class InferenceLimits:
     """Bounds of one task, and the threads that serve all."""
 
     units_in_flight: int = 1024  # four windows: the planner always has a full one to choose from
     bytes_in_flight: int = 256 << 20  # of payloads, or of what they were decoded to where that is more
+    kept_bytes: int = 32 << 20  # of outcomes, over all tasks, for content that comes again; 0: none
     prepare_threads: int = 2  # one or two batches ahead of the device is enough
 
 
@@ -83,7 +61,36 @@ class InferenceLimits:
 class _Served:
     task: Task
     admission: Admission
+    giants: asyncio.Semaphore
     totals: Totals = field(default_factory=Totals)
+
+
+@dataclass(slots=True)
+class _Held:
+    """The room that one payload takes."""
+
+    served: _Served
+    units: int
+    bytes: int
+    giant: bool = False
+
+    def resize(self, units: int, size_bytes: int) -> None:
+        """Take more."""
+        self.served.admission.resize(units, size_bytes)
+        self.units += units
+        self.bytes += size_bytes
+
+    def move_to_giants(self) -> None:
+        """The one place for giants is taken; what was held before is free."""
+        self.give_back()
+        self.giant = True
+
+    def give_back(self) -> None:
+        """Once."""
+        if self.giant:
+            self.served.giants.release()
+        else:
+            self.served.admission.resize(-self.units, -self.bytes)
 
 
 class InferenceService:
@@ -106,6 +113,7 @@ class InferenceService:
         self._compute_threads = compute_threads
         self._find_class = find_class
         self._tasks: dict[str, _Served] = {}
+        self._repeats = Repeats(self._limits.kept_bytes)
         # What a submit may wait for once it is let in, so that all can be ended.
         self._pending: set[asyncio.Future[Any]] = set()
         self._in_flight = 0
@@ -139,7 +147,7 @@ class InferenceService:
             await self.stop(0.0)
             raise
 
-    async def submit(self, task: str, payload: Payload, priority: int = 0) -> Outcome:
+    async def submit(self, task: str, payload: Payload, lane: Lane = ORDINARY) -> Answer:
         """Label one payload. Waits while the task is full; safe to cancel at any time.
 
         Raises KeyError for a task that was not started, BadInput (`poison` for what broke the network),
@@ -147,33 +155,97 @@ class InferenceService:
         """
         if self._refusal is not None:
             raise _again(self._refusal)
-        loaded = self._tasks[task]
-        submitted_s = self._clock()
-        await loaded.admission.enter(len(payload.data))
-        held_units, held_bytes = 1, len(payload.data)
-        request: Request | None = None
-        self._entered()
+        served = self._tasks[task]
+        if len(payload.data) <= _HASHED_ON_LOOP_BYTES:
+            key = key_of(task, payload)
+        else:
+            key = await self._in_pool(partial(key_of, task, payload))
+        while True:
+            if self._refusal is not None:
+                raise _again(self._refusal)
+            if (known := self._repeats.kept(key)) is not None:
+                return self._repeated(task, served, known, "kept")
+            ended = await self._repeats.joined(key)
+            if ended is None:
+                return await self._first(task, served, key, payload, lane)
+            if ended.error is not None:
+                raise _same(ended.error)
+            if ended.outcome is not None:
+                return self._repeated(task, served, ended.outcome, "joined")
+
+    async def _first(self, task: str, served: _Served, key: Key, payload: Payload, lane: Lane) -> Answer:
+        """Label content that is not being labelled, and tell those who join how it ended."""
+        self._repeats.begin(key)
+        ended = Ended()
+        started_s = self._clock()
         try:
-            prepared = await self._in_pool(partial(prepare, loaded.task, payload))
-            more_units, more_bytes = _growth(prepared, held_bytes)
-            loaded.admission.resize(more_units, more_bytes)
-            held_units, held_bytes = held_units + more_units, held_bytes + more_bytes
-            if not prepared.units:  # silence, say: nothing to run
-                return await self._in_pool(partial(finish, loaded.task, prepared, []))
-            request = self._enqueue(task, prepared, submitted_s, priority)
-            return await asyncio.shield(request.done)
-        except ModelError as error:
-            loaded.totals.failed += 1
-            if self._observer is not None:
-                self._observer.failed(task, error.reason if isinstance(error, BadInput) else "out_of_memory")
+            answer = await self._label(task, served, payload, lane, started_s)
+            ended.outcome = answer.outcome
+        except (ModelError, InferenceFailed) as error:
+            ended.error = error
+            if isinstance(error, ModelError):
+                served.totals.failed += 1
+                if self._observer is not None:
+                    reason = error.reason if isinstance(error, BadInput) else "out_of_memory"
+                    self._observer.failed(task, reason)
             raise
         finally:
-            leave = partial(self._left, loaded.admission, held_units, held_bytes)
+            self._repeats.end(key, ended)
+        if lane.deadline_s is not None and self._clock() - started_s > lane.deadline_s:
+            served.totals.late += 1
+            if self._observer is not None:
+                self._observer.late(task)
+        return answer
+
+    def _repeated(self, task: str, served: _Served, outcome: Outcome, how: How) -> Answer:
+        served.totals.joined += how == "joined"
+        served.totals.kept += how == "kept"
+        if self._observer is not None:
+            self._observer.repeated(task, how)
+        return Answer(outcome, repeated=how)
+
+    async def _label(
+        self, task: str, served: _Served, payload: Payload, lane: Lane, started_s: float
+    ) -> Answer:
+        """Room, prepare, device, finish."""
+        held = _Held(served, 1, len(payload.data))
+        await served.admission.enter(held.bytes)
+        request: Request | None = None
+        self._entered()
+        entered_s = self._clock()
+        try:
+            prepared = await self._in_pool(partial(prepare, served.task, payload))
+            await self._hold(held, prepared)
+            prepared_s = self._clock()
+            if not prepared.units:  # silence, say: nothing to run
+                outcome = await self._in_pool(partial(finish, served.task, prepared, []))
+                ran_s, device_s = prepared_s, 0.0
+            else:
+                request = self._enqueue(task, prepared, started_s, lane)
+                outcome = await asyncio.shield(request.done)
+                ran_s, device_s = request.ran_s, request.device_s
+            stages = Stages(
+                room_s=entered_s - started_s,
+                prepare_s=prepared_s - entered_s,
+                queue_s=max(0.0, ran_s - prepared_s - device_s),
+                device_s=device_s,
+                finish_s=self._clock() - ran_s,
+            )
+            return Answer(outcome, stages)
+        finally:
             if request is None or request.done.done():
-                leave()
+                self._left(held)
             else:  # cancelled: its units still take up room in the planner or on the device
                 request.abandoned = True
-                request.done.add_done_callback(lambda _: leave())
+                request.done.add_done_callback(lambda _: self._left(held))
+
+    async def _hold(self, held: "_Held", prepared: Prepared) -> None:
+        """Take room for what the payload was decoded to. A giant, which takes many batches, takes the task's one place
+        for giants instead, so that its neighbours have room in the meantime."""
+        held.resize(*_growth(prepared, held.bytes))
+        if len(prepared.units) > UNITS_AT_ONCE:
+            await held.served.giants.acquire()
+            held.move_to_giants()
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new payloads, finish those in flight within `timeout_s`, end the rest with InferenceClosed.
@@ -215,11 +287,11 @@ class InferenceService:
         result: R = await future
         return result
 
-    def _enqueue(self, task: str, prepared: Prepared, now_s: float, priority: int) -> Request:
+    def _enqueue(self, task: str, prepared: Prepared, submitted_s: float, lane: Lane) -> Request:
         units = len(prepared.units)
-        request = Request(self._future(), prepared, units, [None] * units)
+        request = Request(self._future(), prepared, lane, submitted_s, units, [None] * units)
         assert self._device is not None
-        self._device.put(task, request, now_s, priority)
+        self._device.put(task, request, self._clock())
         return request
 
     def _future(self) -> "asyncio.Future[Any]":
@@ -235,8 +307,8 @@ class InferenceService:
         self._in_flight += 1
         self._idle.clear()
 
-    def _left(self, admission: Admission, units: int, size_bytes: int) -> None:
-        admission.resize(-units, -size_bytes)
+    def _left(self, held: "_Held") -> None:
+        held.give_back()
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()
@@ -252,17 +324,11 @@ class InferenceService:
     def _started(self, ready: "asyncio.Future[None]", tasks: dict[str, Task]) -> None:
         for name, task in tasks.items():
             room = Admission(self._limits.units_in_flight, self._limits.bytes_in_flight)
-            self._tasks[name] = _Served(task, room)
+            self._tasks[name] = _Served(task, room, asyncio.Semaphore(1))
         _settle(ready, None, None)
 
     def _ran(self, batch: BatchReport) -> None:
-        totals = self._tasks[batch.task].totals
-        totals.batches += 1
-        totals.units += batch.units
-        totals.real_length += batch.total_length
-        totals.padded_length += batch.longest * batch.units
-        totals.device_busy_s += batch.forward_s
-        totals.queue_s += batch.queue_s
+        self._tasks[batch.task].totals.add(batch)
         if self._observer is not None:
             self._observer.batch_done(batch)
 
@@ -335,6 +401,17 @@ def _again(failure: InferenceFailed) -> InferenceFailed:
     copy = type(failure)(*failure.args)
     copy.__cause__ = failure.__cause__
     return copy
+
+
+def _same(error: Exception) -> Exception:
+    """The same error for another caller, without the traceback that the first one gathered."""
+    if isinstance(error, InferenceFailed):
+        return _again(error)
+    copied = type(error).__new__(type(error))  # `copy` would call its __init__ with args alone
+    copied.args = error.args
+    copied.__dict__.update(error.__dict__)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:

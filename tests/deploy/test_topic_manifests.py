@@ -75,7 +75,9 @@ def test_workers_of_clicks_may_not_touch_media_nor_change_inputs() -> None:
 
     assert grants(clicks)["topic", "clicks"] == {"Describe", "Read"}
     assert grants(clicks)["topic", "audio"] == {"Describe"}
-    assert grants(clicks)["topic", dead_letter("clicks")] == {"Describe", "DescribeConfigs", "Write"}
+    assert grants(clicks)["topic", dead_letter("clicks")] == {"Describe", "DescribeConfigs", "Read", "Write"}
+    assert grants(clicks)["topic", "labels"] == {"Describe", "DescribeConfigs"}
+    assert grants(media)["topic", "labels"] == {"Describe", "DescribeConfigs", "Read", "Write"}
     assert grants(media)["topic", "taste-changelog"] == {"Describe", "DescribeConfigs"}
     assert ("group", "headrace.audio-retry") in grants(media)
     assert not any(kind == "transactionalId" for kind, _ in grants(clicks))

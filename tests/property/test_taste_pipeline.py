@@ -72,7 +72,7 @@ def barred_by_loops(world: World, requests: Requests, how: ListSettings) -> np.n
     nobody = {c._authors.get(name, -2) for name in how.blocked_authors}
     for item in range(size):
         old = how.max_age_ms and 0 < c.published_ms[item] < NOW_MS - how.max_age_ms
-        there = world.table.present[item] or c.known[item]
+        there = c.known[item] or (world.table.present[item] and not how.only_catalogued)
         barred[:, item] = not there or not c.available[item] or bool(old) or int(c.author[item]) in nobody
     items, kinds, _ = world.users.recent(requests.rows, world.users.ring)
     for place in range(len(requests.rows)):
@@ -129,6 +129,7 @@ choices = st.builds(
     explore_place=st.sampled_from([1, 3, 50]),
     max_age_ms=st.sampled_from([0, 5_000_000]),
     blocked_authors=st.sampled_from([(), ("a3", "a7", "nobody")]),
+    only_catalogued=st.booleans(),
 )
 
 
@@ -141,7 +142,7 @@ def test_nothing_barred_is_listed_and_parts_add_up(
     if described:
         world.describe(seed)
     else:
-        how = replace(how, max_age_ms=0, blocked_authors=())
+        how = replace(how, max_age_ms=0, blocked_authors=(), only_catalogued=False)
     requests = world.requests(seed)
     asked: list[bool] = []
 

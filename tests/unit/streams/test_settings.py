@@ -209,7 +209,7 @@ def test_kafkas_jars_are_named_by_a_variable(monkeypatch: pytest.MonkeyPatch) ->
         ("share", 256, "a weight lies between"),
         ("click", -1, "its weight is 0 or more"),
         ("hide", 1, "its weight is 0 or less"),
-        ("undo", 0.5, "its weight is 0 or less"),
+        ("undo", -1, "no such setting"),
     ],
 )
 def test_weights_are_finite_bounded_and_of_their_kinds_sign(setting: str, given: object, words: str) -> None:
@@ -229,7 +229,12 @@ def test_weights_are_finite_bounded_and_of_their_kinds_sign(setting: str, given:
         ("budget_s", 0),
         ("taste", float("nan")),
         ("profile", "maybe"),
-        ("author_most", 2),  # there is no such setting yet
+        ("author_most", -1),
+        ("author_decay", 0),
+        ("author_floor", 1.5),
+        ("max_age_s", -1),
+        ("calibration", 2),
+        ("max_age", 60),  # there is no such setting: it has a unit
     ],
 )
 def test_a_list_is_told_nothing_that_makes_no_sense(setting: str, given: object) -> None:
