@@ -23,6 +23,7 @@ class Given:
     item_names: Sequence[str]
     served: ServedSettings
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
+    topics: F32 | None = None  # (I, T) the same of their topics alone
     listed: ListedSettings | None = None
 
 

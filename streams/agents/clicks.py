@@ -87,6 +87,7 @@ def list_settings(listing: Listing) -> ListSettings:
         blocked_authors=listing.blocked_authors,
         only_catalogued=listing.only_catalogued,
         theta=listing.theta,
+        alike=listing.alike,
         explore_below=listing.explore_below,
         explore_place=listing.explore_place,
         ctr0=listing.ctr0,
