@@ -253,8 +253,12 @@ class Listing(Section):
     calibration: float = Field(
         0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
     )
+    alike: Literal["readers", "topics"] = Field(
+        "readers",
+        description="to mmr and dpp: items whose readers came from the same items, or of the same topics",
+    )
     theta: float = Field(
-        0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
+        0.8, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
     )
     candidates: int = Field(100, ge=1, le=1000, description="how many of the best diversity chooses from")
     explore_below: float = Field(

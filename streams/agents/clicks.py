@@ -92,6 +92,7 @@ def list_settings(listing: Listing) -> ListSettings:
         blocked_authors=listing.blocked_authors,
         only_catalogued=listing.only_catalogued,
         theta=listing.theta,
+        alike=listing.alike,
         explore_below=listing.explore_below,
         explore_place=listing.explore_place,
         ctr0=listing.ctr0,
@@ -461,16 +462,17 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _list_now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
-        that was published last, unless the item table has moved on."""
+        that was published last, unless the item table has moved on or it was interleaved."""
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
         off = self._taste.list.profile == "off"
         requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
         at_ms = int(users.newest_at_ms[row])
-        size, further = self._taste.list_size, self._further()
+        size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
+        further = self._further()
         return lists(
-            self._table, self._catalogue.rows, users, requests, at_ms, size, self._list, further=further
+            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=further
         ).lists
 
     def _deadline(self) -> Callable[[], bool]:
