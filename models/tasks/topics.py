@@ -121,7 +121,7 @@ def _zero_shot(
     sizes = [len(ones) for ones in labels.values()]
 
     def logits(vectors: Tensor) -> Tensor:
-        cosines = nn.functional.linear(vectors, weight).split(sizes, dim=1)
+        cosines = torch.split(nn.functional.linear(vectors, weight), sizes, dim=1)
         nearest = [part.amax(1) for part in cosines]
         return torch.stack([*nearest, torch.full_like(nearest[0], least)], 1) / _TEMPERATURE
 

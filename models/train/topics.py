@@ -122,7 +122,7 @@ def _fit(found: F32, labels: I64, classes: int, l2: float) -> Tensor:
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call, arg-type]
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     return table.detach()
 
 
