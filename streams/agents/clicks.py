@@ -381,12 +381,13 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _list_now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
-        that was published last, unless the item table has moved on."""
+        that was published last, unless the item table has moved on, its click wished for something or the reader is in
+        an experiment."""
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        anonymous = np.ones(1, np.bool_) if self._taste.list.profile == "off" else None
-        requests = Requests(rows, numbers, anonymous)
+        anonymous = self._taste.list.profile == "off"
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, anonymous)
         at_ms = int(users.newest_at_ms[row])
         size = self._taste.list_size
         return lists(self._table, self._catalogue.rows, users, requests, at_ms, size, self._list).lists

@@ -2,6 +2,7 @@
 
 import { $, h, s, put, number, span, percent, clock } from './dom.js';
 
+// further sources of a list come under their own names
 const LAYERS = { counts: 'others went on', taste: 'taste', popularity: 'popular', exploration: 'to learn about it' };
 const DONE = { click: 'opened', like: 'liked', save: 'saved', skip: 'skipped', hide: 'hid', dwell: 'read', complete: 'finished', impression: 'was shown', share: 'shared', follow: 'followed', report: 'reported', undo: 'took back' };
 
