@@ -103,7 +103,8 @@ class Numbers:
         chart["letters"] = _rate(last, now, "dead_letters_total")
         chart["lists"] = _rate(last, now, "recommendations_total")
         chart["labels"] = _rate(last, now, "labels_total")
-        chart["busy"] = _rate(first, now, "inference_seconds_sum")
+        busy = _rate(first, now, "inference_seconds_sum")  # a batch is counted when it ends
+        chart["busy"] = None if busy is None else min(1.0, busy)
         paid = now.total("inference_paid_cost_total") - first.total("inference_paid_cost_total")
         useful = now.total("inference_useful_cost_total") - first.total("inference_useful_cost_total")
         chart["padding"] = round(max(0.0, 1 - useful / paid), 4) if paid > 0 else None

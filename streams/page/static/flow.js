@@ -22,6 +22,9 @@ export class Flow {
   place(nodes) {
     const columns = [];
     for (const node of nodes) (columns[node.column] ??= []).push(node);
+    // what is read stands beside its reader
+    const rank = (node) => Math.min(...this.graph.edges.filter((edge) => edge.from === node.id).map((edge) => columns[1].findIndex((one) => one.id === edge.to)));
+    if (columns[1]) columns[0]?.sort((a, b) => rank(a) - rank(b));
     const rows = Math.max(1, ...columns.map((column) => column?.length ?? 0));
     this.at = {};
     columns.forEach((column, number_) => {
