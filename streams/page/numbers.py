@@ -111,9 +111,10 @@ class Numbers:
         return chart
 
     def rates(self) -> dict[str, float | None]:
-        """Records a second over the window that agents published, `agent>topic`."""
+        """Records a second over the window that agents read, `>agent`, and published, `agent>topic`."""
         first, now = self._reads[0], self._reads[-1]
-        return {
+        read = {f">{agent}": _rate(first, now, "records_total", agent=agent) for agent in self.agents}
+        return read | {
             f"{labels['agent']}>{labels['topic']}": _rate(first, now, "outputs_total", **labels)
             for has in now.values.get(f"{PREFIX}outputs_total", {})
             if (labels := dict(has))

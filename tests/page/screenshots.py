@@ -37,6 +37,7 @@ def main() -> None:
             )
             page.goto(f"{url}/?reader={reader}")
             page.locator(".list > li").first.wait_for()
+            page.evaluate("document.querySelector('header').style.position = 'static'")
             shoot(page, first, last, Path(folder) / f"{name}.png")
             page.close()
         browser.close()
