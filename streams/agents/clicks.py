@@ -462,7 +462,8 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _list_now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
-        that was published last, unless the item table has moved on or it was interleaved."""
+        that was published last, unless the item table has moved on, its click wished for something or it was
+        interleaved."""
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
