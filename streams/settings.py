@@ -95,11 +95,33 @@ class Kafka(Section):
     sasl_password: SecretStr | None = Field(
         None, description="for SASL; better in the environment than in a file; never shown"
     )
+    sasl_password_file: UserPath | None = Field(
+        None,
+        description="a file that holds the password instead, as secrets are mounted; read at each connect",
+    )
     ssl_cafile: UserPath | None = Field(
         None, description="PEM of the brokers' authority; default: the system's"
     )
     ssl_certfile: UserPath | None = Field(None, description="PEM of this client's certificate (mutual TLS)")
     ssl_keyfile: UserPath | None = Field(None, description="PEM of its private key")
+    ssl_key_password_file: UserPath | None = Field(
+        None, description="a file that holds the private key's pass phrase, where it has one"
+    )
+
+    @model_validator(mode="after")
+    def _who_is_complete(self) -> "Kafka":
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            raise ValueError("sasl_password and sasl_password_file are both given: leave one out")
+        if self.security_protocol.startswith("SASL"):
+            if not self.sasl_username:
+                raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username")
+            if self.sasl_password is None and self.sasl_password_file is None:
+                raise ValueError(
+                    f"security_protocol {self.security_protocol} needs sasl_password_file, or sasl_password"
+                )
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile needs ssl_certfile beside it")
+        return self
 
     @model_validator(mode="after")
     def _heartbeat_fits(self) -> "Kafka":
