@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
@@ -140,6 +141,19 @@ async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str,
             f"{_or_unseen(settings.kafka)}"
         )
     return {topic: counts[name] for topic, name in names.items()}
+
+
+async def committed_offsets(kafka: Kafka, group: str) -> dict[TopicPartition, int]:
+    """Where a consumer group stands; without partitions where it never committed. Raises EnvironmentProblem."""
+    async with admin_client(kafka) as client:
+        found = await client.list_consumer_group_offsets(group)
+    return {tp: int(one.offset) for tp, one in found.items() if one.offset >= 0}
+
+
+async def cluster(kafka: Kafka) -> dict[str, Any]:
+    """What the cluster says of itself: `cluster_id`, `brokers`, ... Raises EnvironmentProblem."""
+    async with admin_client(kafka) as client:
+        return dict(await client.describe_cluster())
 
 
 def _or_unseen(kafka: Kafka) -> str:

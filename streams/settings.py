@@ -543,6 +543,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least that is logged"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="json: an object a line, with topic, partition, offset and trace_id where a record is meant",
+    )
 
 
 class _Environment(EnvSettingsSource):
@@ -646,6 +650,6 @@ def _in_words(loc: tuple[int | str, ...], message: str, given: Any) -> str:
     if message.startswith("Extra inputs"):
         return f"{where}: no such setting"
     # Of a whole section, or of anything but a plain value, nothing is repeated: it may hold a secret.
-    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where == "log_level")
+    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where in ("log_level", "log_format"))
     shown = f" (given: {given!r})" if plain and "password" not in where else ""
     return f"{where}: {message.removeprefix('Value error, ')}{shown}"
