@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from faust.streams import Stream
@@ -42,6 +43,7 @@ from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.traces import carried
 from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
@@ -68,6 +70,7 @@ class Group:
     offsets: NDArray[np.int64]  # (n,)
     folded: Folded
     wishes: dict[int, ListWishes]  # by place among the n
+    records: Sequence[Record]  # (n,)
 
     def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each partition with the places of its readers in `folded.rows`."""
@@ -371,13 +374,14 @@ class ClicksAgent(Agent[ClickColumns]):
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
+        records = list(chain.from_iterable(part.records for part in parts))
         begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
             begin + place: one
             for begin, part in zip(begins, parts, strict=False)
             for place, one in part.wishes.items()
         }
-        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes)
+        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
 
     def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
         """What became of the clicks of a fold; counters are touched only where there is something to count."""
@@ -426,10 +430,10 @@ class ClicksAgent(Agent[ClickColumns]):
 
         model = listed_by(self._revisions.name if self._further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
-        for cause, one in zip(causes, made, strict=True):
+        for cause, one, at in zip(causes, made, last.tolist(), strict=True):
             value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
-            headers.append(extra)
+            headers.append([*extra, *carried(moved.records[at].headers)])
         return values, headers
 
     def _lists(
