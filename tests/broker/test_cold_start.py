@@ -51,6 +51,15 @@ def test_an_upload_is_listed_before_its_first_click(embedded_broker: Any, topic_
             await until(lambda: contents._value.get() == len(OLD) + 2, 30, "the new ones are there")
             second = await _listed(bootstrap, topic_prefix, worker, 2, "ada", "match")
             assert second[0] == "fresh" and "mine" not in second
+            log = await read_all(bootstrap, f"{topic_prefix}recommendations", 1)
+            places = json.loads(max((r for r in log if r.key == b"ada"), key=lambda r: r.offset).value)[
+                "items"
+            ]
+            assert max(places[0]["reasons"], key=lambda one: float(one["share"]))["type"] in (
+                "content",
+                "taste",
+            )
+            assert "content" in {one["type"] for one in places[0]["reasons"]}
             assert "mine" in await _listed(bootstrap, topic_prefix, worker, 3, "bob", "goal")
         labels = await read_all(bootstrap, f"{topic_prefix}labels")
         labelled = {
