@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from faust.streams import Stream
@@ -43,6 +44,7 @@ from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.traces import carried
 from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
@@ -69,6 +71,7 @@ class Group:
     offsets: NDArray[np.int64]  # (n,)
     folded: Folded
     wishes: dict[int, ListWishes]  # by place among the n
+    records: Sequence[Record]  # (n,)
 
     def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each partition with the places of its readers in `folded.rows`."""
@@ -93,6 +96,7 @@ def list_settings(listing: Listing) -> ListSettings:
         blocked_authors=listing.blocked_authors,
         only_catalogued=listing.only_catalogued,
         theta=listing.theta,
+        alike=listing.alike,
         explore_below=listing.explore_below,
         explore_place=listing.explore_place,
         ctr0=listing.ctr0,
@@ -372,13 +376,14 @@ class ClicksAgent(Agent[ClickColumns]):
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
+        records = list(chain.from_iterable(part.records for part in parts))
         begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
             begin + place: one
             for begin, part in zip(begins, parts, strict=False)
             for place, one in part.wishes.items()
         }
-        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes)
+        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
 
     def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
         """What became of the clicks of a fold; counters are touched only where there is something to count."""
@@ -427,10 +432,10 @@ class ClicksAgent(Agent[ClickColumns]):
 
         model = listed_by(self._revisions.name if self._further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
-        for cause, one in zip(causes, made, strict=True):
+        for cause, one, at in zip(causes, made, last.tolist(), strict=True):
             value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
-            headers.append(extra)
+            headers.append([*extra, *carried(moved.records[at].headers)])
         return values, headers
 
     def _lists(
@@ -463,16 +468,18 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _list_now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
-        that was published last, unless the item table has moved on."""
+        that was published last, unless the item table has moved on, its click wished for something or it was
+        interleaved."""
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
         off = self._taste.list.profile == "off"
         requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
         at_ms = int(users.newest_at_ms[row])
-        size, further = self._taste.list_size, self._further()
+        size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
+        further = self._further()
         return lists(
-            self._table, self._catalogue.rows, users, requests, at_ms, size, self._list, further=further
+            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=further
         ).lists
 
     def _deadline(self) -> Callable[[], bool]:
