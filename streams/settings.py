@@ -251,6 +251,9 @@ class Listing(Section):
     )
     counts: bool = Field(True, description="what others went on to after the reader's last items")
     taste: float = Field(0.1, ge=0, le=100, description="weight of the readers' vectors; 0: off")
+    content: float = Field(
+        0.2, ge=0, le=100, description="weight of what items are about, where uploads have vectors; 0: off"
+    )
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
