@@ -11,7 +11,7 @@ from models.evaluate.content import Content
 from models.evaluate.layer import Layer
 from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.readers import UserCosine, UserNearest
-from models.evaluate.sequential import Sequential
+from models.evaluate.sequential import RETRAINED_ROWS, Retraining, Sequential
 from models.evaluate.served import Served, ServedSettings
 from models.sequence.folder import Loaded
 
@@ -26,6 +26,7 @@ class Given:
     served: ServedSettings
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
     sequence: Loaded | None = None  # a trained model
+    retraining: Retraining | None = None
     listed: ListedSettings | None = None
 
 
@@ -48,6 +49,13 @@ def _sequence(given: Given) -> Layer:
     return Sequential(given.item_names, given.served, given.sequence)
 
 
+def _retrained(given: Given) -> Layer:
+    from models.evaluate.retrained import Retrained  # torch
+
+    assert given.retraining is not None
+    return Retrained(given.item_names, given.served, given.retraining)
+
+
 REGISTRY: tuple[Entry, ...] = (
     Entry(Popularity.rows, lambda given: Popularity(len(given.item_names))),
     Entry(LastItem.rows, lambda given: LastItem(len(given.item_names))),
@@ -60,6 +68,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
     Entry(Sequential.rows, _sequence, needs="sequence"),
+    Entry(RETRAINED_ROWS, _retrained, needs="retraining"),
     Entry(
         Listed.rows,
         lambda given: Listed(given.item_names, given.served, given.listed or ListedSettings()),
