@@ -303,7 +303,7 @@ class Sequence(Section):
         None, description="what `headrace train sequence --out` wrote; empty: no such source"
     )
     weight: float = Field(
-        0.5, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+        1.0, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
     )
     check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
 
