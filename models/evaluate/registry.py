@@ -28,6 +28,7 @@ class Given:
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
     repeats: bool = False  # a reader's own items may be right
     sequence: Loaded | None = None  # a trained model
+    topics: F32 | None = None  # (I, T) the same of their topics alone
     listed: ListedSettings | None = None
 
 

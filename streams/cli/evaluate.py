@@ -1,4 +1,4 @@
-"""`headrace evaluate`: how good lists are on recorded clicks, beside baselines. No Kafka."""
+"""`headrace evaluate`: how good lists are on recorded clicks, beside baselines, and labels on references. No Kafka."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.context import Json, on_terminal, print_json, settings_of
+from streams.cli.evaluate_tasks import add_to
 from streams.errors import UserMistake
 
 if TYPE_CHECKING:
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
+add_to(app)
 
 
 @app.callback()
 def evaluate() -> None:
-    """Measure the quality of lists on recorded data."""
+    """Measure the quality of lists on recorded clicks, and of labels on references."""
 
 
 @app.command(

@@ -111,7 +111,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
     ties: Ties = "half" if wanted.ties == "half" else "against"
 
     def judge() -> Judge:
-        return Judge(layers, names, top, vectors, ties, wanted.interleave)
+        return Judge(layers, names, top, vectors, ties, wanted.interleave, given.topics)
 
     label = "learning"
     run = Run(recording, todo, layers, lambda done, total: progress(label, done, total))
@@ -146,7 +146,10 @@ def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, not
             loaded.bad[str(wanted.catalogue)] = read.bad
         if read.found < len(names):
             notes.append(f"{wanted.catalogue.name} says nothing of {len(names) - read.found:,} items")
-        given = replace(given, content=read.vectors)
+        topics = catalogue.topic_vectors(read.entries, names)
+        given = replace(given, content=read.vectors, topics=topics if topics.any() else None)
+        if given.listed:
+            given = replace(given, listed=replace(given.listed, entries=read.entries))
     if wanted.model:
         given = replace(given, sequence=_model(wanted.model))
     return given
