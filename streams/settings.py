@@ -258,6 +258,10 @@ class Listing(Section):
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
+    own_first: bool = Field(
+        False,
+        description="the reader's own items lead, the latest first, as a shop's visitors want; implies `repeat`",
+    )
     only_catalogued: bool = Field(False, description="list no item of which topic `items` has no entry")
     max_age_s: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="items published longer ago are not listed; 0: no bound"

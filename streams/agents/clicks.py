@@ -84,8 +84,12 @@ def list_settings(listing: Listing) -> ListSettings:
     """The pipeline's settings from the worker's."""
     return ListSettings(
         rank=RankSettings(
-            counts=listing.counts, taste=listing.taste, popularity=listing.popularity, repeat=listing.repeat
+            counts=listing.counts,
+            taste=listing.taste,
+            popularity=listing.popularity,
+            repeat=listing.repeat or listing.own_first,
         ),
+        own_first=listing.own_first,
         candidates=listing.candidates,
         author_decay=listing.author_decay,
         author_floor=listing.author_floor,
