@@ -455,7 +455,7 @@ class ClicksAgent(Agent[ClickColumns]):
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        anonymous = self._taste.list.profile == "off"
+        anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
         requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, anonymous)
         at_ms = int(users.newest_at_ms[row])
         size, further = self._taste.list_size, self._further()
