@@ -94,7 +94,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         )
     names, notes = _layers(wanted, todo, len(recording.item_names))
     _check_interleave(wanted, names)
-    given = _given(wanted, loaded, served, top, notes)
+    given = replace(_given(wanted, loaded, served, top, notes), repeats=not todo.own_out)
     if given.sequence:
         notes += _leaks(given.sequence, loaded, todo)
     if loaded.trained_later:
@@ -111,7 +111,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
     ties: Ties = "half" if wanted.ties == "half" else "against"
 
     def judge() -> Judge:
-        return Judge(layers, names, top, vectors, ties, wanted.interleave)
+        return Judge(layers, names, top, vectors, ties, wanted.interleave, given.topics)
 
     label = "learning"
     run = Run(recording, todo, layers, lambda done, total: progress(label, done, total))
@@ -146,7 +146,10 @@ def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, not
             loaded.bad[str(wanted.catalogue)] = read.bad
         if read.found < len(names):
             notes.append(f"{wanted.catalogue.name} says nothing of {len(names) - read.found:,} items")
-        given = replace(given, content=read.vectors)
+        topics = catalogue.topic_vectors(read.entries, names)
+        given = replace(given, content=read.vectors, topics=topics if topics.any() else None)
+        if given.listed:
+            given = replace(given, listed=replace(given.listed, entries=read.entries))
     if wanted.model:
         given = replace(given, sequence=_model(wanted.model))
     return given
@@ -239,7 +242,7 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
     if wanted.layers:
         return tuple(row for row in ROWS if row in wanted.layers), []
     left_out = missing | (
-        {"own-first"} if todo.own_out else set()
+        {"own-first", "own-online"} if todo.own_out else set()
     )  # with own items taken out it is the blend
     notes = []
     for row, most in (("item-knn", MAX_KNN_ITEMS), ("user-cosine", MAX_ITEMS)):
