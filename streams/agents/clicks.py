@@ -477,8 +477,8 @@ class ClicksAgent(Agent[ClickColumns]):
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        off = self._taste.list.profile == "off"
-        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
+        anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, anonymous)
         at_ms = int(users.newest_at_ms[row])
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
         further = self._further()
