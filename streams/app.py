@@ -32,7 +32,10 @@ from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
 from streams.inference.service import InferenceLimits, InferenceService
 from streams.line import Line, line_for
 from streams.observe.catalogue import InferenceMetrics, Metrics
+from streams.observe.guard import Guard
 from streams.observe.http import ObservePort
+from streams.page.face import Face, login
+from streams.query.served import Served
 from streams.registry import with_companions
 from streams.settings import Settings, TaskSettings
 from streams.transport.client import check_not_refused
@@ -91,6 +94,10 @@ class Worker:
             settings, clock, self.metrics, self._inference, f"headrace/{self.version}", self._limits
         )
         self._lines = [self._line(agent(services)) for agent in with_companions(settings.worker.agents)]
+        served = {line.agent.name: Served(line.agent, line.reader) for line in self._lines}
+        self.face = Face(settings, clock, self.metrics, self.version, served)
+        if settings.observe.page:
+            self.port.add(self.face.routes())
         self._starting: list[asyncio.Task[None]] = []
         self._warm: asyncio.Task[None] | None = None
 
@@ -139,9 +146,12 @@ class Worker:
         """
         observe = self.settings.observe
         if observe.enabled:
-            await self.port.start(observe.host, observe.port)
+            token = observe.token.get_secret_value() if observe.token is not None else None
+            await self.port.start(observe.host, observe.port, Guard(observe.host, token, login))
             log.info("metrics on http://%s:%d/metrics", observe.host, self.port.port)
+            self.face.bound(self.port.port)
         await self._connect()
+        self.face.start()
         await self._app.start()
         self._app.flow_control.resume()  # suspended at first; streams drop what comes while it is
         if self._inference_tasks():
@@ -188,6 +198,7 @@ class Worker:
             assert self._warm is not None
             await asyncio.shield(self._warm)
         await line.agent.start()
+        line.reader.address = self.face.address
         await self._app.add_runtime_dependency(line.reader)
         line.joined = True
         log.info("%s: ready for partitions", line.agent.name)
@@ -234,6 +245,7 @@ class Worker:
         producers = [line.producer for line in self._lines if line.producer is not None]
         await asyncio.gather(*(producer.stop(timeout_s=2.0) for producer in producers))
         await _bounded("inference", self._inference.stop(2.0), 3.0)
+        await self.face.stop()
         await self.port.stop()
         shutil.rmtree(self._scratch, ignore_errors=True)
 

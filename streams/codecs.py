@@ -15,13 +15,14 @@ from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
 from streams.errors import Reject
-from streams.events import CLICK, ITEM, MEDIA, Click, Item, ListWishes, Media
+from streams.events import CLICK, ITEM, LABEL, MEDIA, Click, Item, Label, ListWishes, Media
 from streams.privacy.orders import Placed, taken_out
 from streams.rejected import Rejected, rejected_by
 from streams.transport.batch import Record
 
 MAX_CLICK_BYTES = 65_536
 MAX_ITEM_BYTES = 1 << 20
+MAX_LABEL_BYTES = 16 << 20
 OLDEST_MS = 631_152_000_000  # 1990-01-01; smaller numbers are nearly always seconds given as milliseconds
 
 E = TypeVar("E", bound=msgspec.Struct)
@@ -256,6 +257,17 @@ class MediaDecoder:
 
     def __call__(self, records: Sequence[Record]) -> tuple[list[Media], list[Record], list[Rejected]]:
         return self._decoder.each(records)
+
+
+class LabelDecoder:
+    """Labels one by one: bad ones are set aside."""
+
+    def __init__(self) -> None:
+        self._decoder = EventDecoder(Label, LABEL, MAX_LABEL_BYTES)
+
+    def __call__(self, records: Sequence[Record]) -> tuple[list[Label], list[Rejected]]:
+        labels, _, rejected = self._decoder.each(records)
+        return labels, rejected
 
 
 def encode(event: Any) -> bytes:

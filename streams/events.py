@@ -204,7 +204,7 @@ class Label(Struct, frozen=True):
     task: str
     at: int
     model: ModelName
-    value: str | list[dict[str, str | float]] | dict[str, str | float] | None
+    value: str | list[dict[str, str | float] | float] | dict[str, str | float] | None
     because: Because
     timing: dict[str, float]
     score: float | None = None
@@ -212,6 +212,7 @@ class Label(Struct, frozen=True):
     spans: list[LabelSpan] = []
     detail: dict[str, str | int | float | bool | None] = {}
     via: list[str] = []
+    author: str | None = None  # the asset's
 
 
 EVENT_TYPES: dict[str, type[Struct]] = {

@@ -65,12 +65,26 @@ RIGHTS: dict[str, Rights] = {
         deletes=(dead_letter(CLICKS), dead_letter(PRIVACY)),
     ),
     "items": Rights((TRANSITIONS, ITEM_TABLE), (ITEM_TABLE,)),
+    "content": Rights((LABELS,), (TRANSITIONS,)),
     "audio": _media(AUDIO, AUDIO, ("audio-retry",)),
     "uploads": _media(UPLOADS, UPLOADS, ("uploads-retry",)),
     "audio-retry": _media(retry(AUDIO), AUDIO),
     "uploads-retry": _media(retry(UPLOADS), UPLOADS),
 }
 """Agent -> what it reads and writes."""
+
+
+def rights_of(agent: str) -> Rights:
+    """Those of the table; none for an agent that is not in it."""
+    return RIGHTS.get(agent, Rights((), ()))
+
+
+def shown(agents: Iterable[str]) -> set[str]:
+    """Topics that a worker with these agents follows for its page and its queries: labels and dead letters, where it
+    writes some itself; titles of items, where it lists them."""
+    written = {topic for agent in agents for topic in rights_of(agent).writes}
+    found = written & {LABELS, *(topic.name for topic in TOPOLOGY if topic.role == "dead_letter")}
+    return found | ({ITEMS} if RECOMMENDATIONS in written else set())
 
 
 def strimzi(settings: Settings, cluster: str, users: Mapping[str, Sequence[str]]) -> str:
@@ -114,6 +128,8 @@ def _resource_name(topic: str) -> str:
 def _user(settings: Settings, cluster: str, name: str, agents: Sequence[str]) -> dict[str, Any]:
     running = _with_companions(agents)
     reads = {topic for agent in running for topic in RIGHTS[agent].reads}
+    if settings.observe.page:
+        reads |= shown(running)
     writes = {topic for agent in running for topic in RIGHTS[agent].writes}
     deletes = {topic for agent in running for topic in RIGHTS[agent].deletes}
     acls = []

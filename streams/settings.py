@@ -192,13 +192,32 @@ class Worker(Section):
 
 
 class Observe(Section):
-    """The observation port: /metrics, /healthz, /readyz."""
+    """The HTTP port: /metrics, /healthz, /readyz, queries and the live page."""
 
     host: str = Field(
         "127.0.0.1", description="bind address; anything else than loopback shows metrics to the network"
     )
     port: int = Field(8780, ge=0, le=65535, description="0 picks a free one")
     enabled: bool = Field(True, description="false opens no port")
+    advertise: str | None = Field(
+        None,
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$",
+        description="how other workers and clients reach this port, as http://host:port; default: the bind address, "
+        "unless that is a wildcard",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="for the page and the queries; without one they are answered on a loopback address alone",
+    )
+    page: bool = Field(True, description="the live page and the queries; false leaves metrics and health")
+    clicks: bool = Field(
+        False, description="let the page send clicks, as the demo does; not for real readers"
+    )
+    clients: int = Field(1_000, ge=1, le=100_000, description="most pages that may be open at once")
+    labels_kept: int = Field(
+        2_000, ge=0, le=1_000_000, description="newest labels in memory for queries; 0: none"
+    )
 
 
 class Weights(Section):
@@ -270,6 +289,18 @@ class Listing(Section):
     )
 
 
+class Sequence(Section):
+    """A trained model of what comes next, as a source of lists."""
+
+    folder: Annotated[UserPath | None, BeforeValidator(lambda given: given or None)] = Field(
+        None, description="what `headrace train sequence --out` wrote; empty: no such source"
+    )
+    weight: float = Field(
+        0.5, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+    )
+    check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
+
+
 class Taste(Section):
     """Readers' vectors and lists."""
 
@@ -291,6 +322,7 @@ class Taste(Section):
     transitions: bool = Field(True, description="feed what follows what to the item agent")
     weights: Weights = Weights()
     list: Listing = Listing()
+    sequence: Sequence = Sequence()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 
     @field_validator("dim")
@@ -469,6 +501,9 @@ class Media(Section):
     device: str = Field("cpu", description="a torch device: cpu, cuda, cuda:1")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the device computes in it, else float32"
+    )
+    embed: bool = Field(
+        False, description="label texts with their vectors too, which the agent `content` makes use of"
     )
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"

@@ -100,6 +100,10 @@ class ItemIndex:
             found[missing] = np.maximum(self._probe(hashes[missing]), UNKNOWN)
         return found
 
+    def index_of(self, value: int) -> int:
+        """The index of an item's hash, or UNKNOWN for one that was never met: looking adds nothing."""
+        return max(int(self._probe(np.array([value], np.uint64))[0]), UNKNOWN)
+
     def bytes_used(self) -> int:
         """Bytes of the arrays and, estimated, of the names."""
         arrays = self._hashes.nbytes + self._codes.nbytes + self._keys.nbytes + self._values.nbytes

@@ -20,7 +20,8 @@ from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import RankSettings
+from models.taste.rank import Lists, RankSettings
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
@@ -28,10 +29,13 @@ from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES, ListWishes, Recommended
 from streams.experiments import Experiments
-from streams.lists import named, recommendation, touched
+from streams.lists import listed_by, named, recommendation, touched
+from streams.observe.catalogue import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
+from streams.query.readers import Shelf
 from streams.rejected import Rejected
+from streams.revisions import Revisions
 from streams.secretfiles import secret
 from streams.settings import Listing
 from streams.state.catalogue import CatalogueState
@@ -120,6 +124,7 @@ class ClicksAgent(Agent[ClickColumns]):
             settings.quality.remembered_lists,
             services.metrics,
         )
+        self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
@@ -139,11 +144,20 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._taste.output != "lists" or self._taste.list.profile == "off":
             return None
         served = Served(
-            self._state.rows, self._table, self._catalogue.rows, self._list, self._taste.list_size
+            self._state.rows,
+            self._table,
+            self._catalogue.rows,
+            self._list,
+            self._taste.list_size,
+            self._further,
         )
         services = self.services
         return LiveQuality(
-            services.settings.quality, served, self._experiments, services.metrics, services.clock
+            services.settings.quality,
+            served,
+            self._experiments,
+            QualityMetrics(services.metrics),
+            services.clock,
         )
 
     # -- life
@@ -160,10 +174,13 @@ class ClicksAgent(Agent[ClickColumns]):
     async def start(self) -> None:
         """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
+            await self._revisions.start()
             self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
             caught_up = asyncio.create_task(self._caught_up())
             await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
+            if self._revisions.further:
+                self._following.append(asyncio.create_task(self._revisions.run()))
             for following in self._following:
                 following.add_done_callback(self._stopped_following)
 
@@ -217,7 +234,13 @@ class ClicksAgent(Agent[ClickColumns]):
         return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
     def _apply_table(self, records: Sequence[Record]) -> None:
-        self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        changed = self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        for item in changed.tolist():
+            author = self._table.contents.author_of(item)
+            if author:
+                self._catalogue.rows.uploaded(item, author)
+        self.services.metrics.contents.set(len(self._table.contents))
+        self.services.metrics.contents_beyond.set(self._table.contents.beyond)
 
     # -- records
 
@@ -393,9 +416,10 @@ class ClicksAgent(Agent[ClickColumns]):
             )
             return self._lists(requests, at_ms[places], how, late)
 
+        model = listed_by(self._revisions.name if self._further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
         for cause, one, at in zip(causes, made, last.tolist(), strict=True):
-            value, extra = recommendation(*cause, one.items, one.experiment, one.arm)
+            value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
             headers.append([*extra, *carried(moved.records[at].headers)])
         return values, headers
@@ -417,11 +441,30 @@ class ClicksAgent(Agent[ClickColumns]):
                 self._taste.list_size,
                 how,
                 late,
+                self._further(),
             )
             for stage, count in made.left_out.items():
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
             found += named(made.lists, self._items.names)
         return found
+
+    def shelf(self) -> Shelf:
+        """What queries are answered from: this worker's own readers, and all items."""
+        return Shelf(self._state.rows, self._items, self._table, self._list_now)
+
+    def _list_now(self, row: int) -> Lists:
+        """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
+        that was published last, unless the item table has moved on."""
+        rows = np.array([row], np.int32)
+        users = self._state.rows
+        numbers = draws(users.partition_of[rows], users.fence[rows])
+        anonymous = np.ones(1, np.bool_) if self._taste.list.profile == "off" else None
+        requests = Requests(rows, numbers, anonymous)
+        at_ms = int(users.newest_at_ms[row])
+        size, further = self._taste.list_size, self._further()
+        return lists(
+            self._table, self._catalogue.rows, users, requests, at_ms, size, self._list, further=further
+        ).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""
@@ -429,9 +472,16 @@ class ClicksAgent(Agent[ClickColumns]):
         began_s = clock.monotonic_s()
         return lambda: clock.monotonic_s() - began_s > budget_s
 
+    def _further(self) -> Sequence[Weighted]:
+        """Sources beside counts, taste and popularity."""
+        return () if self._taste.list.profile == "off" else self._revisions.further
+
+    def _revision(self, result: str) -> None:
+        self.services.metrics.sequence_revisions.labels(result).inc()
+
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used())
+        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
         self.services.metrics.items.set(len(self._items))
 
 

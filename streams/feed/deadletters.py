@@ -129,7 +129,7 @@ async def read(settings: Settings, topic: str, partitions: int) -> AsyncGenerato
 
 
 def letter_of(topic: str, record: Any) -> DeadLetter:
-    """The dead letter in a record of the dead-letter topic."""
+    """A record of a dead-letter topic; `topic` is the input's."""
     headers = dict(record.headers)
     return DeadLetter(
         topic=topic,

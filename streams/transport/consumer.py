@@ -10,6 +10,7 @@ from streams.errors import EnvironmentProblem
 from streams.settings import Kafka, Reader
 from streams.transport.batch import Record
 from streams.transport.client import client_options
+from streams.transport.directory import addressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,10 @@ class Profile:
     )
 
 
-def consumer_for(kafka: Kafka, reading: Reader, profile: Profile, group: str) -> AIOKafkaConsumer:
-    """A consumer that has not been started."""
+def consumer_for(
+    kafka: Kafka, reading: Reader, profile: Profile, group: str, address: str | None
+) -> AIOKafkaConsumer:
+    """A consumer that has not been started. Its group is told the address where this worker answers queries."""
     return AIOKafkaConsumer(
         **client_options(kafka),
         group_id=group,
@@ -41,7 +44,7 @@ def consumer_for(kafka: Kafka, reading: Reader, profile: Profile, group: str) ->
         max_partition_fetch_bytes=reading.fetch_bytes,
         max_poll_records=profile.max_records,
         isolation_level="read_committed",  # upstream may write in transactions
-        partition_assignment_strategy=[RangePartitionAssignor],
+        partition_assignment_strategy=[addressed(address) if address else RangePartitionAssignor],
     )
 
 

@@ -31,6 +31,7 @@ from streams.transport.naps import Naps
 from streams.transport.offsets import OffsetObserver, Offsets, on_heartbeat
 from streams.transport.openings import OpeningObserver, Openings, StatefulAgent
 from streams.transport.partitions import Partitions
+from streams.transport.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class BatchReader(Service):
         self.app = app
         self.topic = topic
         self._commit_group: Commit[Any] | None = None
+        # where this worker answers queries; the group is told when it is joined
+        self.address: str | None = None
         self.group = group
         self._channel = channel
         self._agent = agent
@@ -117,6 +120,12 @@ class BatchReader(Service):
     def closed(self) -> list[int]:
         """Owned partitions whose state is not in memory yet."""
         return sorted(tp.partition for tp in self._owned.ledgers if tp not in self._owned.open)
+
+    def standing(self, partition: int) -> Standing | None:
+        """Where a partition stands; None for one that this worker does not own."""
+        tp = self._tp(partition)
+        ledger = self._owned.ledgers.get(tp)
+        return None if ledger is None else self._offsets.standing(tp, ledger, tp in self._owned.open)
 
     def finish(self, batch: PartitionBatch) -> None:
         """The batch's effects are durable."""
@@ -175,7 +184,7 @@ class BatchReader(Service):
         backoff_s, said = 0.2, False
         while not self.should_stop:
             # at hand before start: partitions may come within it
-            consumer = consumer_for(self._kafka, self._reader, self._profile, self.group)
+            consumer = consumer_for(self._kafka, self._reader, self._profile, self.group, self.address)
             self._owned.consumer = consumer
             try:
                 consumer.subscribe([prefixed(self._kafka.topic_prefix, self.topic)], listener=_Listener(self))

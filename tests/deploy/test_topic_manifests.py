@@ -83,6 +83,8 @@ def test_workers_of_clicks_may_not_touch_media_nor_change_inputs() -> None:
     assert grants(clicks)["topic", dead_letter("clicks")] == {
         *("Describe", "DescribeConfigs", "Read", "Write", "Delete")  # of readers who are forgotten
     }
+    assert grants(clicks)["topic", "labels"] == {"Describe", "DescribeConfigs"}
+    assert grants(media)["topic", "labels"] == {"Describe", "DescribeConfigs", "Read", "Write"}
     assert grants(media)["topic", "taste-changelog"] == {"Describe", "DescribeConfigs"}
     assert ("group", "headrace.audio-retry") in grants(media)
     assert not any(kind == "transactionalId" for kind, _ in grants(clicks))
