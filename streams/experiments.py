@@ -147,6 +147,10 @@ class Experiments:
             variant = self.variants[experiment][found[1]]
             self._metrics.arm_clicks.labels(variant.experiment, variant.arm).inc()
 
+    def forget(self, user: str) -> None:
+        """Forget one reader's list."""
+        self._credits.forget(user)
+
     def drop(self, partition: int) -> None:
         """Forget the lists of a partition's readers."""
         self._credits.drop(partition)

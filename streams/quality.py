@@ -5,7 +5,7 @@ The sample is a function of the source offset, so that a replay scores the same 
 of it, events of the sample are left out and counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from models.taste import actions
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 from streams.clock import Clock
@@ -45,6 +46,7 @@ class Served:
     catalogue: Catalogue
     settings: ListSettings
     size: int
+    further: Callable[[], Sequence[Weighted]] = lambda: ()  # sources beside counts, taste and popularity
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class LiveQuality:
             self._metrics.left_out({"time": int(np.count_nonzero(chosen))})
             return
         asked = live.ask(users, rows, items, kinds, at_ms, fresh, sampled, how.repeat)
-        asked, found = live.judge(self._served.table, users, asked, how, late)
+        asked, found = live.judge(self._served.table, users, asked, how, late, self._served.further())
         placed, by_arm = self._places(asked, partitions)
         self._waiting = _Judged(asked, np.concatenate([found, placed[None]]), by_arm)
         spent_s = self._clock.monotonic_s() - began_s
@@ -164,6 +166,7 @@ class LiveQuality:
                 int(asked.at_ms[part].max()),
                 served.size,
                 how,
+                further=served.further(),
             )
             found[start : start + live.TOGETHER] = live.places(made.lists.items, asked.targets[part])
         return found

@@ -146,7 +146,7 @@ class Worker(Section):
     """What this process runs, and how it ends."""
 
     agents: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
-        ("clicks", "items", "audio", "uploads"), description="names of agents to run"
+        ("clicks", "items", "privacy", "audio", "uploads"), description="names of agents to run"
     )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",
@@ -271,6 +271,18 @@ class Listing(Section):
     )
 
 
+class Sequence(Section):
+    """A trained model of what comes next, as a source of lists."""
+
+    folder: Annotated[UserPath | None, BeforeValidator(lambda given: given or None)] = Field(
+        None, description="what `headrace train sequence --out` wrote; empty: no such source"
+    )
+    weight: float = Field(
+        0.5, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+    )
+    check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
+
+
 class Taste(Section):
     """Readers' vectors and lists."""
 
@@ -292,6 +304,7 @@ class Taste(Section):
     transitions: bool = Field(True, description="feed what follows what to the item agent")
     weights: Weights = Weights()
     list: Listing = Listing()
+    sequence: Sequence = Sequence()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 
     @field_validator("dim")
@@ -378,6 +391,21 @@ class State(Section):
     )
 
 
+class Privacy(Section):
+    """Readers who are to be forgotten."""
+
+    block_s: Seconds = Field(
+        7 * 86_400.0,
+        description="for so long after a reader was forgotten clicks of that name are dropped; not less than `clicks` "
+        "is kept, or a replay brings the reader back",
+    )
+    key_file: UserPath | None = Field(
+        None,
+        description="a file with a secret: the names of readers who were forgotten or want no profile are kept as a "
+        "hash keyed with it; none: an unkeyed hash. Another key voids blocks and wishes made with the one before",
+    )
+
+
 class TaskSettings(Section):
     """One inference task: `[media.tasks.sentiment]`."""
 
@@ -456,6 +484,9 @@ class Media(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the device computes in it, else float32"
     )
+    embed: bool = Field(
+        False, description="label texts with their vectors too, which the agent `content` makes use of"
+    )
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )
@@ -523,6 +554,7 @@ class Settings(BaseSettings):
         default_factory=dict, max_length=16, description="by name; a reader is in the first that draws them"
     )
     state: State = State()
+    privacy: Privacy = Privacy()
     media: Media = Media()
     demo: Demo = Demo()
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -20,6 +20,7 @@ from streams.settings import kafka_lib, load
 TEST_PROPERTIES = {
     "group.min.session.timeout.ms": "500",  # tests lose a member in less than Kafka's 6 s
     "log.cleaner.backoff.ms": "200",  # compaction within a test, not within 15 s
+    "log.retention.check.interval.ms": "500",
 }
 
 

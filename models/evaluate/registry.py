@@ -11,7 +11,9 @@ from models.evaluate.content import Content
 from models.evaluate.layer import Layer
 from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.readers import UserCosine, UserNearest
+from models.evaluate.sequential import Sequential
 from models.evaluate.served import Served, ServedSettings
+from models.sequence.folder import Loaded
 
 F32 = NDArray[np.float32]
 
@@ -24,6 +26,7 @@ class Given:
     served: ServedSettings
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
     topics: F32 | None = None  # (I, T) the same of their topics alone
+    sequence: Loaded | None = None  # a trained model
     listed: ListedSettings | None = None
 
 
@@ -41,6 +44,11 @@ def _content(given: Given) -> Layer:
     return Content(vectors, given.served.half_lives_s)
 
 
+def _sequence(given: Given) -> Layer:
+    assert given.sequence is not None  # NEEDS says so
+    return Sequential(given.item_names, given.served, given.sequence)
+
+
 REGISTRY: tuple[Entry, ...] = (
     Entry(Popularity.rows, lambda given: Popularity(len(given.item_names))),
     Entry(LastItem.rows, lambda given: LastItem(len(given.item_names))),
@@ -52,6 +60,7 @@ REGISTRY: tuple[Entry, ...] = (
     ),
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
+    Entry(Sequential.rows, _sequence, needs="sequence"),
     Entry(
         Listed.rows,
         lambda given: Listed(given.item_names, given.served, given.listed or ListedSettings()),

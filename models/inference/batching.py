@@ -19,11 +19,14 @@ The planner conserves work: asked by an idle device, it always gives the best ba
 There is no bound on what waits here: whoever puts units in keeps one.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.inference.latency import Latency, Line
 from models.types import Task, Unit
@@ -117,11 +120,26 @@ class _Queue(Generic[T]):
     served_s: float = float("-inf")
     total_length: int = 0
     window: list[tuple[int, int, Waiting[T]]] = field(default_factory=list)  # (length, arrival number, unit)
+    order: dict[int, int] = field(default_factory=dict)  # arrival number -> length, of those in the window
     behind: deque[tuple[int, int, Waiting[T]]] = field(default_factory=deque)
+
+    def enter(self, entry: tuple[int, int, Waiting[T]]) -> None:
+        """Put a unit into the window; those that came before it are there or gone."""
+        insort(self.window, entry, key=_by_length)
+        self.order[entry[1]] = entry[0]
 
     def oldest(self) -> int:
         """Position in the window of the unit that came first."""
-        return min(range(len(self.window)), key=lambda at: self.window[at][1])
+        arrival = next(iter(self.order))
+        return bisect_left(self.window, (self.order[arrival], arrival), key=_by_length)
+
+    def cut(self, start: int, end: int) -> tuple[Waiting[T], ...]:
+        """Take a run of neighbours out of the window."""
+        run = self.window[start:end]
+        del self.window[start:end]
+        for _, arrival, _ in run:
+            del self.order[arrival]
+        return tuple(waiting for _, _, waiting in run)
 
     def first(self) -> Waiting[T]:
         """The unit that came first."""
@@ -173,7 +191,7 @@ class Planner(Generic[T]):
             due_s = (now_s if submitted_s is None else submitted_s) + lane.deadline_s
         entry = (unit.length, self._arrivals, Waiting(unit, ticket, now_s, due_s))
         if len(queue.window) < self._window_units:
-            insort(queue.window, entry, key=_by_length)
+            queue.enter(entry)
         else:
             queue.behind.append(entry)
 
@@ -184,10 +202,9 @@ class Planner(Generic[T]):
             return None
         queue, within_s = self._choose(busy, now_s)
         start, end = _best_run(queue, self._budgets[queue.task], self._latencies[queue.task], within_s)
-        members = tuple(waiting for _, _, waiting in queue.window[start:end])
-        del queue.window[start:end]
+        members = queue.cut(start, end)
         while queue.behind and len(queue.window) < self._window_units:
-            insort(queue.window, queue.behind.popleft(), key=_by_length)
+            queue.enter(queue.behind.popleft())
         self._waiting -= len(members)
         batch = Batch(queue.task, members)
         queue.total_length -= batch.total_length
@@ -262,35 +279,38 @@ def _best_run(queue: _Queue[T], budget: Budget, latency: Latency, within_s: floa
     no longer than `within_s` as far as that is known.
 
     For each possible longest unit the run reaches as far down as the budget lets it; the winner then sheds
-    units at its short end while that pays. O(window).
+    units at its short end while that pays. O(window), in NumPy: this is most of what the engine costs an item.
     """
-    lengths = [entry[0] for entry in queue.window]
     oldest = queue.oldest()
-    sums = [0]
-    for length in lengths:
-        sums.append(sums[-1] + length)
+    lengths = np.fromiter((entry[0] for entry in queue.window), np.int64, len(queue.window))
+    sums = np.concatenate(([0], np.cumsum(lengths)))
     started = budget.batch_cost * _START_SHARE
+    longest = lengths[oldest:]
+    last = np.arange(oldest, len(lengths))
+    start = np.maximum(last - _fits(longest, budget, latency, within_s) + 1, 0)
+    reach = max(1, int(np.searchsorted(start, oldest, "right")))  # longer ones fit even fewer
+    start, last, longest = start[:reach], last[:reach], longest[:reach]
+    worth = (sums[last + 1] - sums[start]) / (longest * (last - start + 1) + started)
+    best = int(worth.argmax())
+    first, end = min(int(start[best]), oldest), int(last[best]) + 1
+    # What the run is worth without its first unit, its first two, ...
+    starts = np.arange(first, oldest + 1)
+    worths = (sums[end] - sums[starts]) / (lengths[end - 1] * (end - starts) + started)
+    falls = np.flatnonzero(worths[1:] <= worths[:-1])
+    return first + (int(falls[0]) if falls.size else len(starts) - 1), end
 
-    def worth(start: int, last: int) -> float:
-        cost = lengths[last] * (last - start + 1)
-        return (sums[last + 1] - sums[start]) / (cost + started)
 
-    def fits(longest: int) -> int:
-        line: Line | None = None if within_s == _NEVER else latency.line(longest)
+def _fits(longest: NDArray[np.int64], budget: Budget, latency: Latency, within_s: float) -> NDArray[np.int64]:
+    """How many units each batch may have, by the length of its longest."""
+    if within_s == _NEVER:
+        fitting = budget.batch_cost // np.maximum(longest, 1)
+        clipped: NDArray[np.int64] = np.clip(fitting, 1, budget.max_units)
+        return clipped
+
+    def fits(length: int) -> int:
+        line: Line | None = latency.line(length)
         return (
-            budget.fits(longest)
-            if line is None
-            else budget.fits(longest, max(0.0, line.cost_within(within_s)))
+            budget.fits(length) if line is None else budget.fits(length, max(0.0, line.cost_within(within_s)))
         )
 
-    best, found = (oldest, oldest), -1.0
-    for last in range(oldest, len(lengths)):
-        start = max(0, last - fits(lengths[last]) + 1)
-        if start > oldest:
-            break  # longer ones fit even fewer
-        if worth(start, last) > found:
-            best, found = (start, last), worth(start, last)
-    start, last = best
-    while start < oldest and worth(start + 1, last) > worth(start, last):
-        start += 1
-    return start, last + 1
+    return np.minimum.accumulate(np.fromiter(map(fits, longest.tolist()), np.int64, len(longest)))

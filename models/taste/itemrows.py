@@ -1,11 +1,11 @@
 """Bytes of one item-table row: what every worker follows of every item, and the item side's own changelog.
-Version 1.
+Version 2.
 
     version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f4 · total f4 · impressions f4
-    · count u2 · name length u2, then marks i8[sources], predecessors `count` times (hash u8 · weight f4),
-    heaviest first, the name in UTF-8.
+    · count u2 · name length u2 · content length u2, then marks i8[sources], predecessors `count` times
+    (hash u8 · weight f4), heaviest first, the content vector (`models.taste.contents`), the name in UTF-8.
 
-Little-endian, no padding.
+Little-endian, no padding. Version 1 had no content; it is read as if there were none.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-VERSION = 1
+VERSION = 2
+_WITHOUT_CONTENT = 1
 _HEAD = np.dtype(
     [
         ("version", "u1"),
@@ -34,8 +35,10 @@ _HEAD = np.dtype(
         ("impressions", "<f4"),
         ("count", "<u2"),
         ("name_bytes", "<u2"),
+        ("content_bytes", "<u2"),
     ]
 )
+_HEAD_1_BYTES = _HEAD.itemsize - 2
 _PAIR = np.dtype([("hash", "<u8"), ("weight", "<f4")])
 _FIXED = ("fence", "ref", "newest_at_ms", "popularity", "total", "impressions")
 
@@ -54,6 +57,7 @@ class ItemRecords:
     impressions: F32  # (R,)
     predecessors: I32  # (R, N) item indices, -1 padded
     weights: F32  # (R, N) heaviest first
+    contents: list[bytes]  # R, as packed; empty where none is known
 
 
 def fence_of(value: bytes) -> int:
@@ -77,12 +81,13 @@ def encode(records: ItemRecords, items: ItemIndex) -> list[bytes]:
     counts = (records.predecessors >= 0).sum(axis=1)
     heads["count"] = counts
     heads["name_bytes"] = [len(name) for name in names]
+    heads["content_bytes"] = [len(content) for content in records.contents]
     pairs = np.empty(records.predecessors.shape, _PAIR)
     pairs["hash"] = items.hashes[np.maximum(records.predecessors, 0)]
     pairs["weight"] = records.weights
     marks = records.marks.astype("<i8", copy=False)
     return [
-        heads[i].tobytes() + marks[i].tobytes() + pairs[i, :count].tobytes() + names[i]
+        heads[i].tobytes() + marks[i].tobytes() + pairs[i, :count].tobytes() + records.contents[i] + names[i]
         for i, count in enumerate(counts.tolist())
     ]
 
@@ -93,20 +98,22 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
     `sources` is the number of source partitions expected; None takes none of the marks (P = 0).
     """
     size = _HEAD.itemsize
+    values = [_upgraded(value) if value[:1] == bytes([_WITHOUT_CONTENT]) else value for value in values]
     lengths = np.fromiter(map(len, values), np.int64, len(values))
     if len(values) and int(lengths.min()) < size:
         raise BadInput("item_layout", "an item-table row is too short")
     heads = np.frombuffer(b"".join([value[:size] for value in values]), _HEAD)
     counts = heads["count"].astype(np.int64)
     pairs_from = size + 8 * heads["sources"].astype(np.int64)
-    names_from = pairs_from + _PAIR.itemsize * counts
+    contents_from = pairs_from + _PAIR.itemsize * counts
+    names_from = contents_from + heads["content_bytes"]
     if not ((heads["version"] == VERSION) & (lengths == names_from + heads["name_bytes"])).all():
         raise BadInput("item_layout", f"an item-table row is not of version {VERSION} or has a wrong length")
     if sources is not None and not (heads["sources"] == sources).all():
         raise BadInput(
             "item_layout", f"an item-table row was made of another number of clicks partitions than {sources}"
         )
-    spans = list(zip(values, pairs_from.tolist(), names_from.tolist(), strict=True))
+    spans = list(zip(values, pairs_from.tolist(), contents_from.tolist(), strict=True))
     pairs = np.frombuffer(b"".join([value[start:stop] for value, start, stop in spans]), _PAIR)
     marks = np.frombuffer(
         b"".join([value[size:start] for value, start, _ in spans]) if sources else b"", "<i8"
@@ -119,7 +126,10 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
     predecessors[rank[inside], nth[inside]] = items.by_hash(pairs["hash"][inside].astype(np.uint64))
     weights[rank[inside], nth[inside]] = pairs["weight"][inside]
     return ItemRecords(
-        names=[value[stop:].decode() for value, _, stop in spans],
+        names=[value[start:].decode() for value, start in zip(values, names_from.tolist(), strict=True)],
+        contents=[
+            value[start:stop] for (value, _, start), stop in zip(spans, names_from.tolist(), strict=True)
+        ],
         marks=marks.astype(np.int64).reshape(len(values), sources or 0),
         predecessors=predecessors,
         weights=weights,
@@ -130,3 +140,10 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
         total=heads["total"].astype(np.float32),
         impressions=heads["impressions"].astype(np.float32),
     )
+
+
+def _upgraded(value: bytes) -> bytes:
+    """A row of version 1 as one of this; one that is too short stays as it is."""
+    if len(value) < _HEAD_1_BYTES:
+        return value
+    return bytes([VERSION]) + value[1:_HEAD_1_BYTES] + bytes(2) + value[_HEAD_1_BYTES:]

@@ -62,6 +62,7 @@ class ItemColumns:
         self.total: F32 = np.zeros(64, np.float32)
         self.impressions: F32 = np.zeros(64, np.float32)
         self.predecessors = TopLists(self.keep)
+        self.contents: dict[int, bytes] = {}  # row -> content vector, as packed
 
     def __len__(self) -> int:
         return len(self.index)
@@ -104,6 +105,25 @@ class ItemColumns:
         np.maximum.at(self.marks, (rows[rank], batch.sources[applied]), batch.source_offsets[applied])
         return rows
 
+    def describe(self, names: Sequence[str], values: Sequence[bytes], offsets: I64) -> I64:
+        """Set items' content vectors, packed, in offset order; rows (t,) that changed, ascending. Of a batch this comes
+        before `fold`, and `pass_by` after it: both stand behind one fence."""
+        rows = self._rows_of(self.items.lookup(names))
+        fresh = np.flatnonzero(offsets > self.fence[rows])
+        for place in fresh.tolist():
+            self._set_content(int(rows[place]), values[place])
+        return np.unique(rows[fresh])
+
+    def pass_by(self, names: Sequence[str], offsets: I64) -> None:
+        """Put the fence of items behind these offsets."""
+        np.maximum.at(self.fence, self._rows_of(self.items.lookup(names)), offsets)
+
+    def _set_content(self, row: int, value: bytes) -> None:
+        if value:
+            self.contents[row] = value
+        else:
+            self.contents.pop(row, None)
+
     def encode(self, rows: I64, publish: int = 100) -> list[bytes]:
         """Item-table rows with the `publish` heaviest predecessors; `publish=self.keep` keeps the whole
         state.
@@ -121,6 +141,7 @@ class ItemColumns:
                 impressions=self.impressions[rows],
                 predecessors=keys,
                 weights=weights,
+                contents=[self.contents.get(row, b"") for row in rows.tolist()],
             ),
             self.items,
         )
@@ -144,6 +165,8 @@ class ItemColumns:
         self.impressions[rows] = found.impressions[at]
         self.predecessors.keys[rows] = found.predecessors[at]
         self.predecessors.weights[rows] = found.weights[at]
+        for row, place in zip(rows.tolist(), at.tolist(), strict=True):
+            self._set_content(row, found.contents[place])
         return self.names(overtaken)
 
     def _fresh(self, rows: I64, batch: Transitions, offsets: I64) -> Bools:

@@ -20,6 +20,7 @@ from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.rank import Lists, RankSettings
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
@@ -27,11 +28,14 @@ from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES, ListWishes, Recommended
 from streams.experiments import Experiments
-from streams.lists import named, recommendation, touched
+from streams.lists import listed_by, named, recommendation, touched
 from streams.observe.catalogue import QualityMetrics
+from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
 from streams.rejected import Rejected
+from streams.revisions import Revisions
+from streams.secretfiles import secret
 from streams.settings import Listing
 from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
@@ -105,7 +109,9 @@ class ClicksAgent(Agent[ClickColumns]):
         settings = services.settings
         self._taste = settings.taste
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
-        self._state = UserState(self._taste, self._items)
+        key_file = settings.privacy.key_file
+        key = secret(key_file, "privacy.key_file") if key_file is not None else b""
+        self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
         self._table = ItemTable(self._items)
         self._catalogue = CatalogueState(self._items, services.metrics)
         self._list = list_settings(self._taste.list)
@@ -116,6 +122,7 @@ class ClicksAgent(Agent[ClickColumns]):
             settings.quality.remembered_lists,
             services.metrics,
         )
+        self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
@@ -126,13 +133,21 @@ class ClicksAgent(Agent[ClickColumns]):
         self._following: list[asyncio.Task[None]] = []
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
+        self._privacy = PrivacyKeeper(
+            self._state, settings.topics.partitions, services.clock, self._forget_beside_state, self.metrics
+        )
 
     def _live_quality(self) -> LiveQuality | None:
         """None where there are no lists, or where nothing of a reader is to be looked at."""
         if self._taste.output != "lists" or self._taste.list.profile == "off":
             return None
         served = Served(
-            self._state.rows, self._table, self._catalogue.rows, self._list, self._taste.list_size
+            self._state.rows,
+            self._table,
+            self._catalogue.rows,
+            self._list,
+            self._taste.list_size,
+            self._further,
         )
         services = self.services
         return LiveQuality(
@@ -157,10 +172,13 @@ class ClicksAgent(Agent[ClickColumns]):
     async def start(self) -> None:
         """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
+            await self._revisions.start()
             self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
             caught_up = asyncio.create_task(self._caught_up())
             await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
+            if self._revisions.further:
+                self._following.append(asyncio.create_task(self._revisions.run()))
             for following in self._following:
                 following.add_done_callback(self._stopped_following)
 
@@ -190,6 +208,20 @@ class ClicksAgent(Agent[ClickColumns]):
     def healing(self, partition: int) -> Emit | None:
         return self._state.healing(partition)
 
+    def _forget_beside_state(self, user: str, partition: int) -> None:
+        """Wherever else this worker has something of a reader who is to be forgotten."""
+        self._experiments.forget(user)
+        self._changelog.spoiled(partition)
+
+    def _without_profile(
+        self, partitions: NDArray[np.int32], users: Sequence[str]
+    ) -> bool | NDArray[np.bool_]:
+        """Whose lists are made without a profile: everybody's, or those of readers who wished it."""
+        if self._taste.list.profile == "off":
+            return True
+        wished = self._privacy.anonymous(partitions, users)
+        return False if wished is None else wished
+
     def drop(self, partition: int) -> None:
         super().drop(partition)
         self._state.drop(partition)
@@ -200,7 +232,13 @@ class ClicksAgent(Agent[ClickColumns]):
         return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
     def _apply_table(self, records: Sequence[Record]) -> None:
-        self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        changed = self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        for item in changed.tolist():
+            author = self._table.contents.author_of(item)
+            if author:
+                self._catalogue.rows.uploaded(item, author)
+        self.services.metrics.contents.set(len(self._table.contents))
+        self.services.metrics.contents_beyond.set(self._table.contents.beyond)
 
     # -- records
 
@@ -212,19 +250,43 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def decide(self, group: Sequence[Submission[ClickColumns]]) -> Effects:
         effects = Effects()
-        parts = sorted((s.work for s in group if len(s.work)), key=lambda columns: columns.partition)
-        too_large = self._decide_clicks(effects, parts) if parts else {}
+        parts = sorted((s.work for s in group), key=lambda columns: columns.partition)
+        if any(part.orders for part in parts):
+            too_large = self._decide_in_turn(effects, parts)
+        else:
+            too_large = self._decide_clicks(effects, parts)
         for submission in group:
             batch, rejected = submission.batch, submission.work.rejected
+            if rejected and not self._state.register.empty(batch.partition):
+                rejected = self._privacy.letters_allowed(batch.partition, rejected)
             if too_large:
                 rejected = [*rejected, *_causes(batch, too_large)]
             self.reject(effects, batch.partition, rejected)
         self._measure()
         return effects
 
+    def _decide_in_turn(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
+        """As `_decide_clicks`, with privacy orders between the clicks: each has its place in the log."""
+        too_large: TooLarge = {}
+        for part in parts:
+            for clicks, placed in part.between_orders():
+                too_large |= self._decide_clicks(effects, [clicks])
+                if placed is not None:
+                    self._privacy.obey(effects, part.partition, placed)
+        return too_large
+
     def _decide_clicks(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
         """`parts` are sorted by partition, and within one in the order they were read. Returns the clicks whose lists
         no broker would take: they count all the same, their lists are left out."""
+        register = self._state.register
+        parts = [
+            part if register.empty(part.partition) else self._privacy.allowed(part)
+            for part in parts
+            if len(part)
+        ]
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return {}
         moved = self._fold(parts)
         rows = moved.folded.rows
         if not len(rows):
@@ -347,13 +409,14 @@ class ClicksAgent(Agent[ClickColumns]):
                 [users[i] for i in places.tolist()],
                 asked,
                 self._catalogue.rows,
-                self._taste.list.profile == "off",
+                self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
             )
             return self._lists(requests, at_ms[places], how, late)
 
+        model = listed_by(self._revisions.name if self._further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
         for cause, one in zip(causes, made, strict=True):
-            value, extra = recommendation(*cause, one.items, one.experiment, one.arm)
+            value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
             headers.append(extra)
         return values, headers
@@ -375,6 +438,7 @@ class ClicksAgent(Agent[ClickColumns]):
                 self._taste.list_size,
                 how,
                 late,
+                self._further(),
             )
             for stage, count in made.left_out.items():
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
@@ -395,7 +459,9 @@ class ClicksAgent(Agent[ClickColumns]):
         requests = Requests(rows, numbers, anonymous)
         at_ms = int(users.newest_at_ms[row])
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
-        return lists(self._table, self._catalogue.rows, users, requests, at_ms, size, how).lists
+        return lists(
+            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=self._further()
+        ).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""
@@ -403,9 +469,16 @@ class ClicksAgent(Agent[ClickColumns]):
         began_s = clock.monotonic_s()
         return lambda: clock.monotonic_s() - began_s > budget_s
 
+    def _further(self) -> Sequence[Weighted]:
+        """Sources beside counts, taste and popularity."""
+        return () if self._taste.list.profile == "off" else self._revisions.further
+
+    def _revision(self, result: str) -> None:
+        self.services.metrics.sequence_revisions.labels(result).inc()
+
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used())
+        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
         self.services.metrics.items.set(len(self._items))
 
 

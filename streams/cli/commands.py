@@ -12,6 +12,8 @@ COMMANDS: dict[str, str] = {
     "tail": "streams.cli.tail",
     "feed": "streams.cli.feed",
     "dlq": "streams.cli.dlq",
+    "forget": "streams.cli.forget",
+    "optout": "streams.cli.optout",
     "label": "streams.cli.label",
     "train": "streams.cli.train",
     "evaluate": "streams.cli.evaluate",

@@ -61,7 +61,7 @@ def manifests(
         list[str] | None,
         typer.Option(
             help="NAME=AGENT,AGENT: a user for workers that run these agents; repeatable. "
-            "Default: headrace-clicks=clicks,items and headrace-media=audio,uploads."
+            "Default: headrace-clicks=clicks,items,privacy and headrace-media=audio,uploads."
         ),
     ] = None,
 ) -> None:

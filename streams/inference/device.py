@@ -6,32 +6,49 @@ thread, so importing this module costs nothing.
 
 import threading
 from asyncio import Future
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.inference.batching import Batch, Budget, Lane, Planner
-from models.types import Outcome, Prepared, Task, Unit
+from models.types import Payload, Prepared, Task, Unit
 
 # A long recording has hundreds of units. So many of one payload wait at a time; the next come behind what others have
 # put meanwhile, so that it shares the device with its neighbours instead of holding them up.
 UNITS_AT_ONCE = 16
 
+_NOTHING = Prepared(())
+
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A payload's units on their way through the device."""
+    """A payload on its way. The loop's: futures and room; whoever has it at the moment, one after the other, the
+    crew and the device thread: the rest."""
 
-    done: "Future[Outcome]"  # set on the loop once neither planner nor device has a unit of it
-    prepared: Prepared
+    task: Task
+    name: str
+    payload: Payload
     lane: Lane
     submitted_s: float
-    missing: int  # this and those below: touched by the device thread alone, once it is put
-    outputs: list[Any]
+    entered_s: float  # when there was room
+    units: int = 1  # room taken
+    bytes: int = 0
+    giant: bool = False
+    futures: "list[Future[Any]]" = field(default_factory=list)
+    abandoned: bool = False  # nobody waits for it any more: do not run it
+    prepared: Prepared = _NOTHING
+    prepared_s: float = 0.0
+    missing: int = 0
+    outputs: list[Any] = field(default_factory=list)
     unsent: int = 0  # the first unit that the planner has not had
     device_s: float = 0.0  # of all batches that had a unit of it
     ran_s: float = 0.0  # when the last one ended
-    abandoned: bool = False  # set on the loop: its caller is gone, do not run it
+
+    def got(self, prepared: Prepared) -> None:
+        """It is decoded."""
+        self.prepared = prepared
+        self.missing = len(prepared.units)
+        self.outputs = [None] * self.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +110,21 @@ class Device:
         # A daemon: a forward that hangs must not keep the worker from ending.
         threading.Thread(target=self._main, args=(dict(tasks),), name="inference-device", daemon=True).start()
 
-    def put(self, task: str, request: Request, now_s: float) -> None:
-        """Queue a request's units. Blocks for no longer than a batch takes to be chosen (about 1 ms)."""
+    def put(self, requests: Sequence[Request]) -> None:
+        """Queue their units. Blocks for no longer than a batch takes to be chosen (about 1 ms)."""
+        now_s = self._clock()
         with self._wake:
-            for _ in range(UNITS_AT_ONCE):
-                self._put_next(task, request, now_s)
+            for request in requests:
+                request.prepared_s = now_s
+                self._put_next(request, UNITS_AT_ONCE, now_s)
             self._wake.notify()
 
-    def _put_next(self, task: str, request: Request, now_s: float) -> None:
-        place, units = request.unsent, request.prepared.units
-        if place < len(units):
-            request.unsent += 1
+    def _put_next(self, request: Request, most: int, now_s: float) -> None:
+        units = request.prepared.units
+        for place in range(request.unsent, min(len(units), request.unsent + most)):
+            request.unsent = place + 1
             ticket = (request, place)
-            self._planner.put(task, units[place], ticket, now_s, request.lane, request.submitted_s)
+            self._planner.put(request.name, units[place], ticket, now_s, request.lane, request.submitted_s)
 
     def stop(self) -> None:
         """End after the batch that runs now; what waits is not run."""
@@ -160,7 +179,7 @@ class Device:
                 if request.abandoned:  # what was not sent will not be
                     request.missing -= len(request.prepared.units) - request.unsent
                     request.unsent = len(request.prepared.units)
-                self._put_next(batch.task, request, now_s)
+                self._put_next(request, 1, now_s)
                 if not request.missing:
                     request.ran_s = now_s
                     whole.append(request)
@@ -184,7 +203,7 @@ class Device:
         for member, output in zip(batch.members, ran.outputs, strict=True):
             request, place = member.ticket
             request.outputs[place] = output
-        for request in {id(member.ticket[0]): member.ticket[0] for member in batch.members}.values():
+        for request in {member.ticket[0] for member in batch.members}:
             request.device_s += forward_s
         oldest_s = min(member.arrived_s for member in batch.members)
         report = BatchReport(

@@ -3,15 +3,14 @@
 Keys hold a hash of the content (SHA-256: contents come from strangers), never the content.
 """
 
-import asyncio
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
 from models.types import Outcome, Payload
+from streams.inference.device import Request
 
 How = Literal["joined", "kept"]
 Key = tuple[str, str, str | None, bytes]  # task, media type, language, hash
@@ -19,14 +18,6 @@ Key = tuple[str, str, str | None, bytes]  # task, media type, language, hash
 # What an object takes beside its JSON, and JSON's share of what Python holds for it: 3 to 4 measured.
 _FIXED_BYTES, _PER_JSON_BYTE = 400, 4
 _measure = msgspec.json.Encoder(enc_hook=repr)
-
-
-@dataclass(slots=True)
-class Ended:
-    """How a payload ended, for those who joined it; both None: its caller went away, someone else must do it."""
-
-    outcome: Outcome | None = None
-    error: Exception | None = None
 
 
 def key_of(task: str, payload: Payload) -> Key:
@@ -40,7 +31,7 @@ class Repeats:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._kept: OrderedDict[Key, tuple[Outcome, int]] = OrderedDict()  # least recently used first
-        self._running: dict[Key, asyncio.Future[Ended]] = {}
+        self._running: dict[Key, Request] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -55,23 +46,21 @@ class Repeats:
         self._kept.move_to_end(key)
         return found[0]
 
-    async def joined(self, key: Key) -> Ended | None:
-        """How the one that is in flight ended; None if none is. Safe to cancel: it goes on."""
+    def joined(self, key: Key) -> Request | None:
+        """The request for this content that is in flight and wanted."""
         running = self._running.get(key)
-        if running is None:
-            return None
-        await asyncio.wait((running,))
-        return running.result()
+        return None if running is None or running.abandoned else running
 
-    def begin(self, key: Key) -> None:
-        """This caller does it. Each is ended by `end`."""
-        self._running[key] = asyncio.get_running_loop().create_future()
+    def begin(self, key: Key, request: Request) -> None:
+        """It does it for all who come. Each is ended by `end`."""
+        self._running[key] = request
 
-    def end(self, key: Key, ended: Ended) -> None:
-        """Answer those who joined, and keep an outcome. Errors are not kept: they may pass."""
-        self._running.pop(key).set_result(ended)
-        if ended.outcome is not None:
-            self._keep(key, ended.outcome)
+    def end(self, key: Key, request: Request, outcome: Outcome | None) -> None:
+        """Nobody can join it any more; an outcome is kept. Errors are not: they may pass."""
+        if self._running.get(key) is request:
+            del self._running[key]
+        if outcome is not None:
+            self._keep(key, outcome)
 
     def _keep(self, key: Key, outcome: Outcome) -> None:
         size = _bytes_of(outcome)

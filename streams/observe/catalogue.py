@@ -47,6 +47,12 @@ class Metrics:
         self.duplicates = counter(
             "duplicates_total", "Events that their producer sent twice: the second changed nothing.", "agent"
         )
+        self.forgotten = counter(
+            "forgotten_total", "Clicks and dead letters of readers who were forgotten: dropped.", "agent"
+        )
+        self.privacy_orders = counter(
+            "privacy_orders_total", "Orders of readers carried out: forget, opt_out, opt_in.", "agent", "kind"
+        )
         self.outputs = counter("outputs_total", "Records published.", "agent", "topic")
         self.dead_letters = counter(
             "dead_letters_total", "Records sent to a dead-letter topic.", "agent", "reason"
@@ -118,6 +124,13 @@ class Metrics:
         self.users = gauge("users", "Readers in memory.")
         self.user_bytes = gauge("user_state_bytes", "Memory of readers' rows.")
         self.items = gauge("items", "Items in memory.")
+        self.contents = gauge("item_contents", "Items with a content vector.")
+        self.contents_beyond = gauge(
+            "item_contents_beyond", "Content vectors left out: too many of a revision, or of another length."
+        )
+        self.contents_left_out = counter(
+            "contents_left_out_total", "Labels that should have told what an asset is about.", "reason"
+        )
         self.undone = counter(
             "undos_total",
             "Undos that took an event back, and those in vain: the reader's last events hold none of that item.",
@@ -136,6 +149,11 @@ class Metrics:
             "list_stages_left_out_total",
             "Lists made without a stage since their time was spent; without `score` they are popular items.",
             "stage",
+        )
+        self.sequence_revisions = counter(
+            "sequence_revisions_total",
+            "Revisions of the sequence model: loaded and in use, or refused while the one before goes on.",
+            "result",
         )
         self.recall = gauge(
             "recall_at_k", "Share of sampled clicks on one of the first K: decayed mean.", "layer"
@@ -329,6 +347,12 @@ class AgentMetrics:
 
     def duplicated(self, records: int) -> None:
         self._duplicates.inc(records)
+
+    def forgotten(self, records: int) -> None:
+        self._metrics.forgotten.labels(self._agent).inc(records)
+
+    def privacy_order(self, kind: str) -> None:
+        self._metrics.privacy_orders.labels(self._agent, kind).inc()
 
     def published(self, topic: str, records: int) -> None:
         self._metrics.outputs.labels(self._agent, topic).inc(records)

@@ -147,8 +147,8 @@ def test_when_the_device_thread_dies_everyone_hears_of_it(death: BaseException) 
         with pytest.raises(InferenceFailed, match="device thread died"):
             await made.submit("shout", text("late"))
         await made.stop(5)
-        assert made._in_flight == 0
-        assert not made._pending
+        assert not made._open
+        assert not made._open
 
     run(main())
 
@@ -343,7 +343,7 @@ def test_under_cancellation_and_poison_every_caller_is_answered_and_all_room_giv
                 assert isinstance(result, asyncio.CancelledError) or n % 17 == 0
         await made.stop(5)
         admission = made._tasks["shout"].admission
-        assert (admission.units, admission.bytes, made._in_flight, waiting(made)) == (0, 0, 0, 0)
-        assert not made._pending
+        assert (admission.units, admission.bytes, len(made._open), waiting(made)) == (0, 0, 0, 0)
+        assert not made._open
 
     run(main())

@@ -9,8 +9,8 @@ from models.errors import BadInput, DeviceLost
 from models.inference.batching import Lane
 from models.types import Finding, Outcome, Payload
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
-from streams.inference.device import UNITS_AT_ONCE
-from streams.inference.repeats import Ended, Repeats, key_of
+from streams.inference.device import UNITS_AT_ONCE, Request
+from streams.inference.repeats import Repeats, key_of
 from streams.inference.service import InferenceFailed, InferenceLimits
 
 
@@ -32,7 +32,7 @@ def test_what_is_in_flight_is_joined_and_what_was_answered_is_kept() -> None:
         assert (totals.joined, totals.kept, totals.units) == (5, 1, 2)
         assert ears.repeats == [("shout", "joined")] * 5 + [("shout", "kept")]
         await made.stop(5)
-        assert made._in_flight == 0
+        assert not made._open
 
     run(main())
 
@@ -113,22 +113,36 @@ def test_those_who_joined_hear_of_the_devices_death() -> None:
 
 
 def test_what_is_kept_is_bounded_in_bytes_and_the_least_used_goes() -> None:
-    async def main() -> None:
-        made = Repeats(limit_bytes=10_000)
-        for n in range(1000):
-            key = key_of("t", text(f"number {n}"))
-            made.begin(key)
-            made.end(key, Ended(Outcome((Finding("t", f"value {n}"),))))
-            assert made.kept(key_of("t", text("number 0"))) is not None  # used again and again: it stays
-            assert made.bytes <= 10_000
-        assert 5 < len(made) < 25
-        assert made.kept(key_of("t", text("number 500"))) is None
-        key = key_of("t", text("huge"))
-        made.begin(key)
-        made.end(key, Ended(Outcome((Finding("t", "x" * 100_000),))))
-        assert made.kept(key) is None and len(made) > 5  # it did not push the others out
+    made = Repeats(limit_bytes=10_000)
 
-    run(main())
+    def keep(words: str, value: str) -> None:
+        key = key_of("t", text(words))
+        made.begin(key, request())
+        made.end(key, request(), Outcome((Finding("t", value),)))
+
+    for n in range(1000):
+        keep(f"number {n}", f"value {n}")
+        assert made.kept(key_of("t", text("number 0"))) is not None  # used again and again: it stays
+        assert made.bytes <= 10_000
+    assert 5 < len(made) < 25
+    assert made.kept(key_of("t", text("number 500"))) is None
+    keep("huge", "x" * 100_000)
+    assert made.kept(key_of("t", text("huge"))) is None and len(made) > 5  # it did not push the others out
+
+
+def request() -> Request:
+    return Request(Shouter(), "t", text("x"), Lane(), 0.0, 0.0)
+
+
+def test_one_that_nobody_wants_any_more_is_not_joined_and_its_end_is_not_the_next_ones() -> None:
+    made, key = Repeats(1000), key_of("t", text("x"))
+    first, second = request(), request()
+    made.begin(key, first)
+    first.abandoned = True
+    assert made.joined(key) is None
+    made.begin(key, second)
+    made.end(key, first, None)
+    assert made.joined(key) is second
 
 
 def test_nothing_is_kept_with_a_bound_of_zero() -> None:
@@ -172,7 +186,7 @@ def test_a_long_payload_shares_the_device_with_its_neighbours() -> None:
         assert before <= 3 * UNITS_AT_ONCE
         assert said(await long) == " ".join(f"W{n:03d}" for n in range(240))
         await made.stop(5)
-        assert made._in_flight == 0
+        assert not made._open
 
     run(main())
 
@@ -196,7 +210,7 @@ def test_a_giant_takes_no_room_from_its_neighbours_and_giants_take_turns() -> No
         await blocked
         await made.stop(5)
         assert made._tasks["shout"].admission.units == 0
-        assert not made._tasks["shout"].giants.locked()
+        assert made._tasks["shout"].giant is None
 
     run(main())
 
@@ -214,7 +228,7 @@ def test_a_long_payload_that_nobody_wants_any_more_is_not_run_to_its_end() -> No
         await blocked
         await made.stop(5)
         assert sum(word.startswith(b"w") for word in task.ran) == 0
-        assert (made._in_flight, made._tasks["shout"].giants.locked()) == (0, False)
+        assert (len(made._open), made._tasks["shout"].giant) == (0, None)
 
     run(main())
 
