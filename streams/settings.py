@@ -95,11 +95,33 @@ class Kafka(Section):
     sasl_password: SecretStr | None = Field(
         None, description="for SASL; better in the environment than in a file; never shown"
     )
+    sasl_password_file: UserPath | None = Field(
+        None,
+        description="a file that holds the password instead, as secrets are mounted; read at each connect",
+    )
     ssl_cafile: UserPath | None = Field(
         None, description="PEM of the brokers' authority; default: the system's"
     )
     ssl_certfile: UserPath | None = Field(None, description="PEM of this client's certificate (mutual TLS)")
     ssl_keyfile: UserPath | None = Field(None, description="PEM of its private key")
+    ssl_key_password_file: UserPath | None = Field(
+        None, description="a file that holds the private key's pass phrase, where it has one"
+    )
+
+    @model_validator(mode="after")
+    def _who_is_complete(self) -> "Kafka":
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            raise ValueError("sasl_password and sasl_password_file are both given: leave one out")
+        if self.security_protocol.startswith("SASL"):
+            if not self.sasl_username:
+                raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username")
+            if self.sasl_password is None and self.sasl_password_file is None:
+                raise ValueError(
+                    f"security_protocol {self.security_protocol} needs sasl_password_file, or sasl_password"
+                )
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile needs ssl_certfile beside it")
+        return self
 
     @model_validator(mode="after")
     def _heartbeat_fits(self) -> "Kafka":
@@ -484,9 +506,6 @@ class Media(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the device computes in it, else float32"
     )
-    embed: bool = Field(
-        False, description="label texts with their vectors too, which the agent `content` makes use of"
-    )
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )
@@ -559,6 +578,10 @@ class Settings(BaseSettings):
     demo: Demo = Demo()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least that is logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="json: an object a line, with topic, partition, offset and trace_id where a record is meant",
     )
 
 
@@ -663,6 +686,6 @@ def _in_words(loc: tuple[int | str, ...], message: str, given: Any) -> str:
     if message.startswith("Extra inputs"):
         return f"{where}: no such setting"
     # Of a whole section, or of anything but a plain value, nothing is repeated: it may hold a secret.
-    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where == "log_level")
+    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where in ("log_level", "log_format"))
     shown = f" (given: {given!r})" if plain and "password" not in where else ""
     return f"{where}: {message.removeprefix('Value error, ')}{shown}"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate.baselines import ItemKnn, LastItem, Popularity
+from models.evaluate.blended import Blended
 from models.evaluate.content import Content
 from models.evaluate.layer import Layer
 from models.evaluate.listed import Listed, ListedSettings
@@ -25,8 +26,9 @@ class Given:
     item_names: Sequence[str]
     served: ServedSettings
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
-    topics: F32 | None = None  # (I, T) the same of their topics alone
+    repeats: bool = False  # a reader's own items may be right
     sequence: Loaded | None = None  # a trained model
+    topics: F32 | None = None  # (I, T) the same of their topics alone
     listed: ListedSettings | None = None
 
 
@@ -60,6 +62,7 @@ REGISTRY: tuple[Entry, ...] = (
     ),
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
+    Entry(Blended.rows, lambda given: Blended(given.item_names, given.served, given.repeats)),
     Entry(Sequential.rows, _sequence, needs="sequence"),
     Entry(
         Listed.rows,

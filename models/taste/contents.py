@@ -25,7 +25,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 VERSION = 1
-MAX_DIM = 4096
+MAX_DIM = 1024
 MAX_SPACES = 4  # revisions held at a time; the oldest goes
 MAX_ITEMS = 100_000  # of one revision: a new vector is compared with all
 LEAST = 0.25  # cosine of items that count as alike
@@ -61,6 +61,11 @@ def pack(vector: F32, revision: str, author: str | None = None) -> bytes:
     scale = largest / 127
     numbers = np.rint(vector.astype(np.float64) / scale).astype(np.int8)
     return _HEAD.pack(VERSION, len(named), len(by), scale) + named + by + numbers.tobytes()
+
+
+def largest_bytes(author_bytes: int) -> int:
+    """What a packed vector takes at most."""
+    return _HEAD.size + 255 + author_bytes + MAX_DIM
 
 
 def unpack(value: bytes) -> Content:

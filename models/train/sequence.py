@@ -117,8 +117,8 @@ def train_sequence(
         )
     with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator
         torch.manual_seed(recipe.seed)
-        network = _begun(histories, len(hashes), recipe, rng)
-        fit = _Fit(network, recipe)
+        network = begun(histories, len(hashes), recipe, rng)
+        fit = Fit(network, recipe)
         best, best_round, number, late = Measured(0, -1.0, -1.0), 0, 0, False
         tensors: dict[str, F32] = {}
         while number < recipe.rounds and number - best_round < recipe.patience and not late:
@@ -182,7 +182,7 @@ def _ranks(model: SequenceModel, histories: Histories, asked: I64, own_out: bool
     return np.where(repeated, np.float64(found.shape[1]), ranked)
 
 
-def _begun(histories: Histories, items: int, recipe: Recipe, rng: np.random.Generator) -> Network:
+def begun(histories: Histories, items: int, recipe: Recipe, rng: np.random.Generator) -> Network:
     """A network that knows what is popular, and what is had together."""
     network = Network(recipe.kind, items, recipe.dropout)
     had = histories.items[(histories.parts == 0) & (histories.items >= 0)]
@@ -194,7 +194,7 @@ def _begun(histories: Histories, items: int, recipe: Recipe, rng: np.random.Gene
     return network
 
 
-class _Fit:
+class Fit:
     """A network, its optimiser, and the mean of its weights."""
 
     def __init__(self, network: Network, recipe: Recipe) -> None:

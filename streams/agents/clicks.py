@@ -9,11 +9,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.taste import odd
 from models.taste.actions import weight_table, weights_of
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
@@ -41,6 +43,7 @@ from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.traces import carried
 from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
@@ -67,6 +70,7 @@ class Group:
     offsets: NDArray[np.int64]  # (n,)
     folded: Folded
     wishes: dict[int, ListWishes]  # by place among the n
+    records: Sequence[Record]  # (n,)
 
     def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each partition with the places of its readers in `folded.rows`."""
@@ -353,36 +357,47 @@ class ClicksAgent(Agent[ClickColumns]):
         )
         items = self._items.lookup([item for part in parts for item in part.items])
         kinds = np.concatenate([part.kinds for part in parts])
-        weights = weights_of(kinds, np.concatenate([part.dwell_s for part in parts]), self._weights)
+        dwell_s = np.concatenate([part.dwell_s for part in parts])
+        weights = weights_of(kinds, dwell_s, self._weights)
         at_ms = np.concatenate([part.at_ms for part in parts])
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
         if self._quality is not None:
             self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
+        strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
-        if len(folded.undone.places):
-            self.services.metrics.undone.labels("taken_back").inc(len(folded.undone.places))
-        if folded.in_vain:
-            self.services.metrics.undone.labels("in_vain").inc(folded.in_vain)
+        self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
-        if folded.duplicates:
-            self.metrics.duplicated(folded.duplicates)
-        repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
-        if repeated:
-            self.metrics.repeated(repeated)
+        records = list(chain.from_iterable(part.records for part in parts))
         begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
             begin + place: one
             for begin, part in zip(begins, parts, strict=False)
             for place, one in part.wishes.items()
         }
-        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes)
+        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
+
+    def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
+        """What became of the clicks of a fold; counters are touched only where there is something to count."""
+        metrics, applied = self.services.metrics, int(np.count_nonzero(folded.applied))
+        for what, which in strange.items():
+            some = int(np.count_nonzero(which & folded.applied))
+            if some:
+                metrics.odd.labels(what).inc(some)
+        for outcome, undos in (("taken_back", len(folded.undone.places)), ("in_vain", folded.in_vain)):
+            if undos:
+                metrics.undone.labels(outcome).inc(undos)
+        if folded.duplicates:
+            self.metrics.duplicated(folded.duplicates)
+        repeated = len(folded.applied) - applied - folded.duplicates
+        if repeated:
+            self.metrics.repeated(repeated)
 
     def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
         """A value (and headers) for each reader that moved."""
@@ -415,10 +430,10 @@ class ClicksAgent(Agent[ClickColumns]):
 
         model = listed_by(self._revisions.name if self._further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
-        for cause, one in zip(causes, made, strict=True):
+        for cause, one, at in zip(causes, made, last.tolist(), strict=True):
             value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
-            headers.append(extra)
+            headers.append([*extra, *carried(moved.records[at].headers)])
         return values, headers
 
     def _lists(
@@ -451,16 +466,18 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _list_now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
-        that was published last, unless the item table has moved on or it was interleaved."""
+        that was published last, unless the item table has moved on, its click wished for something or it was
+        interleaved."""
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        anonymous = np.ones(1, np.bool_) if self._taste.list.profile == "off" else None
-        requests = Requests(rows, numbers, anonymous)
+        off = self._taste.list.profile == "off"
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
         at_ms = int(users.newest_at_ms[row])
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
+        further = self._further()
         return lists(
-            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=self._further()
+            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=further
         ).lists
 
     def _deadline(self) -> Callable[[], bool]:
@@ -480,6 +497,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self.services.metrics.users.set(len(self._state.rows))
         self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
         self.services.metrics.items.set(len(self._items))
+        self.services.metrics.items_beyond.set(self._items.beyond)
 
 
 def _causes(batch: PartitionBatch, too_large: TooLarge) -> list[Rejected]:

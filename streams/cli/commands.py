@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "experiment": "streams.cli.experiment",
     "bench": "streams.cli.bench",
     "verify": "streams.cli.verify",
+    "lag": "streams.cli.lag",
+    "doctor": "streams.cli.doctor",
     "config": "streams.cli.config",
 }
 """Command name -> module, in the order of `headrace --help`."""

@@ -94,7 +94,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         )
     names, notes = _layers(wanted, todo, len(recording.item_names))
     _check_interleave(wanted, names)
-    given = _given(wanted, loaded, served, top, notes)
+    given = replace(_given(wanted, loaded, served, top, notes), repeats=not todo.own_out)
     if given.sequence:
         notes += _leaks(given.sequence, loaded, todo)
     if loaded.trained_later:
@@ -242,7 +242,7 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
     if wanted.layers:
         return tuple(row for row in ROWS if row in wanted.layers), []
     left_out = missing | (
-        {"own-first"} if todo.own_out else set()
+        {"own-first", "own-online"} if todo.own_out else set()
     )  # with own items taken out it is the blend
     notes = []
     for row, most in (("item-knn", MAX_KNN_ITEMS), ("user-cosine", MAX_ITEMS)):

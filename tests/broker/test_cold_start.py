@@ -33,7 +33,7 @@ def test_an_upload_is_listed_before_its_first_click(embedded_broker: Any, topic_
         bootstrap,
         topic_prefix,
         agents,
-        media={"embed": True},
+        media={"uploads": ("sentiment", "embed")},
         taste={"list": {"popularity": 0.0, "taste": 1.0}},
     )
 
