@@ -4,7 +4,7 @@ The fast way decodes every value with one typed decoder and makes columns; only 
 wrong, or that carries structured CloudEvents, is looked at record by record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -15,12 +15,14 @@ from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
 from streams.errors import Reject
-from streams.events import CLICK, ITEM, MEDIA, Click, Item, ListWishes, Media
+from streams.events import CLICK, ITEM, LABEL, MEDIA, Click, Item, Label, ListWishes, Media
+from streams.privacy.orders import Placed, taken_out
 from streams.rejected import Rejected, rejected_by
 from streams.transport.batch import Record
 
 MAX_CLICK_BYTES = 65_536
 MAX_ITEM_BYTES = 1 << 20
+MAX_LABEL_BYTES = 16 << 20
 OLDEST_MS = 631_152_000_000  # 1990-01-01; smaller numbers are nearly always seconds given as milliseconds
 
 E = TypeVar("E", bound=msgspec.Struct)
@@ -40,9 +42,38 @@ class ClickColumns:
     ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' `ce_id`, else `id`; 0 for an empty one
     wishes: dict[int, ListWishes] = field(default_factory=dict)  # by place, of the few that have any
     rejected: list[Rejected] = field(default_factory=list)
+    records: Sequence[Record] = ()  # where the clicks came from
+    orders: list[Placed] = field(default_factory=list)  # privacy orders that stand between the clicks
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def take(self, places: Sequence[int]) -> "ClickColumns":
+        """Some of the clicks, without the rest of the batch."""
+        chosen = np.asarray(places, np.intp)
+        return ClickColumns(
+            self.partition,
+            [self.users[place] for place in places],
+            [self.items[place] for place in places],
+            self.kinds[chosen],
+            self.dwell_s[chosen],
+            self.at_ms[chosen],
+            self.offsets[chosen],
+            self.ids[chosen],
+            {new: self.wishes[old] for new, old in enumerate(places) if old in self.wishes}
+            if self.wishes
+            else {},
+            records=[self.records[place] for place in places],
+        )
+
+    def between_orders(self) -> Iterator[tuple["ClickColumns", Placed | None]]:
+        """The clicks before each order with the order, and those after the last."""
+        start = 0
+        for placed in self.orders:
+            stop = int(np.searchsorted(self.offsets, placed.offset))
+            yield self.take(range(start, stop)), placed
+            start = stop
+        yield self.take(range(start, len(self))), None
 
 
 class EventDecoder(Generic[E]):
@@ -150,6 +181,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         keep = np.flatnonzero(~bad).tolist()
         events, good, at_ms = [events[i] for i in keep], [good[i] for i in keep], at_ms[~bad]
     codes = CODES
+    orders, rejected = taken_out(rejected) if rejected else ([], rejected)
     return ClickColumns(
         partition=partition,
         users=[e.user for e in events],
@@ -161,6 +193,8 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         ids=np.array([_identity(e, r) for e, r in zip(events, good, strict=True)], np.uint64),
         wishes={place: e.wishes for place, e in enumerate(events) if e.wishes is not None},
         rejected=rejected,
+        records=good,
+        orders=orders,
     )
 
 
@@ -223,6 +257,17 @@ class MediaDecoder:
 
     def __call__(self, records: Sequence[Record]) -> tuple[list[Media], list[Record], list[Rejected]]:
         return self._decoder.each(records)
+
+
+class LabelDecoder:
+    """Labels one by one: bad ones are set aside."""
+
+    def __init__(self) -> None:
+        self._decoder = EventDecoder(Label, LABEL, MAX_LABEL_BYTES)
+
+    def __call__(self, records: Sequence[Record]) -> tuple[list[Label], list[Rejected]]:
+        labels, _, rejected = self._decoder.each(records)
+        return labels, rejected
 
 
 def encode(event: Any) -> bytes:

@@ -16,6 +16,8 @@ ADDED = (CONNECT, "dlt.", "headrace.retry.")
 """Names of headers that workers add begin so."""
 
 LEFT_OUT = "dlt.left_out"
+FIRST_AT, REPLAYED = "dlt.at", "dlt.replayed"
+"""Of a letter that was written again when others were removed: when it was first, and that it was replayed then."""
 
 
 @dataclass(frozen=True, slots=True)

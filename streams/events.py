@@ -34,6 +34,8 @@ KINDS: tuple[str, ...] = Kind.__args__  # type: ignore[attr-defined]
 SOURCE = "headrace"
 CLICK, MEDIA, ITEM = "media.click.v1", "media.asset.v1", "media.item.v1"
 RECOMMENDATION, LABEL = "media.recommendation.v1", "media.label.v1"
+PRIVACY, PRIVACY_RECEIPT = "media.privacy.v1", "media.privacy-receipt.v1"
+PrivacyKind = Literal["forget", "opt_out", "opt_in"]
 
 
 class Because(Struct, frozen=True, gc=False):
@@ -109,6 +111,35 @@ class Item(Struct):
     published_at: Milliseconds | None = None
 
 
+class Privacy(Struct):
+    """What a reader asks for. Topic `privacy`, key = user.
+
+    forget: everything of the reader is removed, and clicks that come in the block period are dropped. opt_out: lists
+    without a profile. opt_in: takes back both.
+    """
+
+    id: Id
+    user: Id
+    kind: PrivacyKind
+    at: Milliseconds
+
+
+class PrivacyReceipt(Struct, frozen=True):
+    """What was done about a `privacy` event, without a word of whose it was. Topic `privacy-receipts`, key = request.
+
+    `dead_letters` counts those removed; null where the broker cannot remove records, and they stay until their time
+    is over.
+    """
+
+    id: str
+    request: str
+    kind: str
+    at: int
+    partition: int
+    had_state: bool
+    dead_letters: int | None = None
+
+
 class Reason(Struct, frozen=True, gc=False, omit_defaults=True):
     """One exact share of an item's score. `because` is the past item for `type` = "after"."""
 
@@ -173,7 +204,7 @@ class Label(Struct, frozen=True):
     task: str
     at: int
     model: ModelName
-    value: str | list[dict[str, str | float]] | dict[str, str | float] | None
+    value: str | list[dict[str, str | float] | float] | dict[str, str | float] | None
     because: Because
     timing: dict[str, float]
     score: float | None = None
@@ -181,6 +212,7 @@ class Label(Struct, frozen=True):
     spans: list[LabelSpan] = []
     detail: dict[str, str | int | float | bool | None] = {}
     via: list[str] = []
+    author: str | None = None  # the asset's
 
 
 EVENT_TYPES: dict[str, type[Struct]] = {
@@ -189,6 +221,8 @@ EVENT_TYPES: dict[str, type[Struct]] = {
     ITEM: Item,
     RECOMMENDATION: Recommendation,
     LABEL: Label,
+    PRIVACY: Privacy,
+    PRIVACY_RECEIPT: PrivacyReceipt,
 }
 """ce_type -> struct: the source of the JSON Schemas."""
 

@@ -79,6 +79,7 @@ def _label(
         spans=[LabelSpan(s.start, s.end, str(s.value), s.score) for s in finding.spans],
         detail=detail,
         via=list(step.path),
+        author=event.author,
     )
 
 

@@ -29,6 +29,11 @@ def touched(user: str, partition: int, offset: int, at_ms: int) -> bytes:
     return _encode(Touched(f"{CLICKS}-{partition}-{offset}", user, at_ms, Because(CLICKS, partition, offset)))
 
 
+def listed_by(revision: str | None) -> str:
+    """What a list names as its model; `revision` is that of a sequence model which spoke for it."""
+    return f"{MODEL}+{revision}" if revision else MODEL
+
+
 def recommendation(
     user: str,
     partition: int,
@@ -37,6 +42,7 @@ def recommendation(
     items: list[Recommended],
     experiment: str | None = None,
     arm: str | None = None,
+    model: str = MODEL,
 ) -> tuple[bytes, list[Header]]:
     """A list's value and headers. The id names the click that caused it: a replay writes the same one."""
     name = f"{CLICKS}-{partition}-{offset}"
@@ -45,7 +51,7 @@ def recommendation(
             id=name,
             user=user,
             at=at_ms,
-            model=MODEL,
+            model=model,
             items=items,
             because=Because(CLICKS, partition, offset),
             experiment=experiment,

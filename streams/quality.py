@@ -5,7 +5,7 @@ The sample is a function of the source offset, so that a replay scores the same 
 of it, events of the sample are left out and counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from models.evaluate import live
 from models.evaluate.parts import ROWS
+from models.taste import actions
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 from streams.clock import Clock
 from streams.experiments import Experiments, Variant
-from streams.observe.catalogue import Metrics
+from streams.observe.catalogue import QualityMetrics
 from streams.settings import Quality
 
 F64 = NDArray[np.float64]
@@ -44,6 +46,7 @@ class Served:
     catalogue: Catalogue
     settings: ListSettings
     size: int
+    further: Callable[[], Sequence[Weighted]] = lambda: ()  # sources beside counts, taste and popularity
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,12 @@ class LiveQuality:
     """The meters of one worker. They begin anew with it: nothing is stored."""
 
     def __init__(
-        self, settings: Quality, served: Served, experiments: Experiments, metrics: Metrics, clock: Clock
+        self,
+        settings: Quality,
+        served: Served,
+        experiments: Experiments,
+        metrics: QualityMetrics,
+        clock: Clock,
     ) -> None:
         self._settings, self._served, self._clock = settings, served, clock
         self._experiments, self._metrics = experiments, metrics
@@ -67,43 +75,46 @@ class LiveQuality:
         self._arms: dict[tuple[int, int], live.Means] = {}
         self._waiting: _Judged | None = None  # not yet known to be folded
         self._credit_s, self._seen_s = BURST_S, clock.monotonic_s()
-        metrics.quality_top.set(settings.top)
+        metrics.top(settings.top)
 
     def judge(self, rows: I32, items: I32, kinds: I8, at_ms: I64, partitions: I32, offsets: I64) -> None:
         """Score the sample of a group of n events that is about to be folded; (n,) each, rows of their readers."""
         self._waiting = None
         if not self._settings.sample:
             return
-        began_s, late = self._budget()
-        users, how = self._served.users, self._served.settings.rank
         sampled = draws(partitions, offsets, SALT) < self._settings.sample
+        if not sampled.any():  # most small groups
+            return
+        users, how = self._served.users, self._served.settings.rank
         fresh = offsets > users.fence[rows]
+        began_s, late = self._budget()
+        if self._credit_s <= 0:
+            chosen = sampled & fresh & actions.is_positive(kinds)
+            self._metrics.left_out({"time": int(np.count_nonzero(chosen))})
+            return
         asked = live.ask(users, rows, items, kinds, at_ms, fresh, sampled, how.repeat)
         asked, found = live.judge(self._served.table, users, asked, how, late)
         placed, by_arm = self._places(asked, partitions)
         self._waiting = _Judged(asked, np.concatenate([found, placed[None]]), by_arm)
         spent_s = self._clock.monotonic_s() - began_s
         self._credit_s -= spent_s
-        self._metrics.quality_seconds.inc(max(0.0, spent_s))
+        self._metrics.spent(spent_s)
 
     def settle(self, applied: Bools) -> None:
         """Count what was judged, now that the group is folded: not what the fold took for a duplicate."""
         if self._waiting is None:
             return
         judged, self._waiting = self._waiting, None
-        for why, count in judged.asked.left_out.items():
-            self._metrics.quality_left_out.labels(why).inc(count)
+        self._metrics.left_out(judged.asked.left_out)
         kept = applied[judged.asked.events]
         if not kept.any():
             return
         self._means.add(judged.ranks[:, kept])
-        for layer, (recall, mrr, ndcg) in zip(LAYERS, self._means.decayed().T.tolist(), strict=True):
-            self._metrics.recall.labels(layer).set(recall)
-            self._metrics.mrr.labels(layer).set(mrr)
-            self._metrics.ndcg.labels(layer).set(ndcg)
-            self._metrics.quality_scored.labels(layer).inc(int(np.count_nonzero(kept)))
-        for variant, places, found in judged.by_arm:
-            self._settle_arm(variant, found[kept[places]])
+        scored = int(np.count_nonzero(kept))
+        for layer, means in zip(LAYERS, self._means.decayed().T.tolist(), strict=True):
+            self._metrics.layer(layer, means, scored)
+        for variant, places, placed in judged.by_arm:
+            self._settle_arm(variant, placed[kept[places]])
 
     def _settle_arm(self, variant: Variant, found: F64) -> None:
         if not len(found):
@@ -114,15 +125,13 @@ class LiveQuality:
             self._arms[variant.place] = means
         before = means.total()
         means.add(found[None])
-        m, names = self._metrics, (variant.experiment, variant.arm)
-        for gauge, value in zip(
-            (m.arm_recall, m.arm_mrr, m.arm_ndcg), means.decayed()[:, 0].tolist(), strict=True
-        ):
-            gauge.labels(*names).set(value)
-        m.arm_scored.labels(*names).inc(len(found))
-        sums = (means.total() - before)[:, 0].tolist()
-        for counter, value in zip((m.arm_hits, m.arm_reciprocal_ranks, m.arm_gains), sums, strict=True):
-            counter.labels(*names).inc(value)
+        sums = means.total() - before
+        self._metrics.arm(
+            (variant.experiment, variant.arm),
+            means.decayed()[:, 0].tolist(),
+            sums[:, 0].tolist(),
+            len(found),
+        )
 
     def _places(self, asked: live.Asked, partitions: I32) -> tuple[F64, list[tuple[Variant, I64, F64]]]:
         """Places (N,) of the items that came in the lists that their readers would be given now, and the same for each
@@ -157,6 +166,7 @@ class LiveQuality:
                 int(asked.at_ms[part].max()),
                 served.size,
                 how,
+                further=served.further(),
             )
             found[start : start + live.TOGETHER] = live.places(made.lists.items, asked.targets[part])
         return found

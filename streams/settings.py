@@ -95,11 +95,33 @@ class Kafka(Section):
     sasl_password: SecretStr | None = Field(
         None, description="for SASL; better in the environment than in a file; never shown"
     )
+    sasl_password_file: UserPath | None = Field(
+        None,
+        description="a file that holds the password instead, as secrets are mounted; read at each connect",
+    )
     ssl_cafile: UserPath | None = Field(
         None, description="PEM of the brokers' authority; default: the system's"
     )
     ssl_certfile: UserPath | None = Field(None, description="PEM of this client's certificate (mutual TLS)")
     ssl_keyfile: UserPath | None = Field(None, description="PEM of its private key")
+    ssl_key_password_file: UserPath | None = Field(
+        None, description="a file that holds the private key's pass phrase, where it has one"
+    )
+
+    @model_validator(mode="after")
+    def _who_is_complete(self) -> "Kafka":
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            raise ValueError("sasl_password and sasl_password_file are both given: leave one out")
+        if self.security_protocol.startswith("SASL"):
+            if not self.sasl_username:
+                raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username")
+            if self.sasl_password is None and self.sasl_password_file is None:
+                raise ValueError(
+                    f"security_protocol {self.security_protocol} needs sasl_password_file, or sasl_password"
+                )
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile needs ssl_certfile beside it")
+        return self
 
     @model_validator(mode="after")
     def _heartbeat_fits(self) -> "Kafka":
@@ -146,7 +168,7 @@ class Worker(Section):
     """What this process runs, and how it ends."""
 
     agents: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
-        ("clicks", "items", "audio", "uploads"), description="names of agents to run"
+        ("clicks", "items", "privacy", "audio", "uploads"), description="names of agents to run"
     )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",
@@ -253,8 +275,12 @@ class Listing(Section):
     calibration: float = Field(
         0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
     )
+    alike: Literal["readers", "topics"] = Field(
+        "readers",
+        description="to mmr and dpp: items whose readers came from the same items, or of the same topics",
+    )
     theta: float = Field(
-        0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
+        0.8, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
     )
     candidates: int = Field(100, ge=1, le=1000, description="how many of the best diversity chooses from")
     explore_below: float = Field(
@@ -265,6 +291,18 @@ class Listing(Section):
     budget_s: Seconds = Field(
         5.0, description="for the lists of one group; after it stages are left out, last of all scores"
     )
+
+
+class Sequence(Section):
+    """A trained model of what comes next, as a source of lists."""
+
+    folder: Annotated[UserPath | None, BeforeValidator(lambda given: given or None)] = Field(
+        None, description="what `headrace train sequence --out` wrote; empty: no such source"
+    )
+    weight: float = Field(
+        0.5, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+    )
+    check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
 
 
 class Taste(Section):
@@ -288,6 +326,7 @@ class Taste(Section):
     transitions: bool = Field(True, description="feed what follows what to the item agent")
     weights: Weights = Weights()
     list: Listing = Listing()
+    sequence: Sequence = Sequence()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 
     @field_validator("dim")
@@ -371,6 +410,21 @@ class State(Section):
     snapshot_interval_s: Seconds = Field(
         300.0,
         description="how often a snapshot is brought up to date; costs a second read of the changelog",
+    )
+
+
+class Privacy(Section):
+    """Readers who are to be forgotten."""
+
+    block_s: Seconds = Field(
+        7 * 86_400.0,
+        description="for so long after a reader was forgotten clicks of that name are dropped; not less than `clicks` "
+        "is kept, or a replay brings the reader back",
+    )
+    key_file: UserPath | None = Field(
+        None,
+        description="a file with a secret: the names of readers who were forgotten or want no profile are kept as a "
+        "hash keyed with it; none: an unkeyed hash. Another key voids blocks and wishes made with the one before",
     )
 
 
@@ -526,10 +580,15 @@ class Settings(BaseSettings):
         default_factory=dict, max_length=16, description="by name; a reader is in the first that draws them"
     )
     state: State = State()
+    privacy: Privacy = Privacy()
     media: Media = Media()
     demo: Demo = Demo()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least that is logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="json: an object a line, with topic, partition, offset and trace_id where a record is meant",
     )
 
 
@@ -634,6 +693,6 @@ def _in_words(loc: tuple[int | str, ...], message: str, given: Any) -> str:
     if message.startswith("Extra inputs"):
         return f"{where}: no such setting"
     # Of a whole section, or of anything but a plain value, nothing is repeated: it may hold a secret.
-    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where == "log_level")
+    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where in ("log_level", "log_format"))
     shown = f" (given: {given!r})" if plain and "password" not in where else ""
     return f"{where}: {message.removeprefix('Value error, ')}{shown}"

@@ -20,10 +20,11 @@ def requests_of(
     users: Sequence[str],
     asked: Mapping[int, ListWishes],
     catalogue: Catalogue,
-    profile_off: bool,
+    profile_off: bool | NDArray[np.bool_],
 ) -> Requests:
     """Requests of readers by row (B,), with their names. `asked`: place -> what the click that causes the list wishes.
-    For `profile_off`, or whoever asks for it, nothing of the reader is looked at, the own name included."""
+    For `profile_off` (all of them,
+    or a reader each), or whoever asks for it, nothing of the reader is looked at, the own name included."""
     anonymous = np.full(len(rows), profile_off)
     for place, wishes in asked.items():
         anonymous[place] |= wishes.profile == "off"

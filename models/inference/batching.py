@@ -307,8 +307,9 @@ def _best_run(queue: _Queue[T], budget: Budget, latency: Latency, within_s: floa
 def _fits(longest: NDArray[np.int64], budget: Budget, latency: Latency, within_s: float) -> NDArray[np.int64]:
     """How many units each batch may have, by the length of its longest."""
     if within_s == _NEVER:
-        fitting: NDArray[np.int64] = budget.batch_cost // np.maximum(longest, 1)
-        return np.minimum(np.maximum(fitting, 1), budget.max_units)
+        fitting = budget.batch_cost // np.maximum(longest, 1)
+        clipped: NDArray[np.int64] = np.clip(fitting, 1, budget.max_units)
+        return clipped
 
     def fits(length: int) -> int:
         line: Line | None = latency.line(length)

@@ -67,6 +67,7 @@ class Attention:
     """Attention as it serves."""
 
     kind = "attention"
+    windowed = True
     width = WINDOW
 
     def __init__(self, tensors: Mapping[str, F32], hashes: U64) -> None:

@@ -37,6 +37,8 @@ class SequenceModel(Protocol):
     vocabulary: Vocabulary
     width: int
     """Numbers of one reader's state, 4 bytes each."""
+    windowed: bool
+    """Whether the state is the last events themselves: then there is nothing to gain by keeping it beside a ring."""
 
     def begin(self, readers: int) -> State:
         """States (B, width) of readers without history."""

@@ -69,6 +69,7 @@ class Recurrence:
     """The recurrence as it serves."""
 
     kind = "recurrence"
+    windowed = False
 
     def __init__(self, tensors: Mapping[str, F32], hashes: U64) -> None:
         """`tensors` as `shapes` says. Raises ValueError for decays outside (0, LONGEST]."""

@@ -89,6 +89,13 @@ class Catalogue:
         self._touched = self._touched or bool(newest)
         self._by_author = None
 
+    def uploaded(self, item: int, author: str) -> None:
+        """Who brought an item in of which the catalogue has no entry; an entry says it better."""
+        self.cover()
+        if item != UNKNOWN and not self.known[item]:
+            self.author[item] = self._author(author)
+            self._by_author = None
+
     def author_ids(self, names: Sequence[str]) -> I32:
         """Ids (N,) of authors by name, -1 where no item of theirs is known."""
         return np.array([self._authors.get(name, -1) for name in names], np.int32)

@@ -27,6 +27,9 @@ I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
 VERSION = 1
+CONTENT = (
+    b"\x02"  # first byte of a record that is no transition: the item's content vector follows, as packed
+)
 _HEAD = np.dtype(
     [
         ("version", "u1"),

@@ -11,7 +11,7 @@ Layout of a bank row: D sums of w * code, then the net sum of w, then the gross 
 half-life.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -77,6 +77,7 @@ class UserRows:
         self._half_lives_ms = np.array(self.half_lives_ms, np.int64)
         self.ring = ring
         self.layout = layout.StateLayout(items.dim, self.half_lives_ms, ring)
+        self.freed: list[Callable[[list[int]], None]] = []  # called with rows that lose their reader
         self.clear()
 
     def clear(self) -> None:
@@ -124,6 +125,15 @@ class UserRows:
         """The row of a user, if there is one: looking makes none."""
         return self._index.get(partition, {}).get(user)
 
+    def strangers(self, users: Sequence[str], partition: int = 0) -> set[str]:
+        """Those of the users who have no row in the partition."""
+        return set(users).difference(self._index.get(partition, ()))
+
+    def fence_of(self, user: str, partition: int = 0) -> int:
+        """The user's fence; -1 where there is no row. Gives nobody a row."""
+        row = self._index.get(partition, {}).get(user)
+        return -1 if row is None else int(self.fence[row])
+
     def forget(self, user: str, partition: int = 0) -> bool:
         """Erase one user; whether there was one. The row is reused."""
         row = self._index.get(partition, {}).pop(user, None)
@@ -141,6 +151,8 @@ class UserRows:
             self.names[row] = ""
         for name, empty in _COLUMNS.items():
             self.__dict__[name][rows] = empty
+        for wipe in self.freed:
+            wipe(rows)
         self._free += rows
 
     def bytes_used(self) -> int:

@@ -5,6 +5,7 @@ and submits it; `decide` turns a group of submitted batches into effects and tou
 own state; `streams.transport.commit` performs the effects.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,9 +25,12 @@ from streams.state.progress import Recoveries
 from streams.state.snapshotfile import FenceOf
 from streams.state.snapshots import Snapshots
 from streams.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
+from streams.traces import trace_id
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Commit, Submission
 from streams.transport.consumer import Profile
+
+log = logging.getLogger(__name__)
 
 W = TypeVar("W")
 
@@ -132,6 +136,11 @@ class Agent(ABC, Generic[W]):
         assert self.commit is not None
         self.commit.submit(batch, work)
 
+    def _say(self, partition: int, rejected: Sequence[Rejected]) -> None:
+        """The first dead letter of a batch, for who follows a trace; the rate limit of the log holds floods back."""
+        about = _of(self, partition, rejected[0])
+        log.warning("%d dead letters, the first for %s", len(rejected), about["reason"], extra=about)
+
     def reject(self, effects: Effects, partition: int, rejected: Sequence[Rejected]) -> None:
         """Add the dead letters of a batch to its effects, and count them."""
         letters = [Letter(one, self.place(partition, one.record)) for one in rejected]
@@ -143,6 +152,14 @@ class Agent(ABC, Generic[W]):
         self.metrics.left_out(sent.left_out)
         for one in rejected:
             self.metrics.dead_lettered(one.reason)
+        self._say(partition, rejected)
+
+
+def _of(agent: Agent[Any], partition: int, one: Rejected) -> dict[str, Any]:
+    """Which record is meant, for the log: never what it holds."""
+    where = agent.place(partition, one.record)
+    named = {"topic": where.topic, "partition": where.partition, "offset": where.offset}
+    return {"agent": agent.name, "reason": one.reason, "trace_id": trace_id(one.record.headers), **named}
 
 
 AgentClass = type[Agent[Any]]

@@ -9,17 +9,20 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.taste import odd
 from models.taste.actions import weight_table, weights_of
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.rank import Lists, RankSettings
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
@@ -27,15 +30,20 @@ from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES, ListWishes, Recommended
 from streams.experiments import Experiments
-from streams.lists import named, recommendation, touched
+from streams.lists import listed_by, named, recommendation, touched
+from streams.observe.catalogue import QualityMetrics
+from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
 from streams.rejected import Rejected
+from streams.revisions import Revisions
+from streams.secretfiles import secret
 from streams.settings import Listing
 from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.traces import carried
 from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
@@ -62,6 +70,7 @@ class Group:
     offsets: NDArray[np.int64]  # (n,)
     folded: Folded
     wishes: dict[int, ListWishes]  # by place among the n
+    records: Sequence[Record]  # (n,)
 
     def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each partition with the places of its readers in `folded.rows`."""
@@ -86,6 +95,7 @@ def list_settings(listing: Listing) -> ListSettings:
         blocked_authors=listing.blocked_authors,
         only_catalogued=listing.only_catalogued,
         theta=listing.theta,
+        alike=listing.alike,
         explore_below=listing.explore_below,
         explore_place=listing.explore_place,
         ctr0=listing.ctr0,
@@ -103,7 +113,9 @@ class ClicksAgent(Agent[ClickColumns]):
         settings = services.settings
         self._taste = settings.taste
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
-        self._state = UserState(self._taste, self._items)
+        key_file = settings.privacy.key_file
+        key = secret(key_file, "privacy.key_file") if key_file is not None else b""
+        self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
         self._table = ItemTable(self._items)
         self._catalogue = CatalogueState(self._items, services.metrics)
         self._list = list_settings(self._taste.list)
@@ -114,6 +126,7 @@ class ClicksAgent(Agent[ClickColumns]):
             settings.quality.remembered_lists,
             services.metrics,
         )
+        self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
@@ -124,17 +137,29 @@ class ClicksAgent(Agent[ClickColumns]):
         self._following: list[asyncio.Task[None]] = []
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
+        self._privacy = PrivacyKeeper(
+            self._state, settings.topics.partitions, services.clock, self._forget_beside_state, self.metrics
+        )
 
     def _live_quality(self) -> LiveQuality | None:
         """None where there are no lists, or where nothing of a reader is to be looked at."""
         if self._taste.output != "lists" or self._taste.list.profile == "off":
             return None
         served = Served(
-            self._state.rows, self._table, self._catalogue.rows, self._list, self._taste.list_size
+            self._state.rows,
+            self._table,
+            self._catalogue.rows,
+            self._list,
+            self._taste.list_size,
+            self._further,
         )
         services = self.services
         return LiveQuality(
-            services.settings.quality, served, self._experiments, services.metrics, services.clock
+            services.settings.quality,
+            served,
+            self._experiments,
+            QualityMetrics(services.metrics),
+            services.clock,
         )
 
     # -- life
@@ -151,10 +176,13 @@ class ClicksAgent(Agent[ClickColumns]):
     async def start(self) -> None:
         """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
+            await self._revisions.start()
             self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
             caught_up = asyncio.create_task(self._caught_up())
             await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
+            if self._revisions.further:
+                self._following.append(asyncio.create_task(self._revisions.run()))
             for following in self._following:
                 following.add_done_callback(self._stopped_following)
 
@@ -184,6 +212,20 @@ class ClicksAgent(Agent[ClickColumns]):
     def healing(self, partition: int) -> Emit | None:
         return self._state.healing(partition)
 
+    def _forget_beside_state(self, user: str, partition: int) -> None:
+        """Wherever else this worker has something of a reader who is to be forgotten."""
+        self._experiments.forget(user)
+        self._changelog.spoiled(partition)
+
+    def _without_profile(
+        self, partitions: NDArray[np.int32], users: Sequence[str]
+    ) -> bool | NDArray[np.bool_]:
+        """Whose lists are made without a profile: everybody's, or those of readers who wished it."""
+        if self._taste.list.profile == "off":
+            return True
+        wished = self._privacy.anonymous(partitions, users)
+        return False if wished is None else wished
+
     def drop(self, partition: int) -> None:
         super().drop(partition)
         self._state.drop(partition)
@@ -194,7 +236,13 @@ class ClicksAgent(Agent[ClickColumns]):
         return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
     def _apply_table(self, records: Sequence[Record]) -> None:
-        self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        changed = self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        for item in changed.tolist():
+            author = self._table.contents.author_of(item)
+            if author:
+                self._catalogue.rows.uploaded(item, author)
+        self.services.metrics.contents.set(len(self._table.contents))
+        self.services.metrics.contents_beyond.set(self._table.contents.beyond)
 
     # -- records
 
@@ -206,19 +254,43 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def decide(self, group: Sequence[Submission[ClickColumns]]) -> Effects:
         effects = Effects()
-        parts = sorted((s.work for s in group if len(s.work)), key=lambda columns: columns.partition)
-        too_large = self._decide_clicks(effects, parts) if parts else {}
+        parts = sorted((s.work for s in group), key=lambda columns: columns.partition)
+        if any(part.orders for part in parts):
+            too_large = self._decide_in_turn(effects, parts)
+        else:
+            too_large = self._decide_clicks(effects, parts)
         for submission in group:
             batch, rejected = submission.batch, submission.work.rejected
+            if rejected and not self._state.register.empty(batch.partition):
+                rejected = self._privacy.letters_allowed(batch.partition, rejected)
             if too_large:
                 rejected = [*rejected, *_causes(batch, too_large)]
             self.reject(effects, batch.partition, rejected)
         self._measure()
         return effects
 
+    def _decide_in_turn(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
+        """As `_decide_clicks`, with privacy orders between the clicks: each has its place in the log."""
+        too_large: TooLarge = {}
+        for part in parts:
+            for clicks, placed in part.between_orders():
+                too_large |= self._decide_clicks(effects, [clicks])
+                if placed is not None:
+                    self._privacy.obey(effects, part.partition, placed)
+        return too_large
+
     def _decide_clicks(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
         """`parts` are sorted by partition, and within one in the order they were read. Returns the clicks whose lists
         no broker would take: they count all the same, their lists are left out."""
+        register = self._state.register
+        parts = [
+            part if register.empty(part.partition) else self._privacy.allowed(part)
+            for part in parts
+            if len(part)
+        ]
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return {}
         moved = self._fold(parts)
         rows = moved.folded.rows
         if not len(rows):
@@ -285,36 +357,47 @@ class ClicksAgent(Agent[ClickColumns]):
         )
         items = self._items.lookup([item for part in parts for item in part.items])
         kinds = np.concatenate([part.kinds for part in parts])
-        weights = weights_of(kinds, np.concatenate([part.dwell_s for part in parts]), self._weights)
+        dwell_s = np.concatenate([part.dwell_s for part in parts])
+        weights = weights_of(kinds, dwell_s, self._weights)
         at_ms = np.concatenate([part.at_ms for part in parts])
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
         if self._quality is not None:
             self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
+        strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
-        if len(folded.undone.places):
-            self.services.metrics.undone.labels("taken_back").inc(len(folded.undone.places))
-        if folded.in_vain:
-            self.services.metrics.undone.labels("in_vain").inc(folded.in_vain)
+        self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
-        if folded.duplicates:
-            self.metrics.duplicated(folded.duplicates)
-        repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
-        if repeated:
-            self.metrics.repeated(repeated)
+        records = list(chain.from_iterable(part.records for part in parts))
         begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
             begin + place: one
             for begin, part in zip(begins, parts, strict=False)
             for place, one in part.wishes.items()
         }
-        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes)
+        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
+
+    def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
+        """What became of the clicks of a fold; counters are touched only where there is something to count."""
+        metrics, applied = self.services.metrics, int(np.count_nonzero(folded.applied))
+        for what, which in strange.items():
+            some = int(np.count_nonzero(which & folded.applied))
+            if some:
+                metrics.odd.labels(what).inc(some)
+        for outcome, undos in (("taken_back", len(folded.undone.places)), ("in_vain", folded.in_vain)):
+            if undos:
+                metrics.undone.labels(outcome).inc(undos)
+        if folded.duplicates:
+            self.metrics.duplicated(folded.duplicates)
+        repeated = len(folded.applied) - applied - folded.duplicates
+        if repeated:
+            self.metrics.repeated(repeated)
 
     def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
         """A value (and headers) for each reader that moved."""
@@ -341,15 +424,16 @@ class ClicksAgent(Agent[ClickColumns]):
                 [users[i] for i in places.tolist()],
                 asked,
                 self._catalogue.rows,
-                self._taste.list.profile == "off",
+                self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
             )
             return self._lists(requests, at_ms[places], how, late)
 
+        model = listed_by(self._revisions.name if self._further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
-        for cause, one in zip(causes, made, strict=True):
-            value, extra = recommendation(*cause, one.items, one.experiment, one.arm)
+        for cause, one, at in zip(causes, made, last.tolist(), strict=True):
+            value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
-            headers.append(extra)
+            headers.append([*extra, *carried(moved.records[at].headers)])
         return values, headers
 
     def _lists(
@@ -369,6 +453,7 @@ class ClicksAgent(Agent[ClickColumns]):
                 self._taste.list_size,
                 how,
                 late,
+                self._further(),
             )
             for stage, count in made.left_out.items():
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
@@ -381,15 +466,19 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _list_now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
-        that was published last, unless the item table has moved on."""
+        that was published last, unless the item table has moved on, its click wished for something or it was
+        interleaved."""
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        anonymous = np.ones(1, np.bool_) if self._taste.list.profile == "off" else None
-        requests = Requests(rows, numbers, anonymous)
+        off = self._taste.list.profile == "off"
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
         at_ms = int(users.newest_at_ms[row])
-        size = self._taste.list_size
-        return lists(self._table, self._catalogue.rows, users, requests, at_ms, size, self._list).lists
+        size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
+        further = self._further()
+        return lists(
+            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=further
+        ).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""
@@ -397,10 +486,18 @@ class ClicksAgent(Agent[ClickColumns]):
         began_s = clock.monotonic_s()
         return lambda: clock.monotonic_s() - began_s > budget_s
 
+    def _further(self) -> Sequence[Weighted]:
+        """Sources beside counts, taste and popularity."""
+        return () if self._taste.list.profile == "off" else self._revisions.further
+
+    def _revision(self, result: str) -> None:
+        self.services.metrics.sequence_revisions.labels(result).inc()
+
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used())
+        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
         self.services.metrics.items.set(len(self._items))
+        self.services.metrics.items_beyond.set(self._items.beyond)
 
 
 def _causes(batch: PartitionBatch, too_large: TooLarge) -> list[Rejected]:

@@ -19,7 +19,7 @@ from models.registry import task_class
 from models.types import Payload
 from streams.agents.base import Agent, Services
 from streams.codecs import MediaDecoder
-from streams.effects import Effects, batch_bytes
+from streams.effects import Effects, Header, batch_bytes
 from streams.errors import REASONS, Reject, Retry
 from streams.events import Because, Media
 from streams.inference.admission import Admission
@@ -31,6 +31,7 @@ from streams.rejected import Place, Rejected, rejected_by
 from streams.retries import Failed, retries, retry_of
 from streams.settings import LaneSettings
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
+from streams.traces import carried
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
@@ -130,7 +131,7 @@ class MediaAgent(Agent[MediaWork]):
         )  # before anything is fetched: what is held is bounded in bytes, too
         place = self.place(batch.partition, record)
         try:
-            return await self._labels(batch, event, place)
+            return await self._labels(batch, event, place, carried(record.headers))
         except InferenceClosed:  # stopping: whoever reads this batch next labels it
             batch.entry.lost = True
             return []
@@ -145,7 +146,9 @@ class MediaAgent(Agent[MediaWork]):
         finally:
             self._room.resize(-1, -size_bytes)
 
-    async def _labels(self, batch: PartitionBatch, event: Media, place: Place) -> list[LabelRecord]:
+    async def _labels(
+        self, batch: PartitionBatch, event: Media, place: Place, traced: Sequence[Header]
+    ) -> list[LabelRecord]:
         """Those of all tasks, or none: the first error counts. Raises Reject, Retry and ModelError."""
         clock = self.services.clock
         started_s = clock.monotonic_s()
@@ -172,6 +175,8 @@ class MediaAgent(Agent[MediaWork]):
                     raise one
                 found.append(one)
         records = [record for made in found for record in made]
+        for record in records if traced else ():
+            record.headers.extend(traced)
         self._check_size(records)
         return records
 

@@ -1,4 +1,4 @@
-"""`headrace evaluate`: how good lists are on recorded clicks, beside baselines. No Kafka."""
+"""`headrace evaluate`: how good lists are on recorded clicks, beside baselines, and labels on references. No Kafka."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.context import Json, on_terminal, print_json, settings_of
+from streams.cli.evaluate_tasks import add_to
 from streams.errors import UserMistake
 
 if TYPE_CHECKING:
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
+add_to(app)
 
 
 @app.callback()
 def evaluate() -> None:
-    """Measure the quality of lists on recorded data."""
+    """Measure the quality of lists on recorded clicks, and of labels on references."""
 
 
 @app.command(
@@ -77,6 +79,10 @@ def clicks(
             metavar="ROW,ROW", help="Draft lists of two rows into one: which team do clicks prefer?"
         ),
     ] = "",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A folder of `headrace train sequence`: rows sequence and sequence-blend."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the learning curve, or recall by delay, into this PNG.")
     ] = None,
@@ -89,7 +95,9 @@ def clicks(
     user-nearest (over the nearest); content (classic content-based) and content-recent (the same, forgetting) with
     --catalogue; counts, taste, trending (parts of what Headrace serves), blend (their sum, as served), own-first (the
     reader's own items before the blend), last (counts of the reader's last item alone); list (as published, with all
-    stages) with --list.
+    stages) with --list; sequence (a trained model) and sequence-blend (the blend with it) with --model;
+    blend-online (the calibrated blend of the served parts and of steps, wide, walk, nearest, its weights refitted at
+    every choice), own-online (own items before it).
     """
     settings = _served(settings_of(ctx), served)
     from streams.evaluate.plot import draw, require_matplotlib
@@ -116,6 +124,7 @@ def clicks(
         catalogue,
         _stages(settings_of(ctx), stages) if stages else None,
         _two(interleave) if interleave else None,
+        model,
     )
     found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)
     if on_terminal():
@@ -138,7 +147,12 @@ def _served(settings: "Settings", text: str) -> "ServedSettings":
     given = _object(text)
     rank = given.pop("rank", {})
     unknown = set(given) - set(ServedSettings.__dataclass_fields__)
-    base: dict[str, Any] = {"dim": taste.dim, "half_lives_s": taste.half_lives_s, "ring": taste.ring}
+    base: dict[str, Any] = {
+        "dim": taste.dim,
+        "half_lives_s": taste.half_lives_s,
+        "ring": taste.ring,
+        "sequence_weight": taste.sequence.weight,
+    }
     try:
         made = msgspec.convert({**base, **given, "rank": rank}, ServedSettings)
     except msgspec.ValidationError as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
+from models.errors import WeightsMismatch
 from models.evaluate import meters, summary
 from models.evaluate.baselines import MAX_KNN_ITEMS
 from models.evaluate.listed import ListedSettings
@@ -15,9 +16,11 @@ from models.evaluate.ratings import RatingRow, rating_errors
 from models.evaluate.registry import NEEDS, ROWS, Given, build
 from models.evaluate.served import ServedSettings
 from models.experiments.preference import Preference, preference
+from models.sequence.folder import Loaded as SequenceFolder
+from models.sequence.folder import read as read_model
 from models.taste.pipeline import ListSettings
 from models.taste.usercf import MAX_ITEMS, MAX_VALUE
-from streams.errors import UserMistake
+from streams.errors import EnvironmentProblem, UserMistake
 from streams.evaluate import catalogue
 from streams.evaluate.files import Loaded, load
 
@@ -34,7 +37,7 @@ DELAYS: tuple[tuple[str, int | None], ...] = (
 DEFAULT_PROTOCOL = {"movielens": "fives", "yoochoose": "next-click", "jsonl": "all"}
 _VECTOR_CELLS = 1 << 27  # of items' vectors for intra-list distance: 512 MB
 
-_OPTIONS = {"content": "--catalogue FILE", "listed": "--list JSON"}
+_OPTIONS = {"content": "--catalogue FILE", "listed": "--list JSON", "sequence": "--model DIR"}
 
 Progress = Callable[[str, int, int], None]
 """What is being done, events done, events in all."""
@@ -58,6 +61,7 @@ class Wanted:
     catalogue: Path | None = None
     stages: ListSettings | None = None  # of the row `list`
     interleave: tuple[str, str] | None = None  # two rows
+    model: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,9 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         )
     names, notes = _layers(wanted, todo, len(recording.item_names))
     _check_interleave(wanted, names)
-    given = _given(wanted, loaded, served, top, notes)
+    given = replace(_given(wanted, loaded, served, top, notes), repeats=not todo.own_out)
+    if given.sequence:
+        notes += _leaks(given.sequence, loaded, todo)
     if loaded.trained_later:
         notes.append(f"{loaded.trained_later} events of {wanted.train} are later than the first one scored")
     try:
@@ -105,7 +111,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
     ties: Ties = "half" if wanted.ties == "half" else "against"
 
     def judge() -> Judge:
-        return Judge(layers, names, top, vectors, ties, wanted.interleave)
+        return Judge(layers, names, top, vectors, ties, wanted.interleave, given.topics)
 
     label = "learning"
     run = Run(recording, todo, layers, lambda done, total: progress(label, done, total))
@@ -140,8 +146,34 @@ def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, not
             loaded.bad[str(wanted.catalogue)] = read.bad
         if read.found < len(names):
             notes.append(f"{wanted.catalogue.name} says nothing of {len(names) - read.found:,} items")
-        given = replace(given, content=read.vectors)
+        topics = catalogue.topic_vectors(read.entries, names)
+        given = replace(given, content=read.vectors, topics=topics if topics.any() else None)
+        if given.listed:
+            given = replace(given, listed=replace(given.listed, entries=read.entries))
+    if wanted.model:
+        given = replace(given, sequence=_model(wanted.model))
     return given
+
+
+def _model(folder: Path) -> SequenceFolder:
+    try:
+        return read_model(folder)
+    except WeightsMismatch as error:
+        raise EnvironmentProblem(str(error)) from None
+
+
+def _leaks(model: SequenceFolder, loaded: Loaded, todo: Plan) -> list[str]:
+    """What a reader of the table must know of the model's training."""
+    data, name = model.manifest.data, model.manifest.revision
+    until_ms = data.get("until_ms")
+    first_ms = int(loaded.recording.at_ms[todo.asked].min())
+    if not isinstance(until_ms, int):
+        return [f"{name} does not say what it was trained on"]
+    if todo.at_end and data.get("split") != "leave-one-out":
+        return [f"{name} was not trained with --split leave-one-out: it may have seen what is scored"]
+    if not todo.at_end and until_ms >= first_ms:
+        return [f"{name} was trained on events later than the first one scored"]
+    return []
 
 
 def _rating_errors(
@@ -210,7 +242,7 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
     if wanted.layers:
         return tuple(row for row in ROWS if row in wanted.layers), []
     left_out = missing | (
-        {"own-first"} if todo.own_out else set()
+        {"own-first", "own-online"} if todo.own_out else set()
     )  # with own items taken out it is the blend
     notes = []
     for row, most in (("item-knn", MAX_KNN_ITEMS), ("user-cosine", MAX_ITEMS)):
@@ -222,5 +254,5 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
 
 def _missing(wanted: Wanted) -> set[str]:
     """Rows that nothing was given for."""
-    given = {"content": wanted.catalogue, "listed": wanted.stages}
+    given = {"content": wanted.catalogue, "listed": wanted.stages, "sequence": wanted.model}
     return {row for row, need in NEEDS.items() if not given[need]}

@@ -20,7 +20,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.clock import Clock
-from streams.deadletters import LEFT_OUT, number_of, original_headers, replays_of
+from streams.deadletters import LEFT_OUT, REPLAYED, number_of, original_headers, replays_of
 from streams.effects import Emit, Header
 from streams.feed.tail import POLL_MS, reading, records
 from streams.settings import Settings
@@ -50,6 +50,7 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...]
+    replayed: bool = False  # before it was written again
 
     def as_json(self) -> dict[str, Any]:
         """What `dlq list --json` prints."""
@@ -144,6 +145,7 @@ def letter_of(topic: str, record: Any) -> DeadLetter:
         key=record.key,
         value=record.value,
         headers=tuple(record.headers),
+        replayed=REPLAYED in headers,
     )
 
 
@@ -189,7 +191,7 @@ async def find(
 async def replay(settings: Settings, topic: str, partitions: int, wanted: Wanted, clock: Clock) -> Replayed:
     """Send dead letters again to the partition they came from, with their own headers. Raises KafkaError, Retry."""
     done = Replayed()
-    progress = await _progress(settings, topic, partitions)
+    progress = await progress_of(settings, topic, partitions)
     producer = BatchProducer(settings.kafka)
     await producer.start()
     moved: set[Lane] = set()
@@ -227,7 +229,7 @@ def _chosen(letter: DeadLetter, before: Progress, wanted: Wanted, done: Replayed
         done.without_value += 1
     elif letter.replays >= wanted.max_replays:
         done.looping += 1
-    elif before.covers(letter):
+    elif letter.replayed or before.covers(letter):
         done.done_before += 1
     elif wanted.limit is not None and done.sent >= wanted.limit:
         done.beyond_limit += 1
@@ -242,7 +244,7 @@ async def _send(producer: BatchProducer, letter: DeadLetter, now_ms: int) -> Non
     await producer.confirmed(await producer.send(emit, now_ms))
 
 
-async def _progress(settings: Settings, topic: str, partitions: int) -> dict[Lane, Progress]:
+async def progress_of(settings: Settings, topic: str, partitions: int) -> dict[Lane, Progress]:
     """How far each lane of an input topic was replayed. Partition p of the topic of progress tells of partition p."""
     found: dict[Lane, Progress] = {}
     rows = records(settings, DLQ_PROGRESS, partitions, from_beginning=True, follow=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from streams.manifests import RIGHTS
+from streams.manifests import rights_of
 from streams.topics import TOPOLOGY
 
 _ROLE = {topic.name: topic.role for topic in TOPOLOGY}
@@ -20,14 +20,14 @@ def flow(served: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
     edges += [
         (f"agent:{agent}", f"topic:{topic}", "write")
         for agent in served
-        for topic in RIGHTS[agent].writes
+        for topic in rights_of(agent).writes
         if _ROLE[topic] != "dead_letter" and topic not in _HIDDEN
     ]
     edges += [
         (f"topic:{topic}", f"agent:{agent}", "table")
         for agent in served
-        for topic in RIGHTS[agent].reads
-        if topic not in (*_HIDDEN, served[agent], *RIGHTS[agent].writes)
+        for topic in rights_of(agent).reads
+        if topic not in (*_HIDDEN, served[agent], *rights_of(agent).writes)
     ]
     columns = _columns([f"topic:{topic}" for topic in served.values()], edges)
     nodes = []

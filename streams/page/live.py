@@ -86,7 +86,9 @@ class LivePage:
         self._csrf = secrets.token_urlsafe(24)
         self._new_labels: deque[Label] = deque(maxlen=WALL)
         self._letters_sent = 0
+        self._dropped = 0
         self._shown: dict[str, float] = {}
+        self._made: tuple[int, bytes] | None = None
         self._files = {path: (_read(name), kind) for path, (name, kind) in FILES.items()}
 
     def routes(self) -> list[web.RouteDef]:
@@ -112,6 +114,8 @@ class LivePage:
             ticks = 0
             while True:
                 self._metrics.pages.set(len(self._hub))
+                self._metrics.pages_dropped.inc(self._hub.dropped - self._dropped)
+                self._dropped = self._hub.dropped
                 chart = self._numbers.take(self._clock.monotonic_s(), self._clock.wall_ms())
                 if ticks % WORKERS_S == 0 and len(self._hub):
                     await self._workers.refresh()
@@ -141,11 +145,15 @@ class LivePage:
         if self._letters.seen != self._letters_sent:
             self._letters_sent = self._letters.seen
             tick["letters"] = self._letters.newest()[:LETTERS]
-        dropped = self._hub.dropped
         self._hub.send(message("tick", _encode(tick)))
-        self._metrics.pages_dropped.inc(self._hub.dropped - dropped)
 
     def _hello(self) -> bytes:
+        """Made once a tick, however many pages open within it."""
+        if self._made is None or self._made[0] != self._numbers.newest.at_ms:
+            self._made = (self._numbers.newest.at_ms, self._new_hello())
+        return self._made[1]
+
+    def _new_hello(self) -> bytes:
         newest = []
         for label in self._labels.newest():
             newest.append(label)

@@ -121,6 +121,11 @@ class ChangelogReader:
         """The partition is another's now: its snapshot stays as it is."""
         self._held.discard(partition)
 
+    def spoiled(self, partition: int) -> None:
+        """Somebody in the partition's snapshot is to be forgotten: the file goes, and a new one is made in its turn."""
+        if self._snapshots is not None:
+            self._snapshots.remove(partition)
+
     async def _keep(self, snapshots: Snapshots) -> None:
         """Bring the snapshots of held partitions up to date, one after another, for ever."""
         while True:

@@ -22,7 +22,7 @@ KINDS += ["save", "share", "follow", "hide", "report", "undo"]
 WEIGHTS = dict(zip(KINDS, (-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, 0), strict=True))
 POSITIVE = {"click", "dwell", "complete", "like", "save", "share", "follow"}
 ITEM_HALF_LIFE_MS = 30 * 86_400_000
-ITEM_CLOSE = 2e-5  # of float32 sums of thousands of like sign; one click of ten thousand is 1e-4
+ITEM_CLOSE = 1e-6  # of the sum of all that was added and taken back; one click of ten thousand is 1e-4
 CLOSE = 1e-3  # of float32 sums of thousands of events, with weights in steps of 1/256
 
 
@@ -334,7 +334,7 @@ def _check_items(result: Judgement, log: Sequence[Record], told: Told) -> None:
     taken back."""
     head = np.dtype(
         [("version", "u1"), ("sources", "<u2"), ("fence", "<i8"), ("ref", "<i8"), ("newest", "<i8"),
-         ("popularity", "<f4"), ("total", "<f4"), ("impressions", "<f4")]
+         ("popularity", "<f8"), ("total", "<f8"), ("impressions", "<f8")]
     )  # fmt: skip
     rows: dict[str, Any] = {}
     for record in log:

@@ -111,7 +111,8 @@ function build(agents) {
 function show() {
   const words = Object.values(state.health).map((one) => one.word);
   const worst = ['late', 'recovering', 'behind', 'ok'].find((word) => words.includes(word)) ?? 'idle';
-  say(worst, { late: 'far behind', recovering: 'reading its state back', behind: 'a little behind', ok: 'live', idle: 'waiting for partitions' }[worst]);
+  const who = Object.keys(state.health).filter((agent) => state.health[agent].word === worst).slice(0, 2).join(', ');
+  say(worst, { late: `${who} far behind`, recovering: `${who}: reading state back`, behind: `${who} a little behind`, ok: 'live', idle: 'waiting for partitions' }[worst]);
   state.flow?.update(state);
   for (const chart of state.charts) chart.draw(state.history);
   for (const element of document.querySelectorAll('[data-sum]')) value(element, sum(state.numbers, element.dataset.sum));

@@ -14,7 +14,7 @@ export class Wall {
     this.pictures = h('div', { class: 'pictures' });
     this.recordings = h('div', { class: 'recordings' });
     this.texts = h('ol', { class: 'texts' });
-    this.mood = s('svg', { class: 'mood', viewBox: `0 0 ${WIDTH} 92`, role: 'img' });
+    this.mood = s('svg', { class: 'mood', viewBox: `0 0 ${WIDTH} 92`, role: 'img', 'aria-label': 'Mood of texts: none yet.' });
     this.others = h('ul', { class: 'others' });
     this.empty = h('p', { class: 'empty' }, 'No label yet. They appear here as soon as pictures, recordings or texts have been looked at.');
     this.columns = h(

@@ -16,6 +16,7 @@ from models.evaluate.recording import Event, Moment, Recording
 from models.evaluate.registry import ROWS, Given, build
 from models.evaluate.served import ServedSettings
 from models.taste.content import unit
+from sequence_models import random_model
 
 BASELINES = ("popularity", "last-item", "item-knn")
 
@@ -28,10 +29,11 @@ def judged(
 
 
 def given(clicks: Recording) -> Given:
-    """With a content vector an item, but for the last."""
+    """With a content vector an item, but for the last, and a sequence model of all."""
     vectors = unit(np.random.default_rng(1).normal(size=(len(clicks.item_names), 5)))
     vectors[-1:] = 0
-    return Given(clicks.item_names, ServedSettings(), content=vectors)
+    model = random_model(clicks.item_names or ("x",))
+    return Given(clicks.item_names, ServedSettings(), content=vectors, sequence=model)
 
 
 def run(clicks: Recording, todo: Plan, rows: Sequence[str], delay_ms: int | None = 0) -> Scored:
