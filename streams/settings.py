@@ -526,6 +526,13 @@ class Media(Section):
     bytes_in_flight: Count = Field(
         256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
     )
+    weights_bytes: Count | None = Field(
+        None,
+        description="of the models on the device together; idle ones are unloaded for others; default: no bound",
+    )
+    unload_idle_s: Seconds | None = Field(
+        None, description="unload a model that was not asked for so long; default: never for that alone"
+    )
     kept_bytes: int = Field(
         32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"
     )
