@@ -8,6 +8,8 @@ TORCH_INDEX ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
+# Tests run in so many processes, each with brokers of its own; a file stays in one
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,7 +34,7 @@ install: $(RUN_STAMP)  ## make .venv with the libraries and the embedded models
 
 test: install-test lint  ## every check and every test that this machine can run
 	@echo "Headrace: the tests, over every broker that this machine has"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 install-test: $(TEST_STAMP)  ## the same, with what the tests need
 

@@ -103,6 +103,13 @@ class Experiments:
                 found.append((np.flatnonzero((which == number) & (drawn == arm)), [variant]))
         return [(places, variants) for places, variants in found if len(places)]
 
+    def settings_of(self, user: str) -> ListSettings:
+        """What a reader's lists are made with; for one of interleaved lists, what they would be without."""
+        for _, variants in self.groups([user]):
+            if len(variants) == 1:
+                return variants[0].settings
+        return self._base
+
     def lists(
         self, users: Sequence[str], partitions: I32, offsets: I64, size: int, make: Make
     ) -> list[Published]:

@@ -251,10 +251,17 @@ class Listing(Section):
     )
     counts: bool = Field(True, description="what others went on to after the reader's last items")
     taste: float = Field(0.1, ge=0, le=100, description="weight of the readers' vectors; 0: off")
+    content: float = Field(
+        0.2, ge=0, le=100, description="weight of what items are about, where uploads have vectors; 0: off"
+    )
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
+    own_first: bool = Field(
+        False,
+        description="the reader's own items lead, the latest first, as a shop's visitors want; implies `repeat`",
+    )
     only_catalogued: bool = Field(False, description="list no item of which topic `items` has no entry")
     max_age_s: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="items published longer ago are not listed; 0: no bound"
@@ -275,8 +282,12 @@ class Listing(Section):
     calibration: float = Field(
         0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
     )
+    alike: Literal["readers", "topics"] = Field(
+        "readers",
+        description="to mmr and dpp: items whose readers came from the same items, or of the same topics",
+    )
     theta: float = Field(
-        0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
+        0.8, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
     )
     candidates: int = Field(100, ge=1, le=1000, description="how many of the best diversity chooses from")
     explore_below: float = Field(
@@ -296,7 +307,7 @@ class Sequence(Section):
         None, description="what `headrace train sequence --out` wrote; empty: no such source"
     )
     weight: float = Field(
-        0.5, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+        1.0, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
     )
     check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
 
@@ -516,9 +527,6 @@ class Media(Section):
     device: str = Field("cpu", description="a torch device: cpu, cuda, cuda:1")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 where the device computes in it, else float32"
-    )
-    embed: bool = Field(
-        False, description="label texts with their vectors too, which the agent `content` makes use of"
     )
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"

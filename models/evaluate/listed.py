@@ -1,10 +1,11 @@
 """The row `list`: what a worker would publish, with all stages of `models.taste.pipeline`, instead of the scores alone.
 
 A list is K items; behind them stand the others in the order of the blend, so that every event has a rank. What the
-protocol takes out is excluded from the list before it is made, as a worker does with what its ring remembers.
+protocol takes out is excluded from the list before it is made, as a worker does with what its ring remembers. Of a
+catalogue authors and topics are known from the start; an item is listed once it has come up, as in the other rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.evaluate.recording import Moment
 from models.evaluate.served import Served, ServedSettings
-from models.taste.catalogue import Catalogue
+from models.taste.catalogue import Catalogue, Entry
 from models.taste.explore import draws
 from models.taste.filters import Wishes
 from models.taste.pipeline import ListSettings, Requests, lists
@@ -27,6 +28,7 @@ class ListedSettings:
 
     stages: ListSettings = field(default_factory=ListSettings)
     size: int = 20
+    entries: Mapping[str, Entry] = field(default_factory=dict)  # what a catalogue says of items
 
 
 class Listed(Served):
@@ -39,6 +41,8 @@ class Listed(Served):
         self._how = replace(listed.stages, rank=settings.rank)
         self._size = listed.size
         self._catalogue = Catalogue(self._index)
+        known = [name for name in item_names if name in listed.entries]
+        self._catalogue.apply(known, [replace(listed.entries[name], published_ms=0) for name in known])
         self._made = 0
 
     def scores(self, moment: Moment) -> F32:
@@ -46,17 +50,17 @@ class Listed(Served):
         parts, listable = layer_scores(self._table, self._users, row, moment.at_ms, self._settings.rank)
         scores = parts.sum(axis=0)
         scores[:, ~listable] = -np.inf
-        own = np.empty((0, 2), np.int64)
+        barred = np.flatnonzero(~listable)
         if not self._how.rank.repeat:
-            had = np.unique(moment.history) + 1
-            own = np.stack([np.zeros(len(had), np.int64), had], axis=1)
+            barred = np.concatenate([barred, np.unique(moment.history) + 1])
+        excluded = np.stack([np.zeros(len(barred), np.int64), barred], axis=1)
         self._made += 1
         numbers = draws(np.zeros(1, np.int32), np.array([self._made]))
         made = lists(
             self._table,
             self._catalogue,
             self._users,
-            Requests(row, numbers, wishes=Wishes(excluded=own)),
+            Requests(row, numbers, wishes=Wishes(excluded=excluded)),
             moment.at_ms,
             self._size,
             self._how,

@@ -17,13 +17,15 @@ from models.evaluate.parts import ROWS, row_scores
 from models.evaluate.recording import Event, Moment
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
-from models.taste.rank import RankSettings
+from models.taste.pairs import walked
+from models.taste.rank import RankSettings, layer_scores
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import HALF_LIVES_S, Folded, UserRows
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class ServedSettings:
     keep: int = 100  # predecessors kept and published an item
     followers: int = 200
     nearest: int = 50  # readers that `user-nearest` sums over
-    sequence_weight: float = 0.5  # of a sequence model in `sequence-blend`
+    sequence_weight: float = 1.0  # of a sequence model in `sequence-blend`
     rank: RankSettings = field(default_factory=RankSettings)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,21 @@ class Served(Layer):
             self._index, settings.item_half_life_s, settings.followers, settings.keep, settings.symmetry
         )
         self._previous: dict[int, I32] = {}  # of events followed and not yet learnt, by number
+
+    def parts(self, moment: Moment) -> tuple[F32, Bools]:
+        """Scores of counts, taste and popularity (3, I), and which items may be listed (I,)."""
+        rows = self._users.rows_of([str(moment.user)])
+        parts, listable = layer_scores(self._table, self._users, rows, moment.at_ms, self._settings.rank)
+        return parts[:, 0, 1:], listable[1:]
+
+    def second_step(self, counts: F32, at_ms: int) -> F32:
+        """(I,) where two steps lead, from the counts (I,) of a moment."""
+        power = self._settings.rank.popularity_power
+        prepared = self._table.prepared(at_ms, power)
+        every = np.arange(len(self._index), dtype=np.int32)
+        sums = self._table.row_sums(every) * prepared.factor
+        scores = np.append(np.float32(0), counts)
+        return walked(scores, self._table.followers, sums, prepared.column, self._settings.rank.row_power)[1:]
 
     def scores(self, moment: Moment) -> F32:
         rows = self._users.rows_of([str(moment.user)])

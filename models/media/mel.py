@@ -26,6 +26,13 @@ def log_mel(samples: F32, frames: int, mels: int = 80) -> F32:
 
     Samples beyond `frames * HOP` are ignored.
     """
+    log = np.log10(np.maximum(mel_power(samples, frames, mels), 1e-10))
+    loudest = float(log.max())
+    return np.asarray((np.maximum(log, loudest - 8.0) + 4.0) / 4.0, np.float32)
+
+
+def mel_power(samples: F32, frames: int, mels: int) -> F32:
+    """What `log_mel` takes the logarithm of: power (mels, frames) in each band."""
     padded = np.zeros(frames * HOP + WINDOW, np.float32)
     taken = samples[: frames * HOP]
     half = WINDOW // 2
@@ -38,9 +45,8 @@ def log_mel(samples: F32, frames: int, mels: int = 80) -> F32:
     for at in range(0, frames, _BLOCK_FRAMES):
         block = np.fft.rfft(windows[at : at + _BLOCK_FRAMES][: frames - at] * hann, axis=1)
         power[:, at : at + _BLOCK_FRAMES] = (block.real**2 + block.imag**2).T
-    log = np.log10(np.maximum(mel_filters(mels) @ power, 1e-10))
-    loudest = float(log.max())
-    return np.asarray((np.maximum(log, loudest - 8.0) + 4.0) / 4.0, np.float32)
+    banded: F32 = mel_filters(mels) @ power
+    return banded
 
 
 @cache

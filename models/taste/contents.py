@@ -25,7 +25,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 VERSION = 1
-MAX_DIM = 4096
+MAX_DIM = 1024
 MAX_SPACES = 4  # revisions held at a time; the oldest goes
 MAX_ITEMS = 100_000  # of one revision: a new vector is compared with all
 LEAST = 0.25  # cosine of items that count as alike
@@ -63,6 +63,11 @@ def pack(vector: F32, revision: str, author: str | None = None) -> bytes:
     return _HEAD.pack(VERSION, len(named), len(by), scale) + named + by + numbers.tobytes()
 
 
+def largest_bytes(author_bytes: int) -> int:
+    """What a packed vector takes at most."""
+    return _HEAD.size + 255 + author_bytes + MAX_DIM
+
+
 def unpack(value: bytes) -> Content:
     """Raises BadInput("content_layout")."""
     try:
@@ -90,8 +95,7 @@ class _Space:
 class Contents:
     """Which items are like which, fed by vectors. `likes.keys` and `likes.weights` (I, keep): items and cosines."""
 
-    def __init__(self, keep: int = 10) -> None:
-        """With signs of 64 places a sketch tells about ten items apart: more of them would drown each other."""
+    def __init__(self, keep: int = 50) -> None:
         self.likes = TopLists(keep, 0)
         self.beyond = 0  # vectors left out: too many items of a revision, or of another length than its first
         self._spaces: dict[str, _Space] = {}

@@ -2,8 +2,8 @@
 
 Keyed by the item reached: for each, decayed weights of its predecessors (C[j, i] of item-to-item counts, the
 column of i), their sum, popularity and impressions. Forward decay as for users (`models.taste.decay`), one
-half-life; sums of several readers meet here in an order that depends on partitions, so they agree to float32
-rounding, not to the bit.
+half-life; sums of several readers meet here in an order that depends on partitions: popularity, totals and
+impressions are kept in float64, so that they agree to 1e-6 whatever the order (float32 sums of 9,000 clicks: 2e-5).
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from models.taste.toplists import TopLists
 from models.taste.transitions import Transitions
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -58,9 +59,9 @@ class ItemColumns:
         self.marks: I64 = np.full((64, self.sources), -1, np.int64)
         self.ref: I64 = np.full(64, -1, np.int64)
         self.newest_at_ms: I64 = np.zeros(64, np.int64)
-        self.popularity: F32 = np.zeros(64, np.float32)
-        self.total: F32 = np.zeros(64, np.float32)
-        self.impressions: F32 = np.zeros(64, np.float32)
+        self.popularity: F64 = np.zeros(64, np.float64)
+        self.total: F64 = np.zeros(64, np.float64)
+        self.impressions: F64 = np.zeros(64, np.float64)
         self.predecessors = TopLists(self.keep)
         self.contents: dict[int, bytes] = {}  # row -> content vector, as packed
 
@@ -98,7 +99,7 @@ class ItemColumns:
         self.popularity[rows] = np.maximum(
             popularity, 0
         )  # of what was taken back to the last, rounding is left
-        self.impressions[rows] += np.bincount(rank, np.where(shown, scaled, 0), len(rows)).astype(np.float32)
+        self.impressions[rows] += np.bincount(rank, np.where(shown, scaled, 0), len(rows))
         self._add_pairs(rows, rank, batch.previous[applied], np.where(shown, np.float32(0), scaled))
         np.maximum.at(self.newest_at_ms, rows[rank], at_ms)
         np.maximum.at(self.fence, rows[rank], offsets[applied])

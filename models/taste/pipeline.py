@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.taste import authors, diversity, explore, filters
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
+from models.taste.own import OWN_FIRST
 from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
@@ -29,6 +30,7 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Diversity = Literal["none", "mmr", "dpp", "calibration"]
+Alike = Literal["readers", "topics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,15 @@ class ListSettings:
     author_floor: float = 0.25  # F
     author_most: int = 0  # items of an author in ten places; 0: no limit
     diversity: Diversity = "none"
-    theta: float = 0.75  # of mmr and dpp: 1 is relevance alone
+    theta: float = 0.8  # of mmr and dpp: 1 is relevance alone
+    alike: Alike = "readers"  # to mmr and dpp: who came to both items, or what both are about
     calibration: float = 0.5  # weight of calibration: 0 is relevance alone
     explore_below: float = 0.0  # exposures under which an item may be drawn; 0: no exploration
     explore_place: int = 10  # counted from 1; the last one of a shorter list
     ctr0: float = 0.05  # prior rate of clicks, in (0, 1]
+    own_first: bool = (
+        False  # what the reader had leads, the latest first; takes effect where `rank.repeat` is on
+    )
     max_age_ms: int = 0  # 0: no bound
     blocked_authors: tuple[str, ...] = ()  # for everybody
     only_catalogued: bool = False  # list no item that the catalogue does not describe
@@ -132,6 +138,8 @@ def lists(
     Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
     listed, whatever its source. Large batches are made in parts.
     """
+    if settings.own_first:
+        further = (*further, OWN_FIRST)
     table.cover()
     catalogue.cover()
     left_out: dict[str, int] = {}
@@ -263,7 +271,7 @@ def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
         wanted = _wanted_topics(batch)
         aim = diversity.Calibrated(relevant, topics, wanted, settings.calibration)
     else:
-        vectors = batch.table.sketches[np.maximum(draft.items, 0)]
+        vectors = _unlike(batch, draft)
         if settings.diversity == "mmr":
             aim = diversity.Mmr(relevant, vectors, settings.theta)
         else:
@@ -314,6 +322,15 @@ def _authors_of(batch: _Batch, draft: _Draft) -> I32:
 
 def _room(batch: _Batch, draft: _Draft) -> authors.Room:
     return authors.Room(_authors_of(batch, draft), batch.settings.author_most)
+
+
+def _unlike(batch: _Batch, draft: _Draft) -> F32:
+    """Unit vectors (B, M, D) of the candidates, whose cosines say how alike they are; 0 where nothing is known."""
+    if batch.settings.alike == "topics" and batch.catalogue.topics_known:
+        topics = batch.catalogue.mixtures(draft.items)
+        topics /= np.maximum(np.sqrt((topics * topics).sum(axis=2, keepdims=True)), np.float32(1e-9))
+        return topics
+    return batch.table.sketches[np.maximum(draft.items, 0)]
 
 
 def _wanted_topics(batch: _Batch) -> F32:

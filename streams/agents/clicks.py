@@ -15,7 +15,9 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.taste import odd
 from models.taste.actions import weight_table, weights_of
+from models.taste.alike import ContentSource
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
@@ -82,8 +84,12 @@ def list_settings(listing: Listing) -> ListSettings:
     """The pipeline's settings from the worker's."""
     return ListSettings(
         rank=RankSettings(
-            counts=listing.counts, taste=listing.taste, popularity=listing.popularity, repeat=listing.repeat
+            counts=listing.counts,
+            taste=listing.taste,
+            popularity=listing.popularity,
+            repeat=listing.repeat or listing.own_first,
         ),
+        own_first=listing.own_first,
         candidates=listing.candidates,
         author_decay=listing.author_decay,
         author_floor=listing.author_floor,
@@ -94,6 +100,7 @@ def list_settings(listing: Listing) -> ListSettings:
         blocked_authors=listing.blocked_authors,
         only_catalogued=listing.only_catalogued,
         theta=listing.theta,
+        alike=listing.alike,
         explore_below=listing.explore_below,
         explore_place=listing.explore_place,
         ctr0=listing.ctr0,
@@ -116,6 +123,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
         self._table = ItemTable(self._items)
         self._catalogue = CatalogueState(self._items, services.metrics)
+        self._content = Weighted(ContentSource(self._table.contents), settings.taste.list.content)
         self._list = list_settings(self._taste.list)
         self._experiments = Experiments(
             settings.experiments,
@@ -355,29 +363,23 @@ class ClicksAgent(Agent[ClickColumns]):
         )
         items = self._items.lookup([item for part in parts for item in part.items])
         kinds = np.concatenate([part.kinds for part in parts])
-        weights = weights_of(kinds, np.concatenate([part.dwell_s for part in parts]), self._weights)
+        dwell_s = np.concatenate([part.dwell_s for part in parts])
+        weights = weights_of(kinds, dwell_s, self._weights)
         at_ms = np.concatenate([part.at_ms for part in parts])
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
         if self._quality is not None:
             self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
+        strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
-        if len(folded.undone.places):
-            self.services.metrics.undone.labels("taken_back").inc(len(folded.undone.places))
-        if folded.in_vain:
-            self.services.metrics.undone.labels("in_vain").inc(folded.in_vain)
+        self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
-        if folded.duplicates:
-            self.metrics.duplicated(folded.duplicates)
-        repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
-        if repeated:
-            self.metrics.repeated(repeated)
         records = list(chain.from_iterable(part.records for part in parts))
         begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
@@ -386,6 +388,22 @@ class ClicksAgent(Agent[ClickColumns]):
             for place, one in part.wishes.items()
         }
         return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
+
+    def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
+        """What became of the clicks of a fold; counters are touched only where there is something to count."""
+        metrics, applied = self.services.metrics, int(np.count_nonzero(folded.applied))
+        for what, which in strange.items():
+            some = int(np.count_nonzero(which & folded.applied))
+            if some:
+                metrics.odd.labels(what).inc(some)
+        for outcome, undos in (("taken_back", len(folded.undone.places)), ("in_vain", folded.in_vain)):
+            if undos:
+                metrics.undone.labels(outcome).inc(undos)
+        if folded.duplicates:
+            self.metrics.duplicated(folded.duplicates)
+        repeated = len(folded.applied) - applied - folded.duplicates
+        if repeated:
+            self.metrics.repeated(repeated)
 
     def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
         """A value (and headers) for each reader that moved."""
@@ -454,16 +472,18 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _list_now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
-        that was published last, unless the item table has moved on."""
+        that was published last, unless the item table has moved on, its click wished for something or it was
+        interleaved."""
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        anonymous = np.ones(1, np.bool_) if self._taste.list.profile == "off" else None
-        requests = Requests(rows, numbers, anonymous)
+        anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, anonymous)
         at_ms = int(users.newest_at_ms[row])
-        size, further = self._taste.list_size, self._further()
+        size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
+        further = self._further()
         return lists(
-            self._table, self._catalogue.rows, users, requests, at_ms, size, self._list, further=further
+            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=further
         ).lists
 
     def _deadline(self) -> Callable[[], bool]:
@@ -474,7 +494,10 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _further(self) -> Sequence[Weighted]:
         """Sources beside counts, taste and popularity."""
-        return () if self._taste.list.profile == "off" else self._revisions.further
+        if self._taste.list.profile == "off":
+            return ()
+        known = len(self._table.contents) and self._content.weight  # a source costs a pass over all scores
+        return (*self._revisions.further, self._content) if known else self._revisions.further
 
     def _revision(self, result: str) -> None:
         self.services.metrics.sequence_revisions.labels(result).inc()
@@ -483,6 +506,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self.services.metrics.users.set(len(self._state.rows))
         self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
         self.services.metrics.items.set(len(self._items))
+        self.services.metrics.items_beyond.set(self._items.beyond)
 
 
 def _causes(batch: PartitionBatch, too_large: TooLarge) -> list[Rejected]:

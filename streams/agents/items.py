@@ -13,6 +13,7 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.taste import contents
 from models.taste.itemrows import VERSION, fence_of, largest_bytes
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
@@ -147,7 +148,8 @@ class ItemsAgent(Agent[ItemWork]):
 
     def largest_row(self) -> tuple[str, int]:
         sources = self.services.settings.topics.partitions
-        return ITEM_TABLE, largest_bytes(KEEP, sources, MAX_ID_BYTES) + MAX_ID_BYTES
+        content = contents.largest_bytes(MAX_ID_BYTES)
+        return ITEM_TABLE, largest_bytes(KEEP, sources, MAX_ID_BYTES, content) + MAX_ID_BYTES
 
     async def stop(self) -> None:
         await self._changelog.stop()

@@ -266,9 +266,7 @@ class UploadsAgent(MediaAgent):
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)
-        media = services.settings.media
-        embeds = media.embed and "embed" not in media.uploads
-        self.tasks = (*media.uploads, "embed") if embeds else media.uploads
+        self.tasks = services.settings.media.uploads
 
 
 def _timing(opened: _Opened, answer: Answer) -> dict[str, float]:

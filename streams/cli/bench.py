@@ -13,7 +13,8 @@ app = typer.Typer()
 def bench(
     ctx: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="transport, clicks, latency, delivery, recovery; without one, all.")
+        str,
+        typer.Argument(help="transport, clicks, latency, recommend, delivery, recovery; without one, all."),
     ] = "all",
     as_json: Json = False,
     broker: Annotated[
@@ -33,7 +34,8 @@ def bench(
     """Measure this machine: each contender is a process on one core, the broker is on another.
 
     transport: records a second of the reader. clicks: the profile job, and lists. latency: click to output.
-    delivery: exactly-once against at-least-once. recovery: readers read back from the changelog.
+    recommend: lists alone, of few and of many items, and memory a reader. delivery: exactly-once against at-least-once.
+    recovery: readers read back from the changelog.
     """
     from streams.bench.run import Wanted, run_benchmarks
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.context import Json, print_json, settings_of
+from streams.cli.progress import bar
 from streams.errors import EnvironmentProblem, UserMistake
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SHOWN_PASSED_OVER = 5
 @app.command(epilog="Example: headrace label sentiment reviews.txt --lines --json")
 def label(
     ctx: typer.Context,
-    task: Annotated[str, typer.Argument(help="transcribe, tag, sentiment.")],
+    task: Annotated[str, typer.Argument(help="transcribe, tag, sentiment, topics, embed.")],
     paths: Annotated[list[str], typer.Argument(help="Files and folders; - reads lines of text from stdin.")],
     lines: Annotated[bool, typer.Option(help="Label each line of a text file by itself.")] = False,
     as_json: Json = False,
@@ -41,10 +42,12 @@ def label(
     first = next(payloads, None)  # a missing file shows before a model is loaded
     failed = 0
     if first is not None:
-        loaded = _load(task, task_class(task), media)
-        for name, outcome in _in_order(loaded, _chained(first, payloads), read):
-            failed += isinstance(outcome, ModelError)
-            _show(name, outcome, loaded, as_json)
+        loaded = load_task(task, task_class(task), media)
+        with bar(task) as progress:
+            for done, (name, outcome) in enumerate(_in_order(loaded, _chained(first, payloads), read), 1):
+                failed += isinstance(outcome, ModelError)
+                _show(name, outcome, loaded, as_json)
+                progress(done, len(read.names) if read.exhausted else 0)
     for name, reason, message in read.refused:
         failed += 1
         _refuse(name, reason, message, as_json)
@@ -55,7 +58,8 @@ def label(
     raise typer.Exit(1 if failed else 0)
 
 
-def _load(name: str, task: "type[Task]", media: "Media") -> "Task":
+def load_task(name: str, task: "type[Task]", media: "Media") -> "Task":
+    """The task as the worker would load it: settings' folder, options, device and number format."""
     import torch
 
     from models.types import LoadOptions
@@ -88,8 +92,13 @@ class _Reading:
         self.names: list[str] = []
         self.refused: list[tuple[str, str, str]] = []  # name, reason, message
         self.passed_over: list[str] = []
+        self.exhausted = False  # all names are known
 
     def all(self, paths: list[str]) -> Iterator["Payload"]:
+        yield from self._each(paths)
+        self.exhausted = True
+
+    def _each(self, paths: list[str]) -> Iterator["Payload"]:
         from streams.feed.media import media_files
 
         for given in paths:

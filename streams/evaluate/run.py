@@ -14,6 +14,7 @@ from models.evaluate.protocols import FRESHNESS_FROM, PROTOCOLS, TOP, Plan, Prot
 from models.evaluate.ranks import Ties
 from models.evaluate.ratings import RatingRow, rating_errors
 from models.evaluate.registry import NEEDS, ROWS, Given, build
+from models.evaluate.sequential import Retraining
 from models.evaluate.served import ServedSettings
 from models.experiments.preference import Preference, preference
 from models.sequence.folder import Loaded as SequenceFolder
@@ -37,7 +38,12 @@ DELAYS: tuple[tuple[str, int | None], ...] = (
 DEFAULT_PROTOCOL = {"movielens": "fives", "yoochoose": "next-click", "jsonl": "all"}
 _VECTOR_CELLS = 1 << 27  # of items' vectors for intra-list distance: 512 MB
 
-_OPTIONS = {"content": "--catalogue FILE", "listed": "--list JSON", "sequence": "--model DIR"}
+_OPTIONS = {
+    "content": "--catalogue FILE",
+    "listed": "--list JSON",
+    "sequence": "--model DIR",
+    "retraining": "--retrain N",
+}
 
 Progress = Callable[[str, int, int], None]
 """What is being done, events done, events in all."""
@@ -62,6 +68,7 @@ class Wanted:
     stages: ListSettings | None = None  # of the row `list`
     interleave: tuple[str, str] | None = None  # two rows
     model: Path | None = None
+    retraining: Retraining | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         )
     names, notes = _layers(wanted, todo, len(recording.item_names))
     _check_interleave(wanted, names)
-    given = _given(wanted, loaded, served, top, notes)
+    given = replace(_given(wanted, loaded, served, top, notes), repeats=not todo.own_out)
     if given.sequence:
         notes += _leaks(given.sequence, loaded, todo)
     if loaded.trained_later:
@@ -111,7 +118,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
     ties: Ties = "half" if wanted.ties == "half" else "against"
 
     def judge() -> Judge:
-        return Judge(layers, names, top, vectors, ties, wanted.interleave)
+        return Judge(layers, names, top, vectors, ties, wanted.interleave, given.topics)
 
     label = "learning"
     run = Run(recording, todo, layers, lambda done, total: progress(label, done, total))
@@ -137,7 +144,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
 def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, notes: list[str]) -> Given:
     """What layers are made from; files beside the clicks are read, and what is wrong with them is noted."""
     names = loaded.recording.item_names
-    given = Given(names, served)
+    given = Given(names, served, retraining=wanted.retraining)
     if wanted.stages:
         given = replace(given, listed=ListedSettings(wanted.stages, top))
     if wanted.catalogue:
@@ -146,7 +153,10 @@ def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, not
             loaded.bad[str(wanted.catalogue)] = read.bad
         if read.found < len(names):
             notes.append(f"{wanted.catalogue.name} says nothing of {len(names) - read.found:,} items")
-        given = replace(given, content=read.vectors)
+        topics = catalogue.topic_vectors(read.entries, names)
+        given = replace(given, content=read.vectors, topics=topics if topics.any() else None)
+        if given.listed:
+            given = replace(given, listed=replace(given.listed, entries=read.entries))
     if wanted.model:
         given = replace(given, sequence=_model(wanted.model))
     return given
@@ -239,7 +249,7 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
     if wanted.layers:
         return tuple(row for row in ROWS if row in wanted.layers), []
     left_out = missing | (
-        {"own-first"} if todo.own_out else set()
+        {"own-first", "own-online"} if todo.own_out else set()
     )  # with own items taken out it is the blend
     notes = []
     for row, most in (("item-knn", MAX_KNN_ITEMS), ("user-cosine", MAX_ITEMS)):
@@ -251,5 +261,10 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
 
 def _missing(wanted: Wanted) -> set[str]:
     """Rows that nothing was given for."""
-    given = {"content": wanted.catalogue, "listed": wanted.stages, "sequence": wanted.model}
+    given = {
+        "content": wanted.catalogue,
+        "listed": wanted.stages,
+        "sequence": wanted.model,
+        "retraining": wanted.retraining,
+    }
     return {row for row, need in NEEDS.items() if not given[need]}

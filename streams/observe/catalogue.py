@@ -131,6 +131,15 @@ class Metrics:
         self.contents_left_out = counter(
             "contents_left_out_total", "Labels that should have told what an asset is about.", "reason"
         )
+        self.odd = counter(
+            "odd_clicks_total",
+            "Clicks that count all the same, by rule: `late` behind the reader's newest, `too_late` to move a sum, "
+            "`dwell` below 0 or above a day.",
+            "what",
+        )
+        self.items_beyond = gauge(
+            "items_beyond", "Look-ups of items beyond taste.max_items: they count as one unknown item."
+        )
         self.undone = counter(
             "undos_total",
             "Undos that took an event back, and those in vain: the reader's last events hold none of that item.",

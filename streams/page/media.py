@@ -1,7 +1,6 @@
 """What a label was made of, for the wall: the picture, the recording, the text. Read from the input topic by the
-place that the label names, so only what was labelled can be asked for."""
+place that the label names, so only what was labelled can be asked for, within the bounds and allow-lists of `media`."""
 
-import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from streams.codecs import MediaDecoder
 from streams.errors import Reject, Retry
 from streams.events import Label
 from streams.feed.record import OneRecord
-from streams.payloads import payload_of
+from streams.payloads import Payloads, size_of
 from streams.settings import Settings
 from streams.topics import AUDIO, UPLOADS
 
@@ -46,6 +45,7 @@ class LabelledMedia:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._records = OneRecord(settings.kafka)
+        self._payloads: Payloads | None = None
         self._decode = MediaDecoder(settings.media.max_payload_bytes)
         self._kept: OrderedDict[tuple[str, int, int], Medium] = OrderedDict()
         self._bytes = 0
@@ -62,14 +62,13 @@ class LabelledMedia:
         events, _, _ = self._decode([record] if record is not None else [])
         if not events:
             return None
-        media = self._settings.media
+        if size_of(events[0]) > LARGEST_BYTES:
+            return None
+        if self._payloads is None:
+            self._payloads = Payloads(self._settings.media)
+            self._payloads.start()
         try:
-            payload = await asyncio.to_thread(
-                payload_of,
-                events[0],
-                roots=media.roots,
-                max_bytes=min(LARGEST_BYTES, media.max_payload_bytes),
-            )
+            payload = await self._payloads.open(events[0])
         except (Reject, Retry, BadInput):
             return None
         found = sniff(payload.data)
@@ -89,5 +88,7 @@ class LabelledMedia:
             self._bytes -= len(left.data)
 
     async def stop(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         await self._records.stop()
+        if self._payloads is not None:
+            await self._payloads.close()

@@ -103,16 +103,18 @@ class Numbers:
         chart["letters"] = _rate(last, now, "dead_letters_total")
         chart["lists"] = _rate(last, now, "recommendations_total")
         chart["labels"] = _rate(last, now, "labels_total")
-        chart["busy"] = _rate(first, now, "inference_seconds_sum")
+        busy = _rate(first, now, "inference_seconds_sum")  # a batch is counted when it ends
+        chart["busy"] = None if busy is None else min(1.0, busy)
         paid = now.total("inference_paid_cost_total") - first.total("inference_paid_cost_total")
         useful = now.total("inference_useful_cost_total") - first.total("inference_useful_cost_total")
         chart["padding"] = round(max(0.0, 1 - useful / paid), 4) if paid > 0 else None
         return chart
 
     def rates(self) -> dict[str, float | None]:
-        """Records a second over the window that agents published, `agent>topic`."""
+        """Records a second over the window that agents read, `>agent`, and published, `agent>topic`."""
         first, now = self._reads[0], self._reads[-1]
-        return {
+        read = {f">{agent}": _rate(first, now, "records_total", agent=agent) for agent in self.agents}
+        return read | {
             f"{labels['agent']}>{labels['topic']}": _rate(first, now, "outputs_total", **labels)
             for has in now.values.get(f"{PREFIX}outputs_total", {})
             if (labels := dict(has))

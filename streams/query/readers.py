@@ -82,7 +82,7 @@ def explanation(shelf: Shelf, user: str, row: int, staleness: Staleness) -> Expl
             break
         layers = {
             name: round(float(made.layers[0, place, layer]), 6)
-            for layer, name in enumerate(LAYERS[: made.layers.shape[2]])
+            for layer, name in enumerate((*LAYERS, *made.sources))
         }
         if made.explored[0, place]:
             layers["exploration"] = round(float(made.explored[0, place]), 6)

@@ -26,7 +26,7 @@ LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),
     pytest.param("kafka", marks=pytest.mark.kafka),
 ]
-LIMIT_BYTES = 4_096
+LIMIT_BYTES = 8_192
 
 
 def limit(bootstrap: str, topic: str, limit_bytes: int) -> None:

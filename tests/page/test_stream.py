@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import resource
 import socket
 from typing import Any
@@ -40,6 +41,47 @@ async def ask_raw(port: int, path: str, host: str = "127.0.0.1", **headers: str)
     answer = await asyncio.wait_for(reader.read(), 10)
     writer.close()
     return int(answer.split()[1]), answer
+
+
+async def throw(port: int, draw: random.Random) -> bytes:
+    """Send something like a request; what comes back, perhaps nothing."""
+    paths = (
+        "/page/click",
+        "/events",
+        "/page/media/",
+        "/page/readers/",
+        "/session",
+        "/users/",
+        "/items/",
+        "/",
+    )
+    path = draw.choice(paths) + "".join(
+        draw.choice('ab/%.?=&;\\"<>{}~é☃0') for _ in range(draw.randrange(24))
+    )
+    method = draw.choice(("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "GE T", "\x00"))
+    body = draw.randbytes(draw.randrange(200))
+    headers = draw.choice(
+        (
+            f"Content-Length: {len(body)}\r\n",
+            "Content-Length: -1\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Range: bytes=5-1\r\n",
+            "Content-Type: application/json\r\nX-Headrace-Csrf: é\r\n",
+            "Cookie: headrace_session=é\r\nAuthorization: Bearer \x7f\r\n",
+        )
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n".encode()
+            + body
+        )
+        writer.write_eof()
+        return await asyncio.wait_for(reader.read(65_536), 5)
+    except (ConnectionError, asyncio.TimeoutError):
+        return b""
+    finally:
+        writer.transport.abort()
 
 
 def test_many_idle_pages_and_a_slow_one(embedded_broker: Any, topic_prefix: str) -> None:
@@ -147,6 +189,13 @@ def test_wrong_hosts_tricks_and_clicks(embedded_broker: Any, topic_prefix: str) 
             ):
                 status, answer = await ask_raw(port, path)
                 assert status == 404 and b"Traceback" not in answer and b"/work" not in answer, path
+
+            for n in range(
+                150
+            ):  # nonsense: an answer that says so, never a stack trace, and the worker goes on
+                answer = await throw(port, random.Random(n))
+                assert b"Traceback" not in answer and not answer.startswith(b"HTTP/1.1 5"), answer[:500]
+            assert (await ask_raw(port, "/healthz"))[0] == 200
 
             url = f"http://127.0.0.1:{port}"
             asked = {"user": "u1", "item": "i1", "kind": "click"}

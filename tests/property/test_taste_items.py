@@ -70,7 +70,7 @@ def assert_close(found: ItemColumns, expected: ItemColumns) -> None:
     one, two = summary(found), summary(expected)
     assert one.keys() == two.keys()
     for name, (*sums, weights) in one.items():
-        assert sums == pytest.approx(two[name][:3], rel=1e-5)
+        assert sums == pytest.approx(two[name][:3], rel=1e-6)
         assert weights == pytest.approx(two[name][3], rel=1e-5)
 
 

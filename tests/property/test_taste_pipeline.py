@@ -245,6 +245,24 @@ def test_diversity_makes_lists_less_alike(aim: str) -> None:
     assert alike(ListSettings(diversity=aim, theta=0.5)) < 0.9 * alike(ListSettings())  # type: ignore[arg-type]
 
 
+def test_lists_of_few_topics_spread_over_them_where_topics_say_what_is_alike() -> None:
+    world = World()
+    requests = Requests(world.rows, np.zeros(READERS))
+
+    def topics(how: ListSettings) -> float:
+        """Mean number of topics in a list."""
+        found = lists(world.table, world.catalogue, world.users, requests, NOW_MS, 10, how).lists.items
+        return float(np.mean([len({f"t{item % 8}" for item in row.tolist()}) for row in found]))
+
+    how = ListSettings(diversity="mmr", theta=0.3, alike="topics")
+    before = topics(replace(how, alike="readers"))
+    assert topics(how) == before  # nothing known of topics: by readers
+    places = range(1, len(world.index))
+    names = [world.index.names[i] or "" for i in places]
+    world.catalogue.apply(names, [Entry(None, 0, [f"t{i % 8}"]) for i in places])
+    assert topics(how) > 7.9 > topics(replace(how, alike="readers"))
+
+
 def test_an_explored_item_is_of_an_author_who_has_no_other_place_where_places_are_limited() -> None:
     world = World()
     world.catalogue.apply([f"i{i}" for i in range(ITEMS)], [Entry(f"a{i % 12}", 0) for i in range(ITEMS)])

@@ -22,6 +22,9 @@ export class Flow {
   place(nodes) {
     const columns = [];
     for (const node of nodes) (columns[node.column] ??= []).push(node);
+    // what is read stands beside its reader
+    const rank = (node) => Math.min(...this.graph.edges.filter((edge) => edge.from === node.id).map((edge) => columns[1].findIndex((one) => one.id === edge.to)));
+    if (columns[1]) columns[0]?.sort((a, b) => rank(a) - rank(b));
     const rows = Math.max(1, ...columns.map((column) => column?.length ?? 0));
     this.at = {};
     columns.forEach((column, number_) => {
@@ -41,7 +44,7 @@ export class Flow {
     picture.setAttribute('height', this.height);
     this.lines = this.edges.map((edge) => {
       const d = this.path(edge);
-      const line = s('path', { class: 'edge', d });
+      const line = s('path', { class: edge.back ? 'edge back' : 'edge', d });
       const moving = s('path', { class: 'moving', d });
       const label = s('text', { class: 'rate', 'text-anchor': 'middle', ...this.middle(edge) });
       return { edge, line, moving, label };
@@ -90,17 +93,17 @@ export class Flow {
     return { x: (Math.min(a.x, b.x) + WIDE + Math.max(a.x, b.x)) / 2, y: (a.y + b.y) / 2 - 6 };
   }
 
-  rate(edge, chart, rates) {
+  rate(edge, rates) {
     const [, from] = split(edge.from);
     const [, to] = split(edge.to);
-    if (edge.kind === 'read') return chart[`rate.${to}`] ?? null;
+    if (edge.kind === 'read') return rates[`>${to}`] ?? null;
     if (edge.kind === 'write') return rates[`${from}>${to}`] ?? null;
     return null;
   }
 
-  update({ chart, rates, health }) {
+  update({ rates, health }) {
     for (const { edge, line, moving, label } of this.lines) {
-      const rate = this.rate(edge, chart, rates);
+      const rate = this.rate(edge, rates);
       const word = edge.kind === 'read' ? health[split(edge.to)[1]]?.word : health[split(edge.from)[1]]?.word;
       line.setAttribute('data-word', edge.kind === 'table' ? 'table' : (word ?? 'idle'));
       line.style.strokeWidth = `${1.5 + Math.min(3.5, Math.log10(1 + (rate ?? 0)))}px`;
@@ -125,7 +128,7 @@ export class Flow {
           {},
           h('td', {}, `${kind} ${from}`),
           h('td', {}, `${split(edge.to)[0]} ${to}`),
-          h('td', { class: 'n' }, number(this.rate(edge, chart, rates))),
+          h('td', { class: 'n' }, number(this.rate(edge, rates))),
           h('td', { class: 'n' }, read ? number(agent.lag) : ''),
           h('td', { class: 'n' }, read ? number(agent.lag_s, 2) : ''),
           h('td', {}, edge.kind === 'table' ? 'followed by every worker' : (WORDS[agent?.word] ?? '')),

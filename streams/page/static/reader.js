@@ -2,6 +2,7 @@
 
 import { $, h, s, put, number, span, percent, clock } from './dom.js';
 
+// further sources of a list come under their own names
 const LAYERS = { counts: 'others went on', taste: 'taste', popularity: 'popular', exploration: 'to learn about it' };
 const DONE = { click: 'opened', like: 'liked', save: 'saved', skip: 'skipped', hide: 'hid', dwell: 'read', complete: 'finished', impression: 'was shown', share: 'shared', follow: 'followed', report: 'reported', undo: 'took back' };
 
@@ -26,8 +27,10 @@ export class Reader {
 
   recent(names, current) {
     const key = names.join('\n') + current;
-    if (key === this.recentKey || $('reader-recent').contains(document.activeElement)) return;
+    const soon = this.recentKey && performance.now() - this.recentAt < 5000; // buttons do not run away
+    if (key === this.recentKey || soon || $('reader-recent').contains(document.activeElement)) return;
     this.recentKey = key;
+    this.recentAt = performance.now();
     put($('reader-names'), names.map((name) => h('option', { value: name })));
     put(
       $('reader-recent'),
@@ -155,7 +158,7 @@ export class Reader {
   }
 
   reasons(reasons, title) {
-    const words = reasons.map((reason) => {
+    const words = reasons.filter((reason) => Math.abs(reason.share) >= 0.005).map((reason) => {
       const share = percent(reason.share);
       if (reason.type === 'after') return `after “${title(reason.because)}” ${share}`;
       return `${{ history: 'earlier events', taste: 'taste', popularity: 'popular', exploration: 'to learn about it' }[reason.type] ?? reason.type} ${share}`;

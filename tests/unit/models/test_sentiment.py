@@ -254,7 +254,7 @@ def test_a_users_checkpoint_is_served(tmp_path: Path, family: str, positions: in
     texts = ["a b c", "d", "e f g h i j k", "a " * 100]
     together = findings(task, texts)
     assert set(together[0].scores) == {"negative", "neutral", "positive"}
-    assert together[3].detail == {"language": None, "truncated": True, "tokens": positions}
+    assert together[3].detail == {"language": "en", "truncated": True, "tokens": positions}
     for text, found in zip(texts, together, strict=True):
         assert findings(task, [text])[0].scores == pytest.approx(found.scores, abs=1e-6)
     assert task.model.name == "mine"

@@ -372,6 +372,31 @@ def test_the_list_without_stages_is_the_blend_and_diversity_changes_it(
     assert other["list"]["ndcg_at_k"] != same["list"]["ndcg_at_k"]
 
 
+def test_diversity_by_the_topics_of_a_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = random_pairs(3, 400, users=15, items=25)
+    lines = [f"{u}\t{i}\t5\t{100 * n}" for n, (u, i) in enumerate(pairs)]
+    path = written("user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + "\n".join(lines) + "\n")
+    items = [json.dumps({"item": f"i{n}", "topics": [f"t{n % 4}"]}) for n in range(25)]
+    catalogue = written("\n".join(items), "items")
+    arguments = (
+        path,
+        "--format",
+        "movielens",
+        "--top",
+        "4",
+        "--catalogue",
+        catalogue,
+        "--layers",
+        "blend,list",
+    )
+    found = evaluated(capsys, *arguments, "--list", '{"diversity": "mmr", "theta": 0.1, "alike": "topics"}')
+    rows = by_layer(found)
+
+    assert rows["list"]["topic_distance"] > 0.98 > rows["blend"]["topic_distance"]  # 1: each of another topic
+    assert run(["evaluate", "clicks", *arguments, "--list", "{}"]) == 0
+    assert "by topics" in capsys.readouterr().out
+
+
 def test_interleaved_rows_are_preferred_by_what_they_list(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--format", "yoochoose", "--new-only", "--layers", "popularity,last-item,counts")
     path = written(chain(400))

@@ -65,6 +65,8 @@ def test_each_reader_gets_the_lists_of_one_arm_with_its_name() -> None:
     assert {one.items[1].item for one in by_arm["new"]} == {"n0"}
     assert {one.experiment for one in found} == {"colours"}
     assert [one.arm for one in bench.lists(USERS, 500)] == [one.arm for one in found]
+    asked = [bench.all.settings_of(user).rank.taste == 0.7 for user in USERS]
+    assert asked == [one.arm == "new" for one in found]
     assert bench.value("arm_lists", "colours", "new") == 2 * len(by_arm["new"])
 
 

@@ -1,10 +1,8 @@
 """Items before their first click: content vectors travel in item-table rows and make lists; clicks take over."""
 
 import numpy as np
-import pytest
 
-from models.errors import BadInput
-from models.taste import actions, itemrows
+from models.taste import actions
 from models.taste.catalogue import Catalogue, Entry
 from models.taste.contents import pack
 from models.taste.items import ItemIndex
@@ -90,7 +88,7 @@ def test_an_upload_is_listed_once_its_vector_is_there_and_its_clicks_take_over()
     assert after @ code > 0.9 > 0.3 > before @ code  # known by what comes before it now
 
 
-def test_rows_with_content_survive_a_restart_and_older_ones_are_read() -> None:
+def test_rows_with_content_survive_a_restart() -> None:
     world = World()
     world.describe(["a", "b"], topic_vectors()[:2])
     world.click("ada", "a")
@@ -99,17 +97,6 @@ def test_rows_with_content_survive_a_restart_and_older_ones_are_read() -> None:
     again = ItemColumns(world.index, sources=1)
     again.load(values)
     assert list(again.encode(rows)) == values and len(again.contents) == 2
-    # the same rows without content, as version 1 had them
-    plain = World()
-    plain.click("ada", "a")
-    new = plain.columns.encode(np.arange(1))[0]
-    size = itemrows._HEAD_1_BYTES
-    old = b"\x01" + new[1:size] + new[size + 2 :]
-    loaded = ItemColumns(plain.index, sources=1)
-    loaded.load([old])
-    assert loaded.encode(np.arange(1))[0] == new
-    with pytest.raises(BadInput):
-        loaded.load([old[:20]])
 
 
 def test_who_brought_an_item_in_counts_until_the_catalogue_says_it() -> None:
