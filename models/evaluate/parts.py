@@ -32,10 +32,12 @@ def row_scores(
     has no row in the table. `histories` are the readers' own items, oldest first, for `own-first`.
     """
     parts, listable = layer_scores(table, users, rows, now_ms, settings)
-    last, _ = layer_scores(table, users, rows, now_ms, replace(settings, window=1, taste=0.0, popularity=0.0))
+    last, _ = layer_scores(
+        table, users, rows, now_ms, replace(settings, window=1, taste=0.0, popularity=0.0, walk=0.0)
+    )
     found = np.empty((len(ROWS), *parts.shape[1:]), np.float32)
-    found[:3] = parts
-    np.sum(found[:3], axis=0, out=found[3])
+    found[:3] = parts[:3]
+    np.sum(parts, axis=0, out=found[3])
     found[5] = last[0]
     for place in (0, 2, 5):  # counted nothing: says nothing
         found[place][found[place] <= 0] = -np.inf
