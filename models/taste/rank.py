@@ -229,7 +229,7 @@ def layer_scores(
     settings: RankSettings,
     further: Sequence[Weighted] = (),
 ) -> tuple[F32, Bools]:
-    """The parts of all scores (3 + S, B, I), as LAYERS and then the S `further` sources (last the walk, where it is on),
+    """The parts of all scores (3 + S, B, I), as LAYERS and then the S `further` sources (last the walk, if on),
     before any filter, and which items may be listed at all (I,). What `rank` adds up, for those who measure the layers
     one by one.
     """
