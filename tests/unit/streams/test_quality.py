@@ -8,8 +8,8 @@ from models.taste.catalogue import Catalogue
 from models.taste.items import ItemIndex
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
-from streams.agents.clicks import list_settings
 from streams.experiments import Experiments
+from streams.listmaker import list_settings
 from streams.observe.catalogue import Metrics, QualityMetrics
 from streams.quality import LiveQuality, Served
 from streams.settings import Listing, Quality
