@@ -10,6 +10,7 @@ TASKS: dict[str, str] = {
     "tag": "models.tasks.tag:Tag",
     "sentiment": "models.tasks.sentiment:Sentiment",
     "topics": "models.tasks.topics:Topics",
+    "safety": "models.tasks.safety:Safety",
     "embed": "models.tasks.embed:Embed",
 }
 
