@@ -8,6 +8,8 @@ TORCH_INDEX ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
+# Tests run in so many processes, each with brokers of its own; a file stays in one
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,7 +34,7 @@ install: $(RUN_STAMP)  ## make .venv with the libraries and the embedded models
 
 test: install-test lint  ## every check and every test that this machine can run
 	@echo "Headrace: the tests, over every broker that this machine has"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 install-test: $(TEST_STAMP)  ## the same, with what the tests need
 
@@ -64,7 +66,7 @@ $(RUN_STAMP): $(PINS) | $(BIN)/python
 	@echo "Headrace: installed."
 
 $(TEST_STAMP): $(PINS) | $(BIN)/python
-	$(call install,media$(comma)demo$(comma)evaluate$(comma)dev,that the demo and the tests need)
+	$(call install,media$(comma)demo$(comma)s3$(comma)evaluate$(comma)dev,that the demo and the tests need)
 	@touch $@ $(RUN_STAMP)
 	@echo "Headrace: installed."
 

@@ -40,6 +40,16 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "recovery_seconds",
         "recovery_remaining",
     ),
+    "Quality of lists": ("recall", "ndcg", "mrr", "quality_scored", "quality_left_out", "quality_seconds"),
+    "Experiments": (
+        "arm_clicks",
+        "arm_lists",
+        "arm_uncredited",
+        "arm_recall",
+        "arm_ndcg",
+        "arm_mrr",
+        "arm_scored",
+    ),
     "State": ("users", "user_bytes", "items"),
     "Inference": ("inference_seconds", "inference_queue", "inference_batch", "inference_units"),
 }

@@ -115,7 +115,11 @@ class LoadOptions:
 
 
 class Task(Protocol):
-    """One inference task. One file in `models/tasks`, one row in `models.registry`."""
+    """One inference task. One file in `models/tasks`, one row in `models.registry`.
+
+    A class may also say whose findings it reads, by an attribute `after: Mapping[str, str]`: the other task's name ->
+    the field of its finding that is the text to read, `value` or one of `detail` (`models.inference.chains`).
+    """
 
     name: str
     model: ModelInfo

@@ -6,19 +6,22 @@ that cannot describe settings (then they are not compared). Every wait is bounde
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 
+from streams.effects import batch_bytes
 from streams.errors import EnvironmentProblem, NoBroker
 from streams.settings import Kafka, Settings
 from streams.topics import TOPOLOGY, Topic, prefixed
-from streams.transport.client import client_options
+from streams.transport.client import check_not_refused, client_options, refusal
+from streams.transport.diagnosis import check_let_in
 
 NO_ERROR, TOPIC_ALREADY_EXISTS = 0, 36
 VISIBLE_WITHIN_S = 10.0
@@ -87,7 +90,7 @@ async def require_topology(settings: Settings) -> None:
     if wrong:
         raise EnvironmentProblem(
             f"topics are missing or different: {', '.join(wrong)}; "
-            "`headrace topics apply` creates what is missing"
+            f"`headrace topics apply` creates what is missing{_or_unseen(settings.kafka)}"
         )
 
 
@@ -113,6 +116,19 @@ async def require_limits(settings: Settings) -> dict[str, int]:
     return limits
 
 
+def require_room(rows: Mapping[str, int], settings: Settings) -> None:
+    """`rows`: changelog -> the largest row it may get. A row that no broker takes could be neither left out nor
+    repeated; so a worker whose settings make it possible does not start. Raises EnvironmentProblem."""
+    for topic, size in rows.items():
+        needed = size + batch_bytes(b"", b"", ())
+        if needed > settings.kafka.max_message_bytes:
+            raise EnvironmentProblem(
+                f"a row of {topic} takes up to {needed} bytes with taste.dim, taste.half_lives_s, taste.ring and "
+                f"topics.partitions as they are, more than kafka.max_message_bytes = "
+                f"{settings.kafka.max_message_bytes}: raise it (and the brokers' message.max.bytes), or lower those"
+            )
+
+
 async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
     """Topic -> its partitions on the cluster. Raises EnvironmentProblem, naming what is missing."""
     async with admin_client(settings.kafka) as client:
@@ -122,21 +138,47 @@ async def require_topics(settings: Settings, topics: Iterable[str]) -> dict[str,
     if missing:
         raise EnvironmentProblem(
             f"no topic {', '.join(missing)} at {settings.kafka.bootstrap}: `headrace topics apply` creates them"
+            f"{_or_unseen(settings.kafka)}"
         )
     return {topic: counts[name] for topic, name in names.items()}
+
+
+async def committed_offsets(kafka: Kafka, group: str) -> dict[TopicPartition, int]:
+    """Where a consumer group stands; without partitions where it never committed. Raises EnvironmentProblem."""
+    async with admin_client(kafka) as client:
+        found = await client.list_consumer_group_offsets(group)
+    return {tp: int(one.offset) for tp, one in found.items() if one.offset >= 0}
+
+
+async def cluster(kafka: Kafka) -> dict[str, Any]:
+    """What the cluster says of itself: `cluster_id`, `brokers`, ... Raises EnvironmentProblem."""
+    async with admin_client(kafka) as client:
+        return dict(await client.describe_cluster())
+
+
+def _or_unseen(kafka: Kafka) -> str:
+    """A cluster with ACLs hides what a user may not describe."""
+    return "" if kafka.security_protocol == "PLAINTEXT" else "; or this user's ACLs lack Describe on them"
 
 
 @asynccontextmanager
 async def admin_client(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected admin client. Raises EnvironmentProblem when there is no broker, or it stops answering."""
     client = AIOKafkaAdminClient(**client_options(kafka))
+    connected = False
     try:
         await asyncio.wait_for(client.start(), kafka.request_timeout_s)
+        connected = True
         yield client
     except (KafkaError, asyncio.TimeoutError, OSError) as error:
+        check_not_refused(error, kafka)
+        if not connected:
+            await check_let_in(kafka)
+        protocol = kafka.security_protocol
+        spoken = "" if protocol == "PLAINTEXT" else f"; does it speak kafka.security_protocol = {protocol}?"
         raise NoBroker(
             f"no answer from a Kafka broker at {kafka.bootstrap} ({type(error).__name__}): start one "
-            "(`headrace demo` brings its own) or name it with --set kafka.bootstrap=host:port"
+            f"(`headrace demo` brings its own) or name it with --set kafka.bootstrap=host:port{spoken}"
         ) from error
     finally:
         await asyncio.wait_for(client.close(), kafka.request_timeout_s)
@@ -216,6 +258,9 @@ async def _create(client: AIOKafkaAdminClient, settings: Settings, topics: Seque
         for name, code, message in results
         if code not in (NO_ERROR, TOPIC_ALREADY_EXISTS)
     ]
+    denied = [words for _, code, _ in results if (words := refusal(for_code(code)())) is not None]
+    if denied:
+        raise EnvironmentProblem(f"the broker refused to create topics: {denied[0]}")
     if refused:
         raise EnvironmentProblem("the broker refused to create topics:\n  " + "\n  ".join(refused))
     return {name for name, code, _ in results if code == NO_ERROR}

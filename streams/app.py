@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -26,22 +25,22 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
-from streams.admin import require_limits, require_topology
+from streams.admin import require_limits, require_room, require_topology
 from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
-from streams.inference.service import InferenceService
+from streams.inference.service import InferenceLimits, InferenceService
+from streams.line import Line, line_for
 from streams.observe.catalogue import InferenceMetrics, Metrics
+from streams.observe.guard import Guard
 from streams.observe.http import ObservePort
+from streams.page.face import Face, login
+from streams.query.served import Served
 from streams.registry import with_companions
 from streams.settings import Settings, TaskSettings
 from streams.transport.client import check_not_refused
-from streams.transport.commit import Commit, GroupCommit
-from streams.transport.lease import Lease
-from streams.transport.producer import BatchProducer
-from streams.transport.reader import BatchReader
-from streams.transport.transactions import TransactionalCommit, require_transactions
+from streams.transport.transactions import require_transactions
 
 log = logging.getLogger(__name__)
 
@@ -62,22 +61,6 @@ class HeadraceApp(faust.App):
     BootStrategy = _Boot
 
 
-@dataclass(slots=True)
-class Line:
-    """All that serves one agent."""
-
-    agent: Agent[Any]
-    reader: BatchReader
-    commit: Commit[Any]
-    producer: BatchProducer | None  # of at-least-once delivery
-    grouping: "asyncio.Task[None] | None" = None
-    joined: bool = False
-
-    @property
-    def ready(self) -> bool:
-        return self.joined and self.reader.ready and self.agent.ready()
-
-
 class Worker:
     """Builds, starts and stops one worker. `failed` holds what stops it from inside."""
 
@@ -90,10 +73,14 @@ class Worker:
             self.metrics, healthy=self._healthy, ready=self._ready, recovering=self._recovering
         )
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._exactly_once = settings.worker.delivery == "exactly_once"
         self._inference = InferenceService(
             clock=clock.monotonic_s,
             observer=InferenceMetrics(self.metrics),
+            limits=InferenceLimits(
+                kept_bytes=settings.media.kept_bytes,
+                weights_bytes=settings.media.weights_bytes or sys.maxsize,
+                idle_s=settings.media.unload_idle_s,
+            ),
             compute_threads=settings.media.threads,
         )
         self._scratch = tempfile.mkdtemp(prefix="headrace-")
@@ -112,33 +99,18 @@ class Worker:
             settings, clock, self.metrics, self._inference, f"headrace/{self.version}", self._limits
         )
         self._lines = [self._line(agent(services)) for agent in with_companions(settings.worker.agents)]
+        served = {line.agent.name: Served(line.agent, line.reader) for line in self._lines}
+        self.face = Face(settings, clock, self.metrics, self.version, served)
+        if settings.observe.page:
+            self.port.add(self.face.routes())
         self._starting: list[asyncio.Task[None]] = []
         self._warm: asyncio.Task[None] | None = None
 
     def _line(self, agent: Agent[Any]) -> Line:
-        settings = self.settings
-        kafka = settings.kafka
         channel = self._app.channel(maxsize=CHANNEL_BATCHES)
-        lease = Lease(self._clock, kafka.session_timeout_s - kafka.heartbeat_interval_s)
-        reader = BatchReader(
-            self._app,
-            topic=agent.topic,
-            group=f"{settings.kafka.group}.{agent.name}",
-            channel=channel,
-            agent=agent,
-            kafka=settings.kafka,
-            reader=settings.reader,
-            profile=agent.profile(),
-            drain_s=settings.worker.drain_s,
-            clock=self._clock,
-            observer=agent.metrics,
-            fatal=self.fail,
-            lease=lease,
-            partitions=settings.topics.partitions,
+        made = line_for(
+            agent, app=self._app, channel=channel, settings=self.settings, clock=self._clock, fatal=self.fail
         )
-        producer = None if self._exactly_once else BatchProducer(kafka, lease)
-        commit = self._commit(agent, reader, producer)
-        agent.commit = reader.commit_group = commit
 
         async def run(stream: Any) -> None:
             try:
@@ -148,39 +120,7 @@ class Worker:
                 raise
 
         self._app.agent(channel, name=f"headrace.{agent.name}", supervisor_strategy=CrashingSupervisor)(run)
-        return Line(agent, reader, commit, producer)
-
-    def _commit(self, agent: Agent[Any], reader: BatchReader, producer: BatchProducer | None) -> Commit[Any]:
-        """How the agent's effects become durable."""
-        settings = self.settings.reader
-        # one group a period takes all there is, or the period would be a bound on throughput
-        group_records = sys.maxsize if agent.period_s else settings.group_records
-        if producer is None:
-            return TransactionalCommit(
-                decide=agent.decide,
-                finish=reader.finish,
-                failed=reader.fail,
-                in_flight=reader.in_flight,
-                kafka=self.settings.kafka,
-                group=reader.group,
-                topic=agent.topic,
-                clock=self._clock,
-                observer=agent.metrics,
-                group_records=group_records,
-                interval_s=max(agent.period_s, settings.transaction_interval_ms / 1000),
-            )
-        return GroupCommit(
-            decide=agent.decide,
-            producer=producer,
-            finish=reader.finish,
-            failed=reader.fail,
-            clock=self._clock,
-            observer=agent.metrics,
-            groups_in_flight=settings.groups_in_flight,
-            group_records=group_records,
-            gather_s=settings.gather_ms / 1000,
-            period_s=agent.period_s,
-        )
+        return made
 
     def fail(self, error: BaseException) -> None:
         """Something that cannot be repaired from within: the worker ends and says why."""
@@ -211,9 +151,12 @@ class Worker:
         """
         observe = self.settings.observe
         if observe.enabled:
-            await self.port.start(observe.host, observe.port)
+            token = observe.token.get_secret_value() if observe.token is not None else None
+            await self.port.start(observe.host, observe.port, Guard(observe.host, token, login))
             log.info("metrics on http://%s:%d/metrics", observe.host, self.port.port)
+            self.face.bound(self.port.port)
         await self._connect()
+        self.face.start()
         await self._app.start()
         self._app.flow_control.resume()  # suspended at first; streams drop what comes while it is
         if self._inference_tasks():
@@ -231,8 +174,9 @@ class Worker:
         while True:
             try:
                 await require_topology(self.settings)
+                require_room(self._largest_rows(), self.settings)
                 self._limits.update(await require_limits(self.settings))
-                if self._exactly_once:
+                if self.settings.worker.delivery == "exactly_once":
                     await require_transactions(self.settings.kafka, self.settings.kafka.group)
                 for line in self._lines:
                     if line.producer is not None:
@@ -250,12 +194,16 @@ class Worker:
                     log.info("broker found at %s", self.settings.kafka.bootstrap)
                 return
 
+    def _largest_rows(self) -> dict[str, int]:
+        return dict(row for line in self._lines if (row := line.agent.largest_row()) is not None)
+
     async def _join(self, line: Line) -> None:
         """Warm what the agent needs, then join its consumer group: nobody waits for a cold model."""
         if line.agent.tasks:
             assert self._warm is not None
             await asyncio.shield(self._warm)
         await line.agent.start()
+        line.reader.address = self.face.address
         await self._app.add_runtime_dependency(line.reader)
         line.joined = True
         log.info("%s: ready for partitions", line.agent.name)
@@ -302,6 +250,7 @@ class Worker:
         producers = [line.producer for line in self._lines if line.producer is not None]
         await asyncio.gather(*(producer.stop(timeout_s=2.0) for producer in producers))
         await _bounded("inference", self._inference.stop(2.0), 3.0)
+        await self.face.stop()
         await self.port.stop()
         shutil.rmtree(self._scratch, ignore_errors=True)
 

@@ -4,7 +4,7 @@ The fast way decodes every value with one typed decoder and makes columns; only 
 wrong, or that carries structured CloudEvents, is looked at record by record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -15,11 +15,14 @@ from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
 from streams.errors import Reject
-from streams.events import CLICK, MEDIA, Click, Media
+from streams.events import CLICK, ITEM, LABEL, MEDIA, Click, Item, Label, ListWishes, Media
+from streams.privacy.orders import Placed, taken_out
 from streams.rejected import Rejected, rejected_by
 from streams.transport.batch import Record
 
 MAX_CLICK_BYTES = 65_536
+MAX_ITEM_BYTES = 1 << 20
+MAX_LABEL_BYTES = 16 << 20
 OLDEST_MS = 631_152_000_000  # 1990-01-01; smaller numbers are nearly always seconds given as milliseconds
 
 E = TypeVar("E", bound=msgspec.Struct)
@@ -36,11 +39,41 @@ class ClickColumns:
     dwell_s: NDArray[np.float64]  # (n,) nan where not given
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
-    ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' ids, 0 for an empty one
+    ids: NDArray[np.uint64]  # (n,) 64-bit hashes of the events' `ce_id`, else `id`; 0 for an empty one
+    wishes: dict[int, ListWishes] = field(default_factory=dict)  # by place, of the few that have any
     rejected: list[Rejected] = field(default_factory=list)
+    records: Sequence[Record] = ()  # where the clicks came from
+    orders: list[Placed] = field(default_factory=list)  # privacy orders that stand between the clicks
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def take(self, places: Sequence[int]) -> "ClickColumns":
+        """Some of the clicks, without the rest of the batch."""
+        chosen = np.asarray(places, np.intp)
+        return ClickColumns(
+            self.partition,
+            [self.users[place] for place in places],
+            [self.items[place] for place in places],
+            self.kinds[chosen],
+            self.dwell_s[chosen],
+            self.at_ms[chosen],
+            self.offsets[chosen],
+            self.ids[chosen],
+            {new: self.wishes[old] for new, old in enumerate(places) if old in self.wishes}
+            if self.wishes
+            else {},
+            records=[self.records[place] for place in places],
+        )
+
+    def between_orders(self) -> Iterator[tuple["ClickColumns", Placed | None]]:
+        """The clicks before each order with the order, and those after the last."""
+        start = 0
+        for placed in self.orders:
+            stop = int(np.searchsorted(self.offsets, placed.offset))
+            yield self.take(range(start, stop)), placed
+            start = stop
+        yield self.take(range(start, len(self))), None
 
 
 class EventDecoder(Generic[E]):
@@ -148,6 +181,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         keep = np.flatnonzero(~bad).tolist()
         events, good, at_ms = [events[i] for i in keep], [good[i] for i in keep], at_ms[~bad]
     codes = CODES
+    orders, rejected = taken_out(rejected) if rejected else ([], rejected)
     return ClickColumns(
         partition=partition,
         users=[e.user for e in events],
@@ -156,15 +190,74 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         dwell_s=np.array([np.nan if e.dwell_s is None else e.dwell_s for e in events], np.float64),
         at_ms=at_ms,
         offsets=np.array([r.offset for r in good], np.int64),
-        ids=np.array([hash_of(e.id.encode()) if e.id else 0 for e in events], np.uint64),
+        ids=np.array(_identities(events, good), np.uint64),
+        wishes={place: e.wishes for place, e in enumerate(events) if e.wishes is not None},
         rejected=rejected,
+        records=good,
+        orders=orders,
     )
+
+
+def _identities(clicks: Sequence[Click], records: Sequence[Record]) -> list[int]:
+    """By which a producer's duplicates are known: the CloudEvents attribute stands before the event's own id.
+
+    A producer's records all have it in one place, where it is looked for first.
+    """
+    found: list[int] = []
+    place = 0
+    for click, record in zip(clicks, records, strict=True):
+        headers, given = record.headers, None
+        if headers:
+            if place >= len(headers) or headers[place][0] != "ce_id":
+                place = next((at for at, (name, _) in enumerate(headers) if name == "ce_id"), len(headers))
+            given = headers[place][1] if place < len(headers) else None
+        if given:
+            found.append(hash_of(given))
+        else:
+            found.append(hash_of(click.id.encode()) if click.id else 0)
+    return found
 
 
 def _time_words(at_ms: int) -> str:
     if at_ms < OLDEST_MS:
         return f"at = {at_ms} is before 1990: times are milliseconds since 1970, are these seconds?"
     return f"at = {at_ms} lies too far in the future"
+
+
+_items = EventDecoder(Item, ITEM, MAX_ITEM_BYTES)
+
+
+def decode_items(records: Sequence[Record]) -> tuple[list[tuple[str, Item | None]], list[Rejected]]:
+    """Catalogue records of one partition in order: the item's name, and what it is now or None for a removed one; and
+    what is no such record. A record's key, where it has one, must name its item: compaction goes by it."""
+    told = [record for record in records if record.value is not None]
+    rejected: list[Rejected] = []
+    events: list[Item] | None = _items.all(told) if told else []
+    if events is None:
+        events, told, rejected = _items.each(told)
+    read = {record.offset: event for record, event in zip(told, events, strict=True)}
+    found: list[tuple[str, Item | None]] = []
+    for record in records:
+        event = read.get(record.offset)
+        if record.value is None:
+            name = _named_by(record.key)
+            if name is None:
+                rejected.append(Rejected(record, "schema", "a null value whose key names no item"))
+            else:
+                found.append((name, None))
+        elif event is not None and record.key not in (None, event.item.encode()):
+            rejected.append(Rejected(record, "schema", "the key names another item than the event"))
+        elif event is not None:
+            found.append((event.item, event))
+    return found, rejected
+
+
+def _named_by(key: bytes | None) -> str | None:
+    """The item of a key, or None."""
+    try:
+        return (key or b"").decode() or None
+    except UnicodeDecodeError:
+        return None
 
 
 class MediaDecoder:
@@ -176,6 +269,17 @@ class MediaDecoder:
 
     def __call__(self, records: Sequence[Record]) -> tuple[list[Media], list[Record], list[Rejected]]:
         return self._decoder.each(records)
+
+
+class LabelDecoder:
+    """Labels one by one: bad ones are set aside."""
+
+    def __init__(self) -> None:
+        self._decoder = EventDecoder(Label, LABEL, MAX_LABEL_BYTES)
+
+    def __call__(self, records: Sequence[Record]) -> tuple[list[Label], list[Rejected]]:
+        labels, _, rejected = self._decoder.each(records)
+        return labels, rejected
 
 
 def encode(event: Any) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from models.taste.rank import LAYERS, Lists
 from streams.effects import Header
@@ -28,14 +29,33 @@ def touched(user: str, partition: int, offset: int, at_ms: int) -> bytes:
     return _encode(Touched(f"{CLICKS}-{partition}-{offset}", user, at_ms, Because(CLICKS, partition, offset)))
 
 
+def listed_by(revision: str | None) -> str:
+    """What a list names as its model; `revision` is that of a sequence model which spoke for it."""
+    return f"{MODEL}+{revision}" if revision else MODEL
+
+
 def recommendation(
-    user: str, partition: int, offset: int, at_ms: int, items: list[Recommended]
+    user: str,
+    partition: int,
+    offset: int,
+    at_ms: int,
+    items: list[Recommended],
+    experiment: str | None = None,
+    arm: str | None = None,
+    model: str = MODEL,
 ) -> tuple[bytes, list[Header]]:
     """A list's value and headers. The id names the click that caused it: a replay writes the same one."""
     name = f"{CLICKS}-{partition}-{offset}"
     value = _encode(
         Recommendation(
-            id=name, user=user, at=at_ms, model=MODEL, items=items, because=Because(CLICKS, partition, offset)
+            id=name,
+            user=user,
+            at=at_ms,
+            model=model,
+            items=items,
+            because=Because(CLICKS, partition, offset),
+            experiment=experiment,
+            arm=arm,
         )
     )
     return value, [*_HEADERS, ("ce_id", name.encode())]
@@ -43,8 +63,8 @@ def recommendation(
 
 def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
     """B lists with names and reasons. The shares of an item add up to 1 (-1 where the score is below 0), to rounding:
-    the strongest past item, the rest of the history, the taste vectors, popularity, exploration. A share below 0 spoke
-    against the item."""
+    the strongest past item, the rest of the history, the taste vectors, popularity, further sources by name,
+    exploration. A share below 0 spoke against the item."""
     scores = np.abs(lists.scores)
     scores[scores == 0] = 1
     shares = lists.layers / scores[:, :, None]
@@ -60,11 +80,21 @@ def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
         np.round(parts.astype(np.float64), 4),
     )
     found = [_list(names, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    _add_sources(found, lists.sources, shares[..., len(LAYERS) :])
     for reader, nth in np.argwhere(lists.propensity > 0).tolist():
         one = found[reader][nth]
         chance = float(f"{lists.propensity[reader, nth]:.6g}")
         found[reader][nth] = Recommended(one.item, one.score, [Reason("exploration", 1.0)], chance)
     return found
+
+
+def _add_sources(
+    found: list[list[Recommended]], sources: Sequence[str], shares: NDArray[np.floating]
+) -> None:
+    """Reasons from further sources, by their shares (B, k, S)."""
+    rounded = np.round(shares.astype(np.float64), 4).tolist()
+    for reader, nth, which in np.argwhere(np.abs(shares) >= SMALLEST_SHARE).tolist():
+        found[reader][nth].reasons.append(Reason(sources[which], rounded[reader][nth][which]))
 
 
 def _list(

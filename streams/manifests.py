@@ -15,8 +15,12 @@ from streams.settings import Settings
 from streams.topics import (
     AUDIO,
     CLICKS,
+    DLQ_PROGRESS,
     ITEM_TABLE,
+    ITEMS,
     LABELS,
+    PRIVACY,
+    PRIVACY_RECEIPTS,
     RECOMMENDATIONS,
     TASTE_CHANGELOG,
     TOPOLOGY,
@@ -30,7 +34,7 @@ from streams.topics import (
 
 API = "kafka.strimzi.io/v1"  # since Strimzi 0.49, and the only one since 1.0
 USERS: dict[str, tuple[str, ...]] = {
-    "headrace-clicks": ("clicks", "items"),
+    "headrace-clicks": ("clicks", "items", "privacy"),
     "headrace-media": ("audio", "uploads"),
 }
 """KafkaUser -> the agents that its workers run."""
@@ -43,6 +47,7 @@ class Rights:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     companions: tuple[str, ...] = ()
+    deletes: tuple[str, ...] = ()
 
 
 def _media(topic: str, source: str, companions: tuple[str, ...] = ()) -> Rights:
@@ -51,16 +56,35 @@ def _media(topic: str, source: str, companions: tuple[str, ...] = ()) -> Rights:
 
 RIGHTS: dict[str, Rights] = {
     "clicks": Rights(
-        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE),
-        (RECOMMENDATIONS, TRANSITIONS, TASTE_CHANGELOG, dead_letter(CLICKS)),
+        (CLICKS, TASTE_CHANGELOG, ITEM_TABLE, ITEMS),
+        (RECOMMENDATIONS, TRANSITIONS, TASTE_CHANGELOG, PRIVACY, dead_letter(CLICKS)),
+    ),
+    "privacy": Rights(
+        (PRIVACY, DLQ_PROGRESS, dead_letter(CLICKS), dead_letter(PRIVACY)),
+        (CLICKS, PRIVACY_RECEIPTS, dead_letter(CLICKS), dead_letter(PRIVACY)),
+        deletes=(dead_letter(CLICKS), dead_letter(PRIVACY)),
     ),
     "items": Rights((TRANSITIONS, ITEM_TABLE), (ITEM_TABLE,)),
+    "content": Rights((LABELS,), (TRANSITIONS,)),
     "audio": _media(AUDIO, AUDIO, ("audio-retry",)),
     "uploads": _media(UPLOADS, UPLOADS, ("uploads-retry",)),
     "audio-retry": _media(retry(AUDIO), AUDIO),
     "uploads-retry": _media(retry(UPLOADS), UPLOADS),
 }
 """Agent -> what it reads and writes."""
+
+
+def rights_of(agent: str) -> Rights:
+    """Those of the table; none for an agent that is not in it."""
+    return RIGHTS.get(agent, Rights((), ()))
+
+
+def shown(agents: Iterable[str]) -> set[str]:
+    """Topics that a worker with these agents follows for its page and its queries: labels and dead letters, where it
+    writes some itself; titles of items, where it lists them."""
+    written = {topic for agent in agents for topic in rights_of(agent).writes}
+    found = written & {LABELS, *(topic.name for topic in TOPOLOGY if topic.role == "dead_letter")}
+    return found | ({ITEMS} if RECOMMENDATIONS in written else set())
 
 
 def strimzi(settings: Settings, cluster: str, users: Mapping[str, Sequence[str]]) -> str:
@@ -104,7 +128,10 @@ def _resource_name(topic: str) -> str:
 def _user(settings: Settings, cluster: str, name: str, agents: Sequence[str]) -> dict[str, Any]:
     running = _with_companions(agents)
     reads = {topic for agent in running for topic in RIGHTS[agent].reads}
+    if settings.observe.page:
+        reads |= shown(running)
     writes = {topic for agent in running for topic in RIGHTS[agent].writes}
+    deletes = {topic for agent in running for topic in RIGHTS[agent].deletes}
     acls = []
     for topic in TOPOLOGY:
         # Describe on all: a worker starts only when the whole topology is there. The limits of what workers write
@@ -113,6 +140,7 @@ def _user(settings: Settings, cluster: str, name: str, agents: Sequence[str]) ->
         operations += ["DescribeConfigs"] if topic.role != "input" else []
         operations += ["Read"] if topic.name in reads else []
         operations += ["Write"] if topic.name in writes else []
+        operations += ["Delete"] if topic.name in deletes else []
         acls.append(_acl("topic", prefixed(settings.kafka.topic_prefix, topic.name), operations))
     group = settings.kafka.group
     acls += [_acl("group", f"{group}.{agent}", ["Describe", "Read"]) for agent in running]

@@ -10,6 +10,8 @@ from streams.errors import UserMistake
 AGENTS: dict[str, str] = {
     "clicks": "streams.agents.clicks:ClicksAgent",
     "items": "streams.agents.items:ItemsAgent",
+    "content": "streams.agents.content:ContentAgent",
+    "privacy": "streams.agents.privacy:PrivacyAgent",
     "audio": "streams.agents.media:AudioAgent",
     "uploads": "streams.agents.media:UploadsAgent",
     "audio-retry": "streams.agents.retry:AudioRetryAgent",

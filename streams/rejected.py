@@ -13,6 +13,17 @@ CAUSES = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lay when it was read for the first time, and how often it was tried, this time included."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """What became of it. `reason` is one of `streams.errors.REASONS`."""
 

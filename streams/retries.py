@@ -11,7 +11,7 @@ from xxhash import xxh3_64_intdigest as hash_of
 
 from streams.deadletters import number_of
 from streams.effects import Emit, Header, batch_bytes
-from streams.rejected import Rejected
+from streams.rejected import Place, Rejected
 from streams.settings import Media
 from streams.topics import retry
 from streams.transport.batch import Record
@@ -19,17 +19,6 @@ from streams.transport.batch import Record
 PREFIX = "headrace.retry."
 MESSAGE_CHARS = 300
 ADDED_BYTES = 2_048  # what the headers below take at most
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record lay when it was read for the first time, and how often it was tried, this time included."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ The only reader of the environment. Built once, frozen, passed down. An unknown 
 start with every mistake listed at once.
 """
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models.experiments import arms
 from models.taste.actions import weight_table
 from streams.errors import UserMistake
 
@@ -93,11 +95,33 @@ class Kafka(Section):
     sasl_password: SecretStr | None = Field(
         None, description="for SASL; better in the environment than in a file; never shown"
     )
+    sasl_password_file: UserPath | None = Field(
+        None,
+        description="a file that holds the password instead, as secrets are mounted; read at each connect",
+    )
     ssl_cafile: UserPath | None = Field(
         None, description="PEM of the brokers' authority; default: the system's"
     )
     ssl_certfile: UserPath | None = Field(None, description="PEM of this client's certificate (mutual TLS)")
     ssl_keyfile: UserPath | None = Field(None, description="PEM of its private key")
+    ssl_key_password_file: UserPath | None = Field(
+        None, description="a file that holds the private key's pass phrase, where it has one"
+    )
+
+    @model_validator(mode="after")
+    def _who_is_complete(self) -> "Kafka":
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            raise ValueError("sasl_password and sasl_password_file are both given: leave one out")
+        if self.security_protocol.startswith("SASL"):
+            if not self.sasl_username:
+                raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username")
+            if self.sasl_password is None and self.sasl_password_file is None:
+                raise ValueError(
+                    f"security_protocol {self.security_protocol} needs sasl_password_file, or sasl_password"
+                )
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile needs ssl_certfile beside it")
+        return self
 
     @model_validator(mode="after")
     def _heartbeat_fits(self) -> "Kafka":
@@ -144,7 +168,7 @@ class Worker(Section):
     """What this process runs, and how it ends."""
 
     agents: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
-        ("clicks", "items", "audio", "uploads"), description="names of agents to run"
+        ("clicks", "items", "privacy", "audio", "uploads"), description="names of agents to run"
     )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",
@@ -168,13 +192,32 @@ class Worker(Section):
 
 
 class Observe(Section):
-    """The observation port: /metrics, /healthz, /readyz."""
+    """The HTTP port: /metrics, /healthz, /readyz, queries and the live page."""
 
     host: str = Field(
         "127.0.0.1", description="bind address; anything else than loopback shows metrics to the network"
     )
     port: int = Field(8780, ge=0, le=65535, description="0 picks a free one")
     enabled: bool = Field(True, description="false opens no port")
+    advertise: str | None = Field(
+        None,
+        pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$",
+        description="how other workers and clients reach this port, as http://host:port; default: the bind address, "
+        "unless that is a wildcard",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="for the page and the queries; without one they are answered on a loopback address alone",
+    )
+    page: bool = Field(True, description="the live page and the queries; false leaves metrics and health")
+    clicks: bool = Field(
+        False, description="let the page send clicks, as the demo does; not for real readers"
+    )
+    clients: int = Field(1_000, ge=1, le=100_000, description="most pages that may be open at once")
+    labels_kept: int = Field(
+        2_000, ge=0, le=1_000_000, description="newest labels in memory for queries; 0: none"
+    )
 
 
 class Weights(Section):
@@ -193,7 +236,6 @@ class Weights(Section):
     follow: float = Field(4.0, description="its author or series followed")
     hide: float = Field(-4.0, description="not wanted; bars the item as well")
     report: float = Field(-10.0, description="reported; bars the item as well")
-    undo: float = Field(-1.0, description="a click taken back")
 
     @model_validator(mode="after")
     def _of_their_sign(self) -> "Weights":
@@ -209,13 +251,43 @@ class Listing(Section):
     )
     counts: bool = Field(True, description="what others went on to after the reader's last items")
     taste: float = Field(0.1, ge=0, le=100, description="weight of the readers' vectors; 0: off")
+    content: float = Field(
+        0.2, ge=0, le=100, description="weight of what items are about, where uploads have vectors; 0: off"
+    )
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
-    diversity: Literal["none", "mmr", "dpp"] = Field("none", description="how a list is made less alike")
+    own_first: bool = Field(
+        False,
+        description="the reader's own items lead, the latest first, as a shop's visitors want; implies `repeat`",
+    )
+    only_catalogued: bool = Field(False, description="list no item of which topic `items` has no entry")
+    max_age_s: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="items published longer ago are not listed; 0: no bound"
+    )
+    blocked_authors: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="of whom nobody is shown anything"
+    )
+    author_decay: float = Field(
+        0.5, gt=0, le=1, description="factor on the score of each further item of an author; 1: off"
+    )
+    author_floor: float = Field(0.25, ge=0, le=1, description="the least that this factor becomes")
+    author_most: int = Field(
+        0, ge=0, le=10, description="items of one author in ten places of a list; 0: no limit"
+    )
+    diversity: Literal["none", "mmr", "dpp", "calibration"] = Field(
+        "none", description="how a list is made less alike, or its topics as those of the reader's items"
+    )
+    calibration: float = Field(
+        0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
+    )
+    alike: Literal["readers", "topics"] = Field(
+        "readers",
+        description="to mmr and dpp: items whose readers came from the same items, or of the same topics",
+    )
     theta: float = Field(
-        0.75, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
+        0.8, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
     )
     candidates: int = Field(100, ge=1, le=1000, description="how many of the best diversity chooses from")
     explore_below: float = Field(
@@ -226,6 +298,18 @@ class Listing(Section):
     budget_s: Seconds = Field(
         5.0, description="for the lists of one group; after it stages are left out, last of all scores"
     )
+
+
+class Sequence(Section):
+    """A trained model of what comes next, as a source of lists."""
+
+    folder: Annotated[UserPath | None, BeforeValidator(lambda given: given or None)] = Field(
+        None, description="what `headrace train sequence --out` wrote; empty: no such source"
+    )
+    weight: float = Field(
+        1.0, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+    )
+    check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
 
 
 class Taste(Section):
@@ -249,6 +333,7 @@ class Taste(Section):
     transitions: bool = Field(True, description="feed what follows what to the item agent")
     weights: Weights = Weights()
     list: Listing = Listing()
+    sequence: Sequence = Sequence()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 
     @field_validator("dim")
@@ -257,6 +342,68 @@ class Taste(Section):
         if dim % 64:
             raise ValueError("dim must be a multiple of 64")
         return dim
+
+
+class Quality(Section):
+    """Meters of the lists on the live clicks: test then learn."""
+
+    sample: float = Field(
+        0.1, ge=0, le=1, description="share of clicks that are scored before they are learnt; 0: none"
+    )
+    top: int = Field(10, ge=1, le=200, description="K of recall, MRR and NDCG at K")
+    half_life_events: float = Field(
+        10_000.0, gt=0, description="scored clicks after which one weighs half in the means; inf: never less"
+    )
+    remembered_lists: Count = Field(
+        10_000, description="newest lists of readers in experiments, to credit their clicks"
+    )
+    time_share: float = Field(
+        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out and counted"
+    )
+
+
+class Arm(Section):
+    """One variant of the lists in an experiment."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="as in metrics and recommendations")
+    weight: float = Field(1.0, description="share of readers, relative to the other arms")
+    list: dict[str, Any] = Field(default_factory=dict, description="what of `taste.list` is different here")
+
+
+class Experiment(Section):
+    """Readers in arms that get different lists."""
+
+    salt: str = Field("", description="another one draws the readers anew; empty: the experiment's name")
+    share: float = Field(1.0, gt=0, le=1, description="of the readers that no earlier experiment has")
+    show: Literal["arms", "interleaved"] = Field(
+        "arms", description="each reader one arm's lists, or every reader lists of two arms in one"
+    )
+    arms: tuple[Arm, ...] = Field(max_length=8, description="two or more; of `interleaved` exactly two")
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "Experiment":
+        arms.Experiment(
+            "any", self.salt, tuple(a.name for a in self.arms), tuple(a.weight for a in self.arms), self.share
+        )
+        if self.show == "interleaved" and len(self.arms) != 2:
+            raise ValueError("two lists are interleaved, so there are two arms")
+        for arm in self.arms:
+            _check_list(arm)
+        return self
+
+
+def _check_list(arm: Arm) -> None:
+    """Raises ValueError, in one line, for what no list has, and for what is not of one arm alone."""
+    for_all = sorted({"profile", "budget_s"} & set(arm.list))
+    if for_all:
+        raise ValueError(f"arm {arm.name}: {for_all[0]} is for all readers alike")
+    try:
+        Listing.model_validate(arm.list)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ValueError(
+            f"arm {arm.name}: {_in_words(('list', *wrong['loc']), wrong['msg'], None)}"
+        ) from None
 
 
 class State(Section):
@@ -273,6 +420,36 @@ class State(Section):
     )
 
 
+class Privacy(Section):
+    """Readers who are to be forgotten."""
+
+    block_s: Seconds = Field(
+        7 * 86_400.0,
+        description="for so long after a reader was forgotten clicks of that name are dropped; not less than `clicks` "
+        "is kept, or a replay brings the reader back",
+    )
+    key_file: UserPath | None = Field(
+        None,
+        description="a file with a secret: the names of readers who were forgotten or want no profile are kept as a "
+        "hash keyed with it; none: an unkeyed hash. Another key voids blocks and wishes made with the one before",
+    )
+
+    pseudonym_keys_file: UserPath | None = Field(
+        None,
+        description="keys, `name secret` a line, newest first: `send`, `feed`, `forget` and `optout` replace readers' "
+        "names by keyed hashes before anything leaves; none: names travel as they are",
+    )
+    dead_letter_keys_file: UserPath | None = Field(
+        None,
+        description="Fernet keys, one a line, newest first: dead letters' values are sealed with the first, and `dlq` "
+        "opens them with any; none: values are readable",
+    )
+    mask: bool = Field(
+        True,
+        description="e-mail addresses, telephone and card numbers are masked in logs and errors of dead letters",
+    )
+
+
 class TaskSettings(Section):
     """One inference task: `[media.tasks.sentiment]`."""
 
@@ -282,8 +459,67 @@ class TaskSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="the task's own, see its file")
 
 
+class Claims(Section):
+    """Payloads that lie elsewhere: `[media.claims]`. Nothing is allowed that is not named here."""
+
+    schemes: Annotated[tuple[Literal["file", "http", "https", "s3"], ...], BeforeValidator(_by_comma)] = (
+        Field(
+            ("file", "https", "s3"),
+            description="of URIs that are opened; http is not encrypted, so not by default",
+        )
+    )
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="hosts of http(s) payloads: `name`, `*.name`, `name:port`; none by default"
+    )
+    private_networks: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (),
+        description="networks, as 10.1.0.0/16, in which such hosts or the S3 endpoint may lie; private, link-local "
+        "and loopback addresses are refused otherwise",
+    )
+    redirects: int = Field(
+        3, ge=0, le=20, description="followed for one payload, each checked like the first"
+    )
+    buckets: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        (), description="S3 buckets that payloads may lie in; none by default"
+    )
+    s3_endpoint: str | None = Field(None, description="URL of an S3-compatible store; default: AWS")
+    s3_anonymous: bool = Field(False, description="read public buckets without credentials")
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for network in given:
+            ipaddress.ip_network(network)
+        return given
+
+
+class LaneSettings(Section):
+    """How one topic's media are treated on the device: `[media.lanes.audio]`."""
+
+    priority: int = Field(
+        0, ge=-10, le=10, description="higher goes first; a step is worth a second of waiting, no more"
+    )
+    deadline_s: Seconds | None = Field(
+        None, description="from submission to answer; what is late is labelled all the same, and counted"
+    )
+
+
 class Media(Section):
     """Inference on audio and uploads."""
+
+    audio: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("transcribe",),
+        min_length=1,
+        description="tasks for recordings, and those that look at what these find",
+    )
+    uploads: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = Field(
+        ("sentiment", "tag"),
+        min_length=1,
+        description="tasks for texts and pictures, each for what it accepts",
+    )
+    lanes: dict[Literal["audio", "uploads"], LaneSettings] = Field(
+        default_factory=dict, description="by the topic's name"
+    )
 
     cache: UserPath = Field(
         Path("~/.cache/headrace"), description="converted weights; written once, hash-checked at each start"
@@ -295,10 +531,25 @@ class Media(Section):
     roots: tuple[Path, ...] = Field(
         (), description="folders that `file:` payloads may lie in; none by default"
     )
+    claims: Claims = Claims()
     threads: Count = Field(1, description="torch threads; cores - 1 on a worker of its own")
     max_payload_bytes: Count = Field(32 << 20, description="of one inline or fetched payload")
     records_in_flight: Count = Field(
-        64, description="media records between fetch and confirmed label, per agent"
+        512,
+        description="media records between fetch and confirmed label, per agent; the device chooses among them",
+    )
+    bytes_in_flight: Count = Field(
+        256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    weights_bytes: Count | None = Field(
+        None,
+        description="of the models on the device together; idle ones are unloaded for others; default: no bound",
+    )
+    unload_idle_s: Seconds | None = Field(
+        None, description="unload a model that was not asked for so long; default: never for that alone"
+    )
+    kept_bytes: int = Field(
+        32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"
     )
     fetch_timeout_s: Seconds = Field(30.0, description="of one try to fetch a payload")
     retry_attempts: int = Field(
@@ -346,11 +597,20 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     observe: Observe = Observe()
     taste: Taste = Taste()
+    quality: Quality = Quality()
+    experiments: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], Experiment] = Field(
+        default_factory=dict, max_length=16, description="by name; a reader is in the first that draws them"
+    )
     state: State = State()
+    privacy: Privacy = Privacy()
     media: Media = Media()
     demo: Demo = Demo()
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least that is logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="json: an object a line, with topic, partition, offset and trace_id where a record is meant",
     )
 
 
@@ -455,6 +715,6 @@ def _in_words(loc: tuple[int | str, ...], message: str, given: Any) -> str:
     if message.startswith("Extra inputs"):
         return f"{where}: no such setting"
     # Of a whole section, or of anything but a plain value, nothing is repeated: it may hold a secret.
-    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where == "log_level")
+    plain = isinstance(given, (str, int, float)) and (len(loc) > 1 or where in ("log_level", "log_format"))
     shown = f" (given: {given!r})" if plain and "password" not in where else ""
     return f"{where}: {message.removeprefix('Value error, ')}{shown}"

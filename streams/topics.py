@@ -44,25 +44,27 @@ class Topic:
             # By the broker's clock alone: retention and compaction, and whether a record is taken at all, must not
             # hang on the clock of the worker that wrote it.
             config["message.timestamp.type"] = "LogAppendTime"
+        if self.largest_bytes is not None:
+            config["max.message.bytes"] = str(self.largest_bytes)
         if self.compacted:
             return config | {
                 "cleanup.policy": "compact",
                 # A late row of a worker that had lost the partition must not compact the better one away before the
                 # owner has noticed and written that again.
                 "min.compaction.lag.ms": str(HEAL_MS),
+                # A reader who is forgotten must not stay in a segment that nobody rolls for a week.
+                "max.compaction.lag.ms": str(DAY_MS),
                 "delete.retention.ms": str(DAY_MS),
             }
-        config |= {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
-        if self.largest_bytes is not None:
-            config["max.message.bytes"] = str(self.largest_bytes)
-        return config
+        return config | {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms or 7 * DAY_MS)}
 
 
 CLICKS, AUDIO, UPLOADS, ITEMS = "clicks", "audio", "uploads", "items"
 RECOMMENDATIONS, LABELS = "recommendations", "labels"
 TASTE_CHANGELOG, TRANSITIONS, ITEM_TABLE = "taste-changelog", "transitions", "item-table"
 DLQ_PROGRESS = "dlq-progress"
-INPUTS = (CLICKS, AUDIO, UPLOADS, ITEMS)
+PRIVACY, PRIVACY_RECEIPTS = "privacy", "privacy-receipts"
+INPUTS = (CLICKS, AUDIO, UPLOADS, ITEMS, PRIVACY)
 RETRIED = (AUDIO, UPLOADS)
 
 
@@ -80,9 +82,11 @@ TOPOLOGY: tuple[Topic, ...] = (
     Topic(CLICKS, "input", "user", "media.click.v1"),
     Topic(AUDIO, "input", "asset", "media.asset.v1"),
     Topic(UPLOADS, "input", "asset", "media.asset.v1"),
-    Topic(ITEMS, "input", "item", "media.item.v1"),
+    Topic(ITEMS, "input", "item", "media.item.v1", compacted=True),
+    Topic(PRIVACY, "input", "user", "media.privacy.v1"),
     Topic(RECOMMENDATIONS, "output", "user", "media.recommendation.v1", compacted=True),
     Topic(LABELS, "output", "asset", "media.label.v1", retention_ms=30 * DAY_MS),
+    Topic(PRIVACY_RECEIPTS, "output", "request", "media.privacy-receipt.v1", retention_ms=365 * DAY_MS),
     Topic(TASTE_CHANGELOG, "internal", "user", None, compacted=True),
     Topic(TRANSITIONS, "internal", "item", None, retention_ms=DAY_MS),
     Topic(ITEM_TABLE, "internal", "item", None, compacted=True),

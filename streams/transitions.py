@@ -58,9 +58,9 @@ class TransitionWriter:
             room = np.full(max(missing, len(names) // 2), -1, np.int32)
             self._partition_of = np.concatenate([self._partition_of, room])
         for item in np.unique(items[self._partition_of[items] < 0]).tolist():
-            self._partition_of[item] = _partition(names[item] or "", self._partitions)
+            self._partition_of[item] = partition_of(names[item] or "", self._partitions)
 
 
-def _partition(key: str, partitions: int) -> int:
+def partition_of(key: str, partitions: int) -> int:
     """Where Kafka's default partitioner puts a key."""
     return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)

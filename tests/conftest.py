@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import hypothesis
 import pytest
 
 from lanes import LANES, Lanes
@@ -20,7 +21,13 @@ from streams.settings import kafka_lib, load
 TEST_PROPERTIES = {
     "group.min.session.timeout.ms": "500",  # tests lose a member in less than Kafka's 6 s
     "log.cleaner.backoff.ms": "200",  # compaction within a test, not within 15 s
+    "log.retention.check.interval.ms": "500",
 }
+
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile("headrace", deadline=None)
+hypothesis.settings.load_profile("headrace")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

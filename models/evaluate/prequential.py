@@ -12,6 +12,8 @@ from models.evaluate.layer import Layer
 from models.evaluate.protocols import Plan
 from models.evaluate.ranks import Ties, ranks, usable
 from models.evaluate.recording import Recording
+from models.experiments.interleave import team_draft
+from models.taste.explore import draws
 from models.taste.rank import top_k
 
 F32 = NDArray[np.float32]
@@ -35,6 +37,10 @@ class Scored:
     ranks: F64  # (R, N)
     exposures: I64  # (R, I) how often each item was listed
     distances: F64  # (R,) mean intra-list distance, NaN if no list held two items
+    topic_distances: F64 | None = None  # (R,) the same by topics
+    points: I64 | None = (
+        None  # (N, 2) whether the item that came was on the first or second row's team, interleaved
+    )
 
 
 class Run:
@@ -123,21 +129,33 @@ class Judge:
     """Turns scores into ranks and lists, many events at a time."""
 
     def __init__(
-        self, layers: Sequence[Layer], rows: Iterable[str], top: int, vectors: F32, ties: Ties = "against"
+        self,
+        layers: Sequence[Layer],
+        rows: Iterable[str],
+        top: int,
+        vectors: F32,
+        ties: Ties = "against",
+        interleaved: tuple[str, str] | None = None,
+        topics: F32 | None = None,
     ) -> None:
-        """`rows` says which of the layers' rows are kept; `vectors` (I, D) of length 1 say how far apart items are."""
+        """`rows` says which of the layers' rows are kept; `vectors` (I, D) of length 1 say how far apart items are, and
+        so do `topics` (I, T) in a figure of their own.
+        Lists of two rows may be interleaved: then every event is a point for the team that listed it. Raises ValueError
+        for a row to interleave that is not kept.
+        """
         wanted, every = set(rows), [row for layer in layers for row in layer.rows]
         self._keep = np.array([i for i, row in enumerate(every) if row in wanted], np.int64)
         self._rows = tuple(every[i] for i in self._keep.tolist())
-        self._top, self._vectors, self._ties = top, vectors, ties
+        self._top, self._ties = top, ties
         items, count = len(vectors), len(self._rows)
         self._waiting: F32 = np.empty((max(1, _CELLS // max(items * count, 1)), count, items), np.float32)
         self._targets: list[int] = []  # of those waiting
         self._numbers: list[int] = []
         self._ranks: list[F64] = []
         self._exposures: I64 = np.zeros((count, items), np.int64)
-        self._distances: F64 = np.zeros(count)
-        self._lists: F64 = np.zeros(count)  # lists of two or more
+        self._apart = [_Distances(one, count) for one in (vectors, topics) if one is not None]
+        self._teams = None if interleaved is None else tuple(self._rows.index(row) for row in interleaved)
+        self._points: list[I64] = []
 
     def take(self, number: int, scores: F32, target: int, taken_out: I32) -> None:
         """One event: scores (rows of all layers, I) of its items, the one that came, and those not in competition."""
@@ -152,10 +170,12 @@ class Judge:
     def scored(self) -> Scored:
         """All that was taken so far."""
         self._flush()
-        with np.errstate(invalid="ignore"):
-            distances = self._distances / self._lists
+        distances, *by_topics = [one.means() for one in self._apart]
         every = np.concatenate([np.empty((len(self._rows), 0)), *self._ranks], axis=1)
-        return Scored(self._rows, np.array(self._numbers, np.int64), every, self._exposures, distances)
+        points = np.concatenate([np.empty((0, 2), np.int64), *self._points]) if self._teams else None
+        numbers = np.array(self._numbers, np.int64)
+        topics = by_topics[0] if by_topics else None
+        return Scored(self._rows, numbers, every, self._exposures, distances, topics, points)
 
     def _flush(self) -> None:
         waiting = self._waiting[: len(self._targets)]
@@ -169,7 +189,40 @@ class Judge:
         lists, _ = top_k(flat, self._top)
         for row in range(count):
             self._exposures[row] += meters.exposure(lists[row::count], items)
-        distances = meters.intra_list_distances(lists, self._vectors).reshape(events, count)
-        self._distances += np.nansum(distances, axis=0)
-        self._lists += np.count_nonzero(~np.isnan(distances), axis=0)
+        for one in self._apart:
+            one.add(lists)
+        if self._teams:
+            self._points.append(self._interleave(lists.reshape(events, count, -1)))
         self._targets.clear()
+
+    def _interleave(self, lists: I32) -> I64:
+        """Points (events, 2) of the two teams; the coins follow from the events' numbers."""
+        assert self._teams is not None
+        events = len(lists)
+        numbers = np.array(self._numbers[-events:], np.int64)
+        coins = draws(np.zeros(events, np.int32), numbers)
+        first, second = (lists[:, row] for row in self._teams)
+        drafted = team_draft(first, second, coins, self._top)
+        came = drafted.items == np.array(self._targets)[:, None]
+        return np.stack([(came & (drafted.teams == team)).sum(axis=1) for team in (0, 1)], axis=1)
+
+
+class _Distances:
+    """Mean intra-list distance of each row by one kind of vectors."""
+
+    def __init__(self, vectors: F32, count: int) -> None:
+        self._vectors = vectors
+        self._sums: F64 = np.zeros(count)
+        self._lists: F64 = np.zeros(count)  # lists of two or more
+
+    def add(self, lists: I32) -> None:
+        """Lists (events x rows, K) of some events."""
+        found = meters.intra_list_distances(lists, self._vectors).reshape(-1, len(self._sums))
+        self._sums += np.nansum(found, axis=0)
+        self._lists += np.count_nonzero(~np.isnan(found), axis=0)
+
+    def means(self) -> F64:
+        """(R,), NaN where no list held two items."""
+        with np.errstate(invalid="ignore"):
+            found: F64 = self._sums / self._lists
+        return found

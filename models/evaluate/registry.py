@@ -7,10 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate.baselines import ItemKnn, LastItem, Popularity
+from models.evaluate.blended import Blended
 from models.evaluate.content import Content
 from models.evaluate.layer import Layer
+from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.readers import UserCosine, UserNearest
+from models.evaluate.sequential import RETRAINED_ROWS, Retraining, Sequential
 from models.evaluate.served import Served, ServedSettings
+from models.sequence.folder import Loaded
 
 F32 = NDArray[np.float32]
 
@@ -22,6 +26,11 @@ class Given:
     item_names: Sequence[str]
     served: ServedSettings
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
+    repeats: bool = False  # a reader's own items may be right
+    sequence: Loaded | None = None  # a trained model
+    retraining: Retraining | None = None
+    topics: F32 | None = None  # (I, T) the same of their topics alone
+    listed: ListedSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,18 @@ def _content(given: Given) -> Layer:
     return Content(vectors, given.served.half_lives_s)
 
 
+def _sequence(given: Given) -> Layer:
+    assert given.sequence is not None  # NEEDS says so
+    return Sequential(given.item_names, given.served, given.sequence)
+
+
+def _retrained(given: Given) -> Layer:
+    from models.evaluate.retrained import Retrained  # torch
+
+    assert given.retraining is not None
+    return Retrained(given.item_names, given.served, given.retraining)
+
+
 REGISTRY: tuple[Entry, ...] = (
     Entry(Popularity.rows, lambda given: Popularity(len(given.item_names))),
     Entry(LastItem.rows, lambda given: LastItem(len(given.item_names))),
@@ -49,6 +70,14 @@ REGISTRY: tuple[Entry, ...] = (
     ),
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
+    Entry(Blended.rows, lambda given: Blended(given.item_names, given.served, given.repeats)),
+    Entry(Sequential.rows, _sequence, needs="sequence"),
+    Entry(RETRAINED_ROWS, _retrained, needs="retraining"),
+    Entry(
+        Listed.rows,
+        lambda given: Listed(given.item_names, given.served, given.listed or ListedSettings()),
+        needs="listed",
+    ),
 )
 
 ROWS: tuple[str, ...] = tuple(row for entry in REGISTRY for row in entry.rows)

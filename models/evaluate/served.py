@@ -2,7 +2,8 @@
 encoded bytes, the ranking's own parts. NumPy alone.
 
 Rows `counts`, `taste`, `trending` (popularity with the half-life of the item table) are the parts of the score, `blend`
-is their sum as served, `own-first` the blend behind the reader's own items, latest first.
+is their sum as served, `own-first` the blend behind the reader's own items, latest first, `last` the counts of the
+reader's last item alone.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate.layer import Layer
+from models.evaluate.parts import ROWS, row_scores
 from models.evaluate.recording import Event, Moment
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
+from models.taste.pairs import walked
 from models.taste.rank import RankSettings, layer_scores
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
@@ -22,6 +25,7 @@ from models.taste.users import HALF_LIVES_S, Folded, UserRows
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class ServedSettings:
     keep: int = 100  # predecessors kept and published an item
     followers: int = 200
     nearest: int = 50  # readers that `user-nearest` sums over
+    sequence_weight: float = 1.0  # of a sequence model in `sequence-blend`
     rank: RankSettings = field(default_factory=RankSettings)
 
     def __post_init__(self) -> None:
@@ -63,7 +68,7 @@ class Served(Layer):
     has no row in the table and cannot be listed.
     """
 
-    rows = ("counts", "taste", "trending", "blend", "own-first")
+    rows: tuple[str, ...] = ROWS
 
     def __init__(self, item_names: Sequence[str], settings: ServedSettings) -> None:
         self._settings = settings
@@ -79,21 +84,26 @@ class Served(Layer):
         )
         self._previous: dict[int, I32] = {}  # of events followed and not yet learnt, by number
 
-    def scores(self, moment: Moment) -> F32:
+    def parts(self, moment: Moment) -> tuple[F32, Bools]:
+        """Scores of counts, taste and popularity (3, I), and which items may be listed (I,)."""
         rows = self._users.rows_of([str(moment.user)])
         parts, listable = layer_scores(self._table, self._users, rows, moment.at_ms, self._settings.rank)
-        found = np.empty((len(self.rows), len(self._names)), np.float32)
-        found[:3] = parts[:, 0, 1:]
-        np.sum(found[:3], axis=0, out=found[3])
-        found[0][found[0] <= 0] = -np.inf  # counted nothing: says nothing
-        found[2][found[2] <= 0] = -np.inf
-        found[:, ~listable[1:]] = -np.inf
-        found[4] = found[3]
-        top = float(found[3].max(initial=-np.inf))
-        base = top if np.isfinite(top) else 0.0
-        found[4, moment.history] = base + (1 + abs(base)) * np.arange(
-            1, len(moment.history) + 1, dtype=np.float32
-        )
+        return parts[:, 0, 1:], listable[1:]
+
+    def second_step(self, counts: F32, at_ms: int) -> F32:
+        """(I,) where two steps lead, from the counts (I,) of a moment."""
+        power = self._settings.rank.popularity_power
+        prepared = self._table.prepared(at_ms, power)
+        every = np.arange(len(self._index), dtype=np.int32)
+        sums = self._table.row_sums(every) * prepared.factor
+        scores = np.append(np.float32(0), counts)
+        return walked(scores, self._table.followers, sums, prepared.column, self._settings.rank.row_power)[1:]
+
+    def scores(self, moment: Moment) -> F32:
+        rows = self._users.rows_of([str(moment.user)])
+        found: F32 = row_scores(
+            self._table, self._users, rows, moment.at_ms, self._settings.rank, [moment.history + 1]
+        )[:, 0, 1:]
         return found
 
     def follow(self, events: Sequence[Event]) -> None:

@@ -39,6 +39,7 @@ class Row:
     gini: float
     novelty_bits: float
     intra_list_distance: float
+    topic_distance: float | None = None  # the same by topics, where they are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def rows(recording: Recording, scored: Scored, top: int, seed: int) -> list[Row]
                 gini=meters.gini(scored.exposures[i]),
                 novelty_bits=meters.novelty(scored.exposures[i], bits),
                 intra_list_distance=float(scored.distances[i]),
+                topic_distance=None if scored.topic_distances is None else float(scored.topic_distances[i]),
             )
         )
     return table

@@ -26,10 +26,12 @@ from models.types import Task, Unit
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What became of a batch: one output or error a unit, in order; whether memory ran out on the way."""
+    """What became of a batch: one output or error a unit, in order; whether memory ran out on the way; how many
+    forwards it took, 1 unless something went wrong."""
 
     outputs: list[Any | ModelError]
     out_of_memory: bool
+    forwards: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,11 @@ def run_batch(task: Task, units: Sequence[Unit], known_good: Unit | None = None)
     Call from the thread that owns the device. Raises DeviceLost.
     """
     results: dict[int, Any | ModelError] = {}
-    ran_out = False
+    ran_out, forwards = False, 0
     pending = [list(range(len(units)))] if units else []
     while pending:
         rows = pending.pop()
+        forwards += 1
         got = _attempt(task, [units[row] for row in rows])
         if isinstance(got, _Failed):
             if got.out_of_memory:
@@ -70,7 +73,7 @@ def run_batch(task: Task, units: Sequence[Unit], known_good: Unit | None = None)
     outputs = [results[row] for row in range(len(units))]
     if known_good is not None and units and all(_is_poison(output) for output in outputs):
         _probe(task, known_good)
-    return Ran(outputs, ran_out)
+    return Ran(outputs, ran_out, forwards)
 
 
 def _attempt(task: Task, units: list[Unit]) -> list[Any] | _Failed:

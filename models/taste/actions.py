@@ -1,9 +1,8 @@
 """What readers do with items: kinds, their codes on the wire of the state, and how much each says about
 taste.
 
-The default weights are a starting point, not tuned on data.
-Version 1 treats `undo` as a click taken back (minus the weight of a click): it does not look up which action
-it undoes.
+The default weights are a starting point, not tuned on data. `undo` has none: it takes an event back, with that event's
+own weight (`models.taste.undo`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,24 +32,29 @@ CODES: dict[str, int] = {
 
 IMPRESSION = CODES["impression"]
 DWELL = CODES["dwell"]
+UNDO = CODES["undo"]
 
 LIMIT = 255.0  # of a weight's size: what decayed sums take (`models.taste.decay.snap`)
 LONGEST_DWELL = 2.0  # most that a dwell weighs
-WEIGHTS: F32 = np.array([-0.05, -0.2, 1, LONGEST_DWELL, 2, 2, 3, 4, 4, -4, -10, -1], np.float32)
+WEIGHTS: F32 = np.array([-0.05, -0.2, 1, LONGEST_DWELL, 2, 2, 3, 4, 4, -4, -10, 0], np.float32)
 _POSITIVE = np.array([k in ("click", "dwell", "complete", "like", "save", "share", "follow") for k in KINDS])
+STEPS = 256.0
+_SIGNS = np.where(_POSITIVE, np.float32(1 / STEPS), np.float32(-1 / STEPS))
 _HIDING = np.array([k in ("hide", "report") for k in KINDS])
 
 
 def weight_table(by_kind: Mapping[str, float]) -> F32:
     """(12,) float32 by code, from weights by kind; a kind left out keeps its default.
 
-    Raises ValueError for a kind that there is not, for a weight that is not finite or above LIMIT in size, and for one
-    whose sign its kind does not have: what speaks for an item weighs 0 or more, all else 0 or less.
+    Raises ValueError for a kind that there is not, for `undo`, for a weight that is not finite or above LIMIT in size,
+    and for one whose sign its kind does not have: what speaks for an item weighs 0 or more, all else 0 or less.
     """
     table = WEIGHTS.copy()
     for kind, weight in by_kind.items():
         if kind not in CODES:
             raise ValueError(f"{kind}: there is no such kind")
+        if kind == "undo":
+            raise ValueError("undo: it has no weight of its own, it takes an event back")
         if not abs(weight) <= LIMIT:  # NaN too
             raise ValueError(f"{kind}: a weight lies between -{LIMIT:g} and {LIMIT:g}")
         positive = bool(_POSITIVE[CODES[kind]])
@@ -78,6 +82,17 @@ def weights_of(
         seconds = np.nan_to_num(np.asarray(dwell_s, np.float64)[dwelt], nan=0.0, posinf=1e9, neginf=0.0)
         weights[dwelt] = np.minimum(table[DWELL], np.log1p(np.maximum(seconds, 0.0) / 10.0))
     return weights
+
+
+def sizes_of(weights: F32) -> NDArray[np.uint16]:
+    """Sizes (N,) of weights in steps of 1/256, as rings keep them; the kind tells the sign (`signed`)."""
+    sizes: NDArray[np.uint16] = np.rint(np.abs(weights) * np.float32(STEPS)).astype(np.uint16)
+    return sizes
+
+
+def signed(kinds: NDArray[np.int8], sizes: NDArray[np.uint16]) -> F32:
+    """Weights (N,) of such sizes."""
+    return sizes.astype(np.float32) * _SIGNS[kinds]
 
 
 def is_positive(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:

@@ -49,12 +49,17 @@ class Catalogue:
         self.author: I32 = np.zeros(0, np.int32)
         self.published_ms: I64 = np.zeros(0, np.int64)
         self.topics: U64 = np.zeros(0, np.uint64)
+        self._by_author: I64 | None = None
         self.cover()
 
     @property
     def empty(self) -> bool:
         """Whether nothing was ever read: lists then need not look here."""
         return not self._touched
+
+    def __len__(self) -> int:
+        """Items described."""
+        return int(np.count_nonzero(self.known))
 
     @property
     def authors(self) -> int:
@@ -82,10 +87,25 @@ class Catalogue:
             self.published_ms[index] = entry.published_ms if entry else 0
             self.topics[index] = self._bits(entry.topics) if entry else 0
         self._touched = self._touched or bool(newest)
+        self._by_author = None
+
+    def uploaded(self, item: int, author: str) -> None:
+        """Who brought an item in of which the catalogue has no entry; an entry says it better."""
+        self.cover()
+        if item != UNKNOWN and not self.known[item]:
+            self.author[item] = self._author(author)
+            self._by_author = None
 
     def author_ids(self, names: Sequence[str]) -> I32:
         """Ids (N,) of authors by name, -1 where no item of theirs is known."""
         return np.array([self._authors.get(name, -1) for name in names], np.int32)
+
+    @property
+    def by_author(self) -> I64:
+        """Items (I,) in the order of their authors, then of their own; kept until the catalogue changes."""
+        if self._by_author is None:
+            self._by_author = np.argsort(self.author, kind="stable")
+        return self._by_author
 
     def mixtures(self, items: I32) -> F32:
         """Topics of items (...) as shares (..., T) that add up to 1, or to 0 where none is known; -1 is no item."""
@@ -107,6 +127,7 @@ class Catalogue:
         self.author = np.concatenate([self.author, np.full(more, -1, np.int32)])
         self.published_ms = np.concatenate([self.published_ms, np.zeros(more, np.int64)])
         self.topics = np.concatenate([self.topics, np.zeros(more, np.uint64)])
+        self._by_author = None
 
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names."""

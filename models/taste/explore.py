@@ -24,9 +24,12 @@ _POINTS = 512  # of the grid
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-def draws(partitions: NDArray[np.int32], offsets: I64) -> F64:
-    """Numbers (N,) in [0, 1), a function of the source record alone (splitmix64 twice): a replay draws the same."""
-    z = _mixed(partitions.astype(np.uint64) + np.uint64(_GOLDEN)) + offsets.astype(np.uint64)
+def draws(partitions: NDArray[np.int32], offsets: I64, salt: int = 0) -> F64:
+    """Numbers (N,) in [0, 1), a function of the source record alone (splitmix64 twice): a replay draws the same.
+    Another `salt` gives numbers that know nothing of these.
+    """
+    base = np.uint64(_GOLDEN * (salt + 1) & (2**64 - 1))
+    z = _mixed(partitions.astype(np.uint64) + base) + offsets.astype(np.uint64)
     numbers: F64 = (_mixed(z * np.uint64(_GOLDEN)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return numbers
 

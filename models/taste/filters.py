@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions
+from models.taste.catalogue import Catalogue
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -41,13 +42,13 @@ def had(items: I32, kinds: I8, repeat: bool) -> I64:
     return np.stack([place, items[place, nth].astype(np.int64)], axis=1)
 
 
-def of_authors(blocked: I64, authors: I32) -> I64:
-    """Pairs (P, 2) of the items of blocked authors (F, 2); `authors` (I,), -1 unknown: never blocked."""
+def of_authors(blocked: I64, catalogue: Catalogue) -> I64:
+    """Pairs (P, 2) of the items of blocked authors (F, 2); an item of an unknown one is never blocked."""
     blocked = blocked[blocked[:, 1] >= 0]
     if not len(blocked):
         return NO_PAIRS
-    order = np.argsort(authors, kind="stable")
-    known = authors[order]
+    order = catalogue.by_author
+    known = catalogue.author[order]
     begin = np.searchsorted(known, blocked[:, 1], "left")
     count = np.searchsorted(known, blocked[:, 1], "right") - begin
     nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)

@@ -84,6 +84,10 @@ class ItemIndex:
                 found[i] = self._index.get(ids[i]) or self._add_name(ids[i])
             return found
 
+    def find(self, ids: Sequence[str]) -> I32:
+        """Indices (N,) int32 of item names, -1 for unknown ones: nothing is added."""
+        return np.fromiter(map(self._index.get, ids, repeat(-1)), np.int32, len(ids))
+
     def by_hash(self, hashes: U64) -> I32:
         """Indices (N,) int32 of item hashes; unknown ones are added without a name. Hash 0 gives index 0."""
         found = self._probe(hashes)
@@ -95,6 +99,10 @@ class ItemIndex:
                     self._nameless[value] = index
             found[missing] = np.maximum(self._probe(hashes[missing]), UNKNOWN)
         return found
+
+    def index_of(self, value: int) -> int:
+        """The index of an item's hash, or UNKNOWN for one that was never met: looking adds nothing."""
+        return max(int(self._probe(np.array([value], np.uint64))[0]), UNKNOWN)
 
     def bytes_used(self) -> int:
         """Bytes of the arrays and, estimated, of the names."""

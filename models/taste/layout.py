@@ -1,12 +1,15 @@
-"""Bytes of one user's state in the changelog: version 2. Columnar both ways, little-endian, no padding.
+"""Bytes of one user's state in the changelog: version 3. Columnar both ways, little-endian, no padding.
 
     head    version u1 · settings u4 · fence i8 · newest_at_ms i8 · refs i8[H] · filled u2 · bank f4[H, D + 2]
             · ids u1 · recent_ids u8[16], `ids` of them, oldest first
-    entries `filled` of them, oldest first: item hash u8 · kind i1 · at_ms low u4, high u2
+    entries `filled` of them, oldest first: item hash u8 · kind i1 · size of the weight u2, in steps of 1/256 (the kind
+            tells its sign) · at_ms low u4, high u2
 
 `settings` is a hash of D, the half-lives and the ring's length. A value of another version or other settings
 is refused, never misread: a change here needs a new version and a golden file beside the old one. Version 1 had no
-recent ids; it is read as if there were none, and written as version 2.
+recent ids; it is read as if there were none. Versions 1 and 2 had no weights of entries, and kept an `undo` as
+an entry: they are read with the default weight of each kind (0 for a dwell: its time is not known) and without these.
+All are written as version 3.
 """
 
 import struct
@@ -19,13 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
+from models.taste import actions
 from models.taste.recent import KEPT
 
 Records = NDArray[np.void]
 
-VERSION = 2
-WITHOUT_IDS = b"\x01"  # version 1
-_ENTRY = np.dtype([("hash", "<u8"), ("kind", "i1"), ("at_low", "<u4"), ("at_high", "<u2")])
+VERSION = 3
+WITHOUT_IDS, WITHOUT_WEIGHTS = 1, 2  # older versions
+_ENTRY = np.dtype([("hash", "<u8"), ("kind", "i1"), ("size", "<u2"), ("at_low", "<u4"), ("at_high", "<u2")])
+_ENTRY_2 = np.dtype([("hash", "<u8"), ("kind", "i1"), ("at_low", "<u4"), ("at_high", "<u2")])
 
 
 class StateLayout:
@@ -51,6 +56,7 @@ class StateLayout:
             ]
         )
         self._ids_bytes = 1 + 8 * KEPT
+        self.largest_bytes = self.head.itemsize + ring * _ENTRY.itemsize
 
     def heads(self, count: int) -> Records:
         """(count,) heads with version and settings set, the rest to be filled in."""
@@ -60,12 +66,17 @@ class StateLayout:
         return heads
 
     def entries(
-        self, hashes: NDArray[np.uint64], kinds: NDArray[np.int8], at_ms: NDArray[np.int64]
+        self,
+        hashes: NDArray[np.uint64],
+        kinds: NDArray[np.int8],
+        sizes: NDArray[np.uint16],
+        at_ms: NDArray[np.int64],
     ) -> Records:
-        """(E,) ring entries."""
+        """(E,) ring entries; `sizes` of weights in steps of 1/256."""
         entries: Records = np.empty(len(hashes), _ENTRY)
         entries["hash"] = hashes
         entries["kind"] = kinds
+        entries["size"] = sizes
         entries["at_low"] = at_ms & 0xFFFFFFFF
         entries["at_high"] = at_ms >> 32
         return entries
@@ -87,7 +98,7 @@ class StateLayout:
         size, count = self.head.itemsize, len(values)
         if not count:
             return np.empty(0, self.head), np.empty(0, _ENTRY)
-        if all(values) and WITHOUT_IDS[0] in bytes(map(itemgetter(0), values)):
+        if all(values) and min(map(itemgetter(0), values)) < VERSION:
             values = [self._upgraded(value) for value in values]
         lengths = np.fromiter(map(len, values), np.int64, count)
         if int(lengths.min()) < size:
@@ -113,11 +124,26 @@ class StateLayout:
         return heads, grid[np.arange(most) < filled[:, None]]
 
     def _upgraded(self, value: bytes) -> bytes:
-        """A value of version 1 as one of version 2; others as they are."""
-        if value[:1] != WITHOUT_IDS:
+        """A value of an older version as one of this; others, and those of a wrong length, as they are."""
+        size = self.head.itemsize
+        if value[0] == WITHOUT_IDS:
+            without = size - self._ids_bytes
+            value = bytes([WITHOUT_WEIGHTS]) + value[1:without] + bytes(self._ids_bytes) + value[without:]
+        rest = len(value) - size
+        if value[0] != WITHOUT_WEIGHTS or rest < 0 or rest % _ENTRY_2.itemsize:
             return value
-        head = self.head.itemsize - self._ids_bytes
-        return bytes([VERSION]) + value[1:head] + bytes(self._ids_bytes) + value[head:]
+        head: Records = np.frombuffer(value[:size], self.head).copy()
+        old: Records = np.frombuffer(value[size:], _ENTRY_2)
+        if (
+            int(head["filled"][0]) != len(old)
+            or not ((old["kind"] >= 0) & (old["kind"] <= actions.UNDO)).all()
+        ):
+            return value
+        old = old[old["kind"] != actions.UNDO]
+        kinds = old["kind"].astype(np.int8)
+        sizes = np.where(kinds == actions.DWELL, np.uint16(0), actions.sizes_of(actions.WEIGHTS[kinds]))
+        head["version"], head["filled"] = VERSION, len(old)
+        return head.tobytes() + self.entries(old["hash"], kinds, sizes, joined_at_ms(old)).tobytes()
 
 
 def fence_of(value: bytes) -> int:

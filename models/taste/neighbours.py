@@ -2,8 +2,8 @@
 
 Keyed by the item reached: for each, decayed weights of its predecessors (C[j, i] of item-to-item counts, the
 column of i), their sum, popularity and impressions. Forward decay as for users (`models.taste.decay`), one
-half-life; sums of several readers meet here in an order that depends on partitions, so they agree to float32
-rounding, not to the bit.
+half-life; sums of several readers meet here in an order that depends on partitions: popularity, totals and
+impressions are kept in float64, so that they agree to 1e-6 whatever the order (float32 sums of 9,000 clicks: 2e-5).
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from models.taste.toplists import TopLists
 from models.taste.transitions import Transitions
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -58,10 +59,11 @@ class ItemColumns:
         self.marks: I64 = np.full((64, self.sources), -1, np.int64)
         self.ref: I64 = np.full(64, -1, np.int64)
         self.newest_at_ms: I64 = np.zeros(64, np.int64)
-        self.popularity: F32 = np.zeros(64, np.float32)
-        self.total: F32 = np.zeros(64, np.float32)
-        self.impressions: F32 = np.zeros(64, np.float32)
+        self.popularity: F64 = np.zeros(64, np.float64)
+        self.total: F64 = np.zeros(64, np.float64)
+        self.impressions: F64 = np.zeros(64, np.float64)
         self.predecessors = TopLists(self.keep)
+        self.contents: dict[int, bytes] = {}  # row -> content vector, as packed
 
     def __len__(self) -> int:
         return len(self.index)
@@ -93,13 +95,35 @@ class ItemColumns:
         self.predecessors.weights[rows] *= kept[:, None]
         self.ref[rows] = ref
         scaled *= decay.scale_of(ref[rank] - whole)
-        self.popularity[rows] += np.bincount(rank, np.where(shown, 0, scaled), len(rows)).astype(np.float32)
-        self.impressions[rows] += np.bincount(rank, np.where(shown, scaled, 0), len(rows)).astype(np.float32)
+        popularity = self.popularity[rows] + np.bincount(rank, np.where(shown, 0, scaled), len(rows))
+        self.popularity[rows] = np.maximum(
+            popularity, 0
+        )  # of what was taken back to the last, rounding is left
+        self.impressions[rows] += np.bincount(rank, np.where(shown, scaled, 0), len(rows))
         self._add_pairs(rows, rank, batch.previous[applied], np.where(shown, np.float32(0), scaled))
         np.maximum.at(self.newest_at_ms, rows[rank], at_ms)
         np.maximum.at(self.fence, rows[rank], offsets[applied])
         np.maximum.at(self.marks, (rows[rank], batch.sources[applied]), batch.source_offsets[applied])
         return rows
+
+    def describe(self, names: Sequence[str], values: Sequence[bytes], offsets: I64) -> I64:
+        """Set items' content vectors, packed, in offset order; rows (t,) that changed, ascending. Of a batch this comes
+        before `fold`, and `pass_by` after it: both stand behind one fence."""
+        rows = self._rows_of(self.items.lookup(names))
+        fresh = np.flatnonzero(offsets > self.fence[rows])
+        for place in fresh.tolist():
+            self._set_content(int(rows[place]), values[place])
+        return np.unique(rows[fresh])
+
+    def pass_by(self, names: Sequence[str], offsets: I64) -> None:
+        """Put the fence of items behind these offsets."""
+        np.maximum.at(self.fence, self._rows_of(self.items.lookup(names)), offsets)
+
+    def _set_content(self, row: int, value: bytes) -> None:
+        if value:
+            self.contents[row] = value
+        else:
+            self.contents.pop(row, None)
 
     def encode(self, rows: I64, publish: int = 100) -> list[bytes]:
         """Item-table rows with the `publish` heaviest predecessors; `publish=self.keep` keeps the whole
@@ -118,6 +142,7 @@ class ItemColumns:
                 impressions=self.impressions[rows],
                 predecessors=keys,
                 weights=weights,
+                contents=[self.contents.get(row, b"") for row in rows.tolist()],
             ),
             self.items,
         )
@@ -141,6 +166,8 @@ class ItemColumns:
         self.impressions[rows] = found.impressions[at]
         self.predecessors.keys[rows] = found.predecessors[at]
         self.predecessors.weights[rows] = found.weights[at]
+        for row, place in zip(rows.tolist(), at.tolist(), strict=True):
+            self._set_content(row, found.contents[place])
         return self.names(overtaken)
 
     def _fresh(self, rows: I64, batch: Transitions, offsets: I64) -> Bools:
@@ -165,7 +192,7 @@ class ItemColumns:
         held = previous > 0
         owner = np.broadcast_to(rank[:, None], held.shape)[held]
         amount = discounted[held]
-        self.total[rows] += np.bincount(owner, amount, len(rows)).astype(np.float32)
+        self.total[rows] = np.maximum(self.total[rows] + np.bincount(owner, amount, len(rows)), 0)
         pairs, back = np.unique((owner.astype(np.int64) << 32) | previous[held], return_inverse=True)
         sums = np.bincount(back, amount, len(pairs)).astype(np.float32)
         self.predecessors.add(rows[pairs >> 32], (pairs & 0xFFFFFFFF).astype(np.int32), sums)

@@ -7,7 +7,7 @@ stage that can be left out: where the answer is yes the list goes on without it 
 stage is named in the result. Filters are never left out. Time and randomness are arguments. NumPy alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from models.taste import authors, diversity, explore, filters
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
+from models.taste.own import OWN_FIRST
 from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 
@@ -28,6 +30,7 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Diversity = Literal["none", "mmr", "dpp", "calibration"]
+Alike = Literal["readers", "topics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,18 @@ class ListSettings:
     author_floor: float = 0.25  # F
     author_most: int = 0  # items of an author in ten places; 0: no limit
     diversity: Diversity = "none"
-    theta: float = 0.75  # of mmr and dpp: 1 is relevance alone
+    theta: float = 0.8  # of mmr and dpp: 1 is relevance alone
+    alike: Alike = "readers"  # to mmr and dpp: who came to both items, or what both are about
     calibration: float = 0.5  # weight of calibration: 0 is relevance alone
     explore_below: float = 0.0  # exposures under which an item may be drawn; 0: no exploration
     explore_place: int = 10  # counted from 1; the last one of a shorter list
     ctr0: float = 0.05  # prior rate of clicks, in (0, 1]
+    own_first: bool = (
+        False  # what the reader had leads, the latest first; takes effect where `rank.repeat` is on
+    )
     max_age_ms: int = 0  # 0: no bound
     blocked_authors: tuple[str, ...] = ()  # for everybody
+    only_catalogued: bool = False  # list no item that the catalogue does not describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +131,15 @@ def lists(
     k: int,
     settings: ListSettings,
     late: Callable[[], bool] = lambda: False,
+    further: Sequence[Weighted] = (),
 ) -> Made:
-    """Lists of up to k items. `table`, `catalogue` and `users` share one ItemIndex; `now_ms` is event time.
+    """Lists of up to k items. `table`, `catalogue`, `users` and `further` share one ItemIndex; `now_ms` is event time.
 
     Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
     listed, whatever its source. Large batches are made in parts.
     """
+    if settings.own_first:
+        further = (*further, OWN_FIRST)
     table.cover()
     catalogue.cover()
     left_out: dict[str, int] = {}
@@ -136,7 +147,7 @@ def lists(
     parts = []
     for start in range(0, max(len(requests.rows), 1), most):
         part = requests if len(requests.rows) <= most else requests.part(start, start + most)
-        parts.append(_part(table, catalogue, users, part, now_ms, k, settings, late, left_out))
+        parts.append(_part(table, catalogue, users, part, now_ms, k, settings, late, left_out, further))
     return Made(joined(parts), left_out)
 
 
@@ -150,13 +161,14 @@ def _part(
     settings: ListSettings,
     late: Callable[[], bool],
     left_out: dict[str, int],
+    further: Sequence[Weighted],
 ) -> Lists:
     rows, how = requests.rows, settings.rank
     if late():
         left_out["score"] = left_out.get("score", 0) + len(rows)
         scored = popular(table, rows, now_ms, how)
     else:
-        scored = score(table, users, rows, now_ms, how, requests.anonymous)
+        scored = score(table, users, rows, now_ms, how, requests.anonymous, further)
     everywhere = barred_items(table, catalogue, now_ms, settings)
     filters.mask(scored.scores, everywhere, barred_pairs(catalogue, users, requests, how.repeat))
     batch = _Batch(table, catalogue, requests, scored, everywhere, now_ms, k, settings)
@@ -173,10 +185,13 @@ def _part(
 
 def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
     """Items that nobody is shown: by index, or a mask (I,). Without a catalogue: those that have no row yet."""
-    if catalogue.empty:
+    if catalogue.empty and not settings.only_catalogued:
         return table.prepared(now_ms, settings.rank.popularity_power).barred
     size = len(table.items)
-    barred = ~(table.present[:size] | catalogue.known[:size]) | ~catalogue.available[:size]
+    there = catalogue.known[:size]
+    if not settings.only_catalogued:
+        there = there | table.present[:size]
+    barred = ~there | ~catalogue.available[:size]
     barred |= filters.too_old(catalogue.published_ms[:size], now_ms, settings.max_age_ms)
     if settings.blocked_authors:
         blocked = catalogue.author_ids(settings.blocked_authors)
@@ -193,7 +208,7 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
     return (
         filters.had(items, kinds, repeat),
         wishes.excluded,
-        filters.of_authors(wishes.blocked, catalogue.author),
+        filters.of_authors(wishes.blocked, catalogue),
     )
 
 
@@ -256,7 +271,7 @@ def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
         wanted = _wanted_topics(batch)
         aim = diversity.Calibrated(relevant, topics, wanted, settings.calibration)
     else:
-        vectors = batch.table.sketches[np.maximum(draft.items, 0)]
+        vectors = _unlike(batch, draft)
         if settings.diversity == "mmr":
             aim = diversity.Mmr(relevant, vectors, settings.theta)
         else:
@@ -307,6 +322,15 @@ def _authors_of(batch: _Batch, draft: _Draft) -> I32:
 
 def _room(batch: _Batch, draft: _Draft) -> authors.Room:
     return authors.Room(_authors_of(batch, draft), batch.settings.author_most)
+
+
+def _unlike(batch: _Batch, draft: _Draft) -> F32:
+    """Unit vectors (B, M, D) of the candidates, whose cosines say how alike they are; 0 where nothing is known."""
+    if batch.settings.alike == "topics" and batch.catalogue.topics_known:
+        topics = batch.catalogue.mixtures(draft.items)
+        topics /= np.maximum(np.sqrt((topics * topics).sum(axis=2, keepdims=True)), np.float32(1e-9))
+        return topics
+    return batch.table.sketches[np.maximum(draft.items, 0)]
 
 
 def _wanted_topics(batch: _Batch) -> F32:

@@ -6,17 +6,18 @@ NumPy alone. What happens between scores and reasons is in `models.taste.pipelin
     L1(i)   = sum over half-lives h of beta_h * cos(bank_h, sketch_i)
     score   = L0 + m * (beta * L1 + p * popularity / max popularity),  m = the user's largest L0, 1 if that is 0
 
-A user without history gets popular items. Every term is a sum over known parts, so shares and reasons are
-exact.
+Further sources (`models.taste.sources`) add their scores at the scale of m. A user without history gets popular items.
+Every term is a sum over known parts, so shares and reasons are exact.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste import actions, filters
+from models.taste import actions, filters, sources
+from models.taste.sources import Parts, Weighted
 from models.taste.table import ItemTable, Prepared
 from models.taste.users import UserRows
 
@@ -52,7 +53,7 @@ class Lists:
 
     items: I32  # (B, k)
     scores: F32  # (B, k), 0 at padding
-    layers: F32  # (B, k, 3) the score's parts in the order of LAYERS; with `explored` they add up to it
+    layers: F32  # (B, k, 3 + S) the score's parts, as LAYERS and then `sources`; with `explored` they add up to it
     by_past: F32  # (B, k, W) the counts layer by past item; a repeated item's parts stand at its newest place
     past: I32  # (B, W) those past items, most recent first, -1 where none or not positive
     past_kinds: I8  # (B, W)
@@ -61,6 +62,7 @@ class Lists:
     because_share: F32  # (B, k) its part of the score
     explored: F32  # (B, k) the whole score of an item that is listed to learn about it, else 0
     propensity: F32  # (B, k) the probability with which that item was drawn, else 0
+    sources: tuple[str, ...] = ()  # S names
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,18 @@ class Scored:
     past: I32  # (B, W) as in Lists
     past_kinds: I8
     past_at_ms: I64
+    parts: Parts = field(default_factory=Parts)  # of further sources
 
 
-def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
+def rank(
+    table: ItemTable,
+    users: UserRows,
+    rows: I32,
+    now_ms: int,
+    k: int,
+    settings: RankSettings,
+    further: Sequence[Weighted] = (),
+) -> Lists:
     """The k best for users by row (B,), without the later stages of `models.taste.pipeline`. `now_ms` is event time:
     popularity and counts are taken at that moment.
 
@@ -86,8 +97,11 @@ def rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, sett
     table.cover()
     most = batch_size(table)
     return joined(
-        [_rank(table, users, rows[i : i + most], now_ms, k, settings) for i in range(0, len(rows), most)]
-        or [_rank(table, users, rows, now_ms, k, settings)]
+        [
+            _rank(table, users, rows[i : i + most], now_ms, k, settings, further)
+            for i in range(0, len(rows), most)
+        ]
+        or [_rank(table, users, rows, now_ms, k, settings, further)]
     )
 
 
@@ -100,11 +114,21 @@ def joined(parts: Sequence[Lists]) -> Lists:
     """Lists of a batch that was ranked in parts."""
     if len(parts) == 1:
         return parts[0]
-    return Lists(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Lists)))
+    arrays = [f.name for f in fields(Lists) if f.name != "sources"]
+    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+    return Lists(**whole, sources=parts[0].sources)
 
 
-def _rank(table: ItemTable, users: UserRows, rows: I32, now_ms: int, k: int, settings: RankSettings) -> Lists:
-    scored = score(table, users, rows, now_ms, settings)
+def _rank(
+    table: ItemTable,
+    users: UserRows,
+    rows: I32,
+    now_ms: int,
+    k: int,
+    settings: RankSettings,
+    further: Sequence[Weighted],
+) -> Lists:
+    scored = score(table, users, rows, now_ms, settings, further=further)
     items, kinds, _ = users.recent(rows, users.ring)
     barred = table.prepared(now_ms, settings.popularity_power).barred
     filters.mask(scored.scores, barred, (filters.had(items, kinds, settings.repeat),))
@@ -118,9 +142,10 @@ def score(
     now_ms: int,
     settings: RankSettings,
     anonymous: Bools | None = None,
+    further: Sequence[Weighted] = (),
 ) -> Scored:
     """All scores (B, I), no filter applied. For readers who are `anonymous` (B,) nothing of theirs is looked at: they
-    get popular items. `table.cover()` comes first."""
+    get popular items. `further` sources are asked as well. `table.cover()` comes first."""
     size = len(table.items)
     scratch = table.scratch(len(rows) * size)
     counts, scores = scratch[0].reshape(-1, size), scratch[1].reshape(-1, size)
@@ -130,12 +155,16 @@ def score(
     prepared = table.prepared(now_ms, settings.popularity_power)
     followers = _Followers.of(table, past, settings, prepared)
     followers.write_to(counts)
-    wanted, weight = _weights(users, rows, past, counts, settings)
+    scale = _scale(counts)
+    wanted, weight = _weights(users, rows, past, scale, settings)
     if anonymous is not None:
         wanted[anonymous] = 0
     np.matmul(np.concatenate([wanted, weight[:, None]], axis=1), prepared.blend, out=scores)
     scores += counts
-    return Scored(scores, followers, wanted, weight, past, kinds, at_ms)
+    given = sources.parts(further, users, rows, now_ms, scale, anonymous)
+    for part in given.scores:
+        scores += part
+    return Scored(scores, followers, wanted, weight, past, kinds, at_ms, given)
 
 
 def popular(table: ItemTable, rows: I32, now_ms: int, settings: RankSettings) -> Scored:
@@ -165,13 +194,14 @@ def explain(
     later stages made of the parts: they scale all alike, so that shares stay exact."""
     where = table.scratch(scored.scores.size)[2].reshape(scored.scores.shape)
     by_past = scored.followers.by_past(items, where)
-    layers = np.empty((*items.shape, 3), np.float32)
+    layers = np.empty((*items.shape, len(LAYERS) + len(scored.parts.names)), np.float32)
     held = items >= 0
     listed = np.maximum(items, 0)
     layers[..., 0] = by_past.sum(axis=2)
     layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
     popular = table.prepared(now_ms, settings.popularity_power).popularity
     layers[..., 2] = scored.weight[:, None] * popular[listed]
+    layers[..., 3:] = scored.parts.of(items)
     layers[~held] = 0
     if factors is not None:
         layers *= factors[..., None]
@@ -182,23 +212,32 @@ def explain(
     because[strongest <= 0] = -1
     nothing = np.zeros_like(scores)
     past, kinds, at_ms = scored.past, scored.past_kinds, scored.past_at_ms
-    return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing)
+    names = scored.parts.names
+    return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing, names)
 
 
 def layer_scores(
-    table: ItemTable, users: UserRows, rows: I32, now_ms: int, settings: RankSettings
+    table: ItemTable,
+    users: UserRows,
+    rows: I32,
+    now_ms: int,
+    settings: RankSettings,
+    further: Sequence[Weighted] = (),
 ) -> tuple[F32, Bools]:
-    """The parts of all scores (3, B, I), in the order of LAYERS and before any filter, and which items may be listed
-    at all (I,). What `rank` adds up, for those who measure the layers one by one.
+    """The parts of all scores (3 + S, B, I), as LAYERS and then the S `further` sources, before any filter, and which
+    items may be listed at all (I,). What `rank` adds up, for those who measure the layers one by one.
     """
     table.cover()
-    parts = np.empty((3, len(rows), len(table.items)), np.float32)
+    parts = np.empty((len(LAYERS) + len(further), len(rows), len(table.items)), np.float32)
     past, _, _ = _past(users, rows, settings)
     prepared = table.prepared(now_ms, settings.popularity_power)
     _Followers.of(table, past, settings, prepared).write_to(parts[0])
-    wanted, weight = _weights(users, rows, past, parts[0], settings)
+    scale = _scale(parts[0])
+    wanted, weight = _weights(users, rows, past, scale, settings)
     np.matmul(wanted, prepared.blend[:-1], out=parts[1])
     np.multiply(weight[:, None], prepared.popularity, out=parts[2])
+    for nth, given in enumerate(sources.parts(further, users, rows, now_ms, scale).scores):
+        parts[len(LAYERS) + nth] = given
     listable = np.ones(parts.shape[2], np.bool_)
     listable[prepared.barred] = False
     return parts, listable
@@ -286,10 +325,15 @@ def _past(users: UserRows, rows: I32, settings: RankSettings) -> tuple[I32, I8, 
     return np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1)), kinds, at_ms
 
 
-def _weights(users: UserRows, rows: I32, past: I32, counts: F32, settings: RankSettings) -> tuple[F32, F32]:
-    """What taste (B, D) and popularity (B,) weigh beside these counts (B, I)."""
-    scale = counts.max(axis=1, initial=0)
+def _scale(counts: F32) -> F32:
+    """(B,) the largest of these counts (B, I), 1 if that is 0: what other layers are multiplied with."""
+    scale: F32 = counts.max(axis=1, initial=0)
     scale[scale <= 0] = 1
+    return scale
+
+
+def _weights(users: UserRows, rows: I32, past: I32, scale: F32, settings: RankSettings) -> tuple[F32, F32]:
+    """What taste (B, D) and popularity (B,) weigh at this scale (B,)."""
     weight = np.float32(settings.popularity) * scale
     if not settings.popularity:
         weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import decay
+from models.taste.contents import Contents
 from models.taste.fences import standing
 from models.taste.itemrows import decode
-from models.taste.items import ItemIndex
+from models.taste.items import UNKNOWN, ItemIndex
 from models.taste.toplists import TopLists
 
 F32 = NDArray[np.float32]
@@ -23,6 +24,8 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+EVIDENCE = 10.0  # sum of predecessors at which an item is known half by these and half by its content
+IN_SKETCH = 10  # items alike in it: signs of 64 places tell about so many apart, more would drown each other
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
@@ -42,8 +45,9 @@ class ItemTable:
 
     present (I,) bool, fence (I,) int64 of the row that stands or -1, popularity (I,) float32, total (I,) float32 sum of
     predecessors, impressions (I,) float32, out (I,) float64 sum of followers, newest_at_ms (I,) int64, followers
-    TopLists, sketches (I, D) float32: unit vectors sum of w * code(predecessor), so that a user's bank dotted with it
-    is a long-memory version of the counts.
+    TopLists, sketches (I, D) float32: unit vectors of two parts, sum of w * code(predecessor), so that a user's bank
+    dotted with it is a long-memory version of the counts, and sum of cosine * code(item like it in content), which
+    fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class ItemTable:
         self.sketches: F32 = np.zeros((0, items.dim), np.float32)
         self.followers = TopLists(followers, 0)
         self.columns = TopLists(predecessors, 0)
+        self.contents = Contents()
         self._reserve(1024)
 
     def __len__(self) -> int:
@@ -84,18 +89,27 @@ class ItemTable:
         fence stands: a late row of a worker that had lost the item's partition changes nothing. An empty value
         removes the item.
 
-        Returns the changed items' indices. Raises BadInput("item_layout"); nothing is then changed.
+        Returns the changed items' indices. Raises BadInput("item_layout" | "content_layout"); nothing is then changed.
         """
         emptied = {key: n for n, (key, value) in enumerate(zip(keys, values, strict=True)) if not value}
         kept = [n for n, (key, value) in enumerate(zip(keys, values, strict=True)) if value]
         kept = [n for n in kept if n > emptied.get(keys[n], -1)]
+        kept = self._inside(kept, keys)
         records = decode([values[n] or b"" for n in kept], self.items, self.columns.width)
         owners = self.items.lookup([keys[n] for n in kept]).astype(np.int64)
-        removed = self.items.lookup(list(emptied)).astype(np.int64)
+        removed = self.items.lookup([keys[n] for n in self._inside(list(emptied.values()), keys)]).astype(
+            np.int64
+        )
         self.cover()
-        self.fence[removed] = -1
-        chosen, _ = standing(owners, records.fence, self.fence[owners])
+        before = self.fence[owners]
+        before[np.isin(owners, removed)] = -1
+        chosen, _ = standing(owners, records.fence, before)
         changed, gone = owners[chosen], np.setdiff1d(removed, owners[chosen])
+        alike = self.contents.describe(
+            [*changed.tolist(), *gone.tolist()],
+            [*(records.contents[place] for place in chosen.tolist()), *[b""] * len(gone)],
+        )
+        self.fence[removed] = -1
         self._version += 1
         self._advance(int(records.ref[chosen].max(initial=-1)))
         scale = decay.scale_of(self.ref - records.ref[chosen])
@@ -112,7 +126,13 @@ class ItemTable:
         weights_new = np.concatenate([records.weights[chosen] * scale[:, None], np.zeros(empty.shape)])
         touched = np.concatenate([changed, gone])
         self._set_columns(touched, keys_new, weights_new.astype(np.float32))
+        self._sketch(np.setdiff1d(alike, touched))
         return touched
+
+    def _inside(self, places: list[int], keys: Sequence[str]) -> list[int]:
+        """Without items beyond the index's bound: they would all be one."""
+        found = self.items.lookup([keys[n] for n in places]).tolist()
+        return [n for n, item in zip(places, found, strict=True) if item != UNKNOWN]
 
     def cover(self) -> None:
         """Make room for every item of the index, known here or not."""
@@ -163,7 +183,7 @@ class ItemTable:
         numbers = (self.popularity, self.total, self.impressions, self.out)
         columns = (self.present, self.fence, *numbers, self.newest_at_ms)
         lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
-        return sum(column.nbytes for column in (*columns, self.sketches, *lists))
+        return sum(column.nbytes for column in (*columns, self.sketches, *lists)) + self.contents.bytes_used()
 
     def _set_columns(self, items: I64, keys: I32, weights: F32) -> None:
         if not len(items):
@@ -198,8 +218,12 @@ class ItemTable:
             part = items[cut : cut + _CHUNK]
             keys, weights = self.columns.keys[part], self.columns.weights[part]
             sums = np.matmul(weights[:, None, :], codes[np.maximum(keys, 0)])[:, 0]
-            length = np.sqrt((sums * sums).sum(axis=1, keepdims=True))
-            self.sketches[part] = sums / np.maximum(length, np.float32(1e-30))
+            if len(self.contents):
+                likes, cosines = self.contents.likes.heaviest(part, IN_SKETCH)
+                by_content = np.matmul(cosines[:, None, :], codes[np.maximum(likes, 0)])[:, 0]
+                share = np.where(likes >= 0, EVIDENCE, 0).max(axis=1) / (EVIDENCE + self.total[part])
+                sums = _unit(sums) * (1 - share)[:, None] + _unit(by_content) * share[:, None]
+            self.sketches[part] = _unit(sums)
 
     def _advance(self, ref: int) -> None:
         """Bring all weights to a newer frame: once a half-life at most."""
@@ -228,6 +252,14 @@ class ItemTable:
         self.fence = np.concatenate([self.fence, np.full(more, -1, np.int64)])
         self.followers.reserve(size + more)
         self.columns.reserve(size + more)
+        self.contents.likes.reserve(size + more)
+
+
+def _unit(vectors: NDArray[np.floating]) -> F32:
+    """Rows at length 1; zeros stay zeros."""
+    length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    scaled: F32 = (vectors / np.maximum(length, np.float32(1e-30))).astype(np.float32, copy=False)
+    return scaled
 
 
 def _pairs(items: I64, keys: I32, weights: F32) -> tuple[I64, F32]:

@@ -12,6 +12,7 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
+_ROUNDING = 1e-6  # of what is taken away
 _CHUNK = 8192  # pairs looked up at once: bounds the comparison to chunk x N x 4 bytes
 
 
@@ -38,12 +39,20 @@ class TopLists:
 
     def add(self, rows: I64, keys: I32, weights: F32) -> None:
         """Add to the weights of pairs (P,). A new pair takes a free slot or a lighter one; the heaviest new
-        pair of a row takes the lightest slot in any case, so that newcomers can grow.
+        pair of a row takes the lightest slot in any case, so that newcomers can grow. Weights below 0 take away: a pair
+        of which nothing but rounding is left goes, and one that is not held (pushed out before) is no pair.
         """
         slots = self._find(rows, keys)
         held = slots >= 0
         self.weights[rows[held], slots[held]] += weights[held]
-        self._insert(rows[~held], keys[~held], weights[~held], push_out=True)
+        taking = np.flatnonzero(held & (weights < 0))
+        if len(taking):
+            left = self.weights[rows[taking], slots[taking]]
+            gone = taking[left <= -_ROUNDING * weights[taking]]
+            self.weights[rows[gone], slots[gone]] = 0
+            self.keys[rows[gone], slots[gone]] = -1
+        fresh = ~held & (weights > 0)
+        self._insert(rows[fresh], keys[fresh], weights[fresh], push_out=True)
 
     def put(self, rows: I64, keys: I32, weights: F32) -> None:
         """Set the weights of pairs (P,). A new pair displaces the lightest only if it is heavier."""

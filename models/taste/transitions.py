@@ -4,6 +4,8 @@ A transition is keyed by the item reached and carries up to W items had before i
 counts w * g**(k - 1) there. It names the source event (partition, offset), so that the item side can drop
 what was sent twice.
 
+A weight below 0 takes an earlier transition back.
+
 Bytes, version 1, little-endian: version u1 · kind i1 · source u2 · source_offset i8 · at_ms i8 · weight f4 ·
 count u1, then `count` item hashes u8. The record's key is the item's name.
 """
@@ -25,6 +27,9 @@ I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
 VERSION = 1
+CONTENT = (
+    b"\x02"  # first byte of a record that is no transition: the item's content vector follows, as packed
+)
 _HEAD = np.dtype(
     [
         ("version", "u1"),
@@ -55,10 +60,18 @@ def transitions(
     folded: Folded, items: I32, kinds: I8, weights: F32, at_ms: I64, offsets: I64, source: int | I32
 ) -> Transitions:
     """Transitions of a folded batch (columns as given to `fold`, with a window): applied positive events with
-    a weight above 0, and impressions (no previous items; they count as seen). `source`: their
+    a weight above 0, impressions (no previous items; they count as seen), and those of them that were taken back:
+    their kind, their time and minus their weight, with the items that the ring holds before them. `source`: their
     partition.
     """
-    positive = actions.is_positive(kinds) & (weights > 0)
+    back = folded.undone
+    if len(back.places):
+        kinds, weights, at_ms = kinds.copy(), weights.copy(), at_ms.copy()
+        kinds[back.places], weights[back.places] = back.kinds, -back.weights
+        at_ms[back.places] = back.at_ms
+    speaks = weights > 0
+    speaks[back.places] = back.weights > 0
+    positive = actions.is_positive(kinds) & speaks
     shown = kinds == actions.IMPRESSION
     chosen = np.flatnonzero(folded.applied & (positive | shown) & (items > 0))
     targets = items[chosen]

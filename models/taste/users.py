@@ -11,15 +11,16 @@ Layout of a bank row: D sums of w * code, then the net sum of w, then the gross 
 half-life.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
-from models.taste import actions, columns, decay, layout, recent
+from models.taste import actions, columns, decay, layout, recent, undo
 from models.taste.fences import standing
 from models.taste.items import UNKNOWN, ItemIndex
 
@@ -45,7 +46,12 @@ class Folded:
     applied: Bools  # (n,) False: at or below the user's fence, changed nothing
     row_of: I32  # (n,)
     duplicates: int  # events beyond the fence whose id is among the reader's last ones: changed nothing
-    previous: I32  # (n, W) items before each event, most recent first, -1 padded; W = 0 unless asked
+    previous: (
+        I32  # (n, W) items before each event (before the one that an undo took back), most recent first, -1
+    )
+    # padded; W = 0 unless asked
+    undone: undo.Undone = undo.NOTHING
+    in_vain: int = 0  # undos that found nothing to take back
 
 
 class UserRows:
@@ -56,7 +62,7 @@ class UserRows:
 
     fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or
     -1; bank (U, H, D + 2) float32; recent_ids (U, KEPT) uint64, slot = number accepted mod KEPT; accepted (U,);
-    ring_items, ring_kinds, ring_at_ms (U, R), slot = number pushed mod R; pushed (U,).
+    ring_items, ring_kinds, ring_at_ms, ring_sizes (U, R), slot = number pushed mod R; pushed (U,).
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class UserRows:
         self._half_lives_ms = np.array(self.half_lives_ms, np.int64)
         self.ring = ring
         self.layout = layout.StateLayout(items.dim, self.half_lives_ms, ring)
+        self.freed: list[Callable[[list[int]], None]] = []  # called with rows that lose their reader
         self.clear()
 
     def clear(self) -> None:
@@ -90,6 +97,7 @@ class UserRows:
         self.ring_items: I32 = np.zeros((size, r), np.int32)
         self.ring_kinds: I8 = np.zeros((size, r), np.int8)
         self.ring_at_ms: I64 = np.zeros((size, r), np.int64)
+        self.ring_sizes: NDArray[np.uint16] = np.zeros((size, r), np.uint16)  # of weights: `actions.sizes_of`
 
     def __len__(self) -> int:
         return sum(map(len, self._index.values()))
@@ -113,6 +121,19 @@ class UserRows:
             found[missing] = np.fromiter(map(index.__getitem__, wanted), np.int32, len(wanted))
             return found
 
+    def find(self, user: str, partition: int = 0) -> int | None:
+        """The row of a user, if there is one: looking makes none."""
+        return self._index.get(partition, {}).get(user)
+
+    def strangers(self, users: Sequence[str], partition: int = 0) -> set[str]:
+        """Those of the users who have no row in the partition."""
+        return set(users).difference(self._index.get(partition, ()))
+
+    def fence_of(self, user: str, partition: int = 0) -> int:
+        """The user's fence; -1 where there is no row. Gives nobody a row."""
+        row = self._index.get(partition, {}).get(user)
+        return -1 if row is None else int(self.fence[row])
+
     def forget(self, user: str, partition: int = 0) -> bool:
         """Erase one user; whether there was one. The row is reused."""
         row = self._index.get(partition, {}).pop(user, None)
@@ -130,6 +151,8 @@ class UserRows:
             self.names[row] = ""
         for name, empty in _COLUMNS.items():
             self.__dict__[name][rows] = empty
+        for wipe in self.freed:
+            wipe(rows)
         self._free += rows
 
     def bytes_used(self) -> int:
@@ -167,7 +190,9 @@ class UserRows:
         is a duplicate and changes nothing.
 
         Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
-        the last W in the ring. Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
+        the last W in the ring. An undo takes back what `models.taste.undo` says, whatever weight is given.
+
+        Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
         """
         n = len(row_of)
         if n and (int(at_ms.min()) < 0 or int(at_ms.max()) >= decay.MAX_AT_MS):
@@ -182,16 +207,22 @@ class UserRows:
         previous = np.full((n, window), -1, np.int32)
         touched: list[I32] = []
         lasts: list[I64] = []
-        chosen = np.flatnonzero(applied)
-        for cut in range(0, len(chosen), _CHUNK):
-            part = chosen[cut : cut + _CHUNK]
-            part = part[np.argsort(row_of[part], kind="stable")]  # user by user, in offset order
+        undone: list[undo.Undone] = []
+        for part in _parts(np.flatnonzero(applied), row_of, kinds):
             run = _Run.of(row_of[part])
-            part_items = items[part]
-            self._fold_bank(run, part_items, weights[part], at_ms[part])
-            before = self._fold_ring(run, part_items, kinds[part], at_ms[part], window)
-            if before is not None:
-                previous[part] = before
+            events = undo.Events(items[part], kinds[part], weights[part], at_ms[part])
+            if (events.kinds == actions.UNDO).any():
+                walk = self._walk(run, events, window)
+                previous[part] = walk.before
+                at = np.flatnonzero(walk.kinds >= 0)
+                undone.append(
+                    undo.Undone(part[at], walk.kinds[at], np.negative(walk.weights[at]), walk.at_ms[at])
+                )
+            else:
+                self._fold_bank(run, events.items, events.weights, events.at_ms)
+                before = self._fold_ring(run, events, window)
+                if before is not None:
+                    previous[part] = before
             self._keep_ids(run, ids[part])
             last = part[run.starts + run.counts - 1]
             self.fence[run.rows] = offsets[last]
@@ -200,7 +231,9 @@ class UserRows:
             touched.append(run.rows)
             lasts.append(last)
         rows, last = _latest(touched, lasts)
-        return Folded(rows, last, applied, row_of, repeated, previous)
+        found = undo.joined(undone)
+        wanted = int(np.count_nonzero(applied & (kinds == actions.UNDO)))
+        return Folded(rows, last, applied, row_of, repeated, previous, found, wanted - len(found.places))
 
     def encode(self, rows: I32) -> list[bytes]:
         """One changelog value a row: equal states give equal bytes (layout in `models.taste.layout`)."""
@@ -223,6 +256,7 @@ class UserRows:
         entries = self.layout.entries(
             self.items.hashes[self.ring_items.reshape(-1)[at]],
             self.ring_kinds.reshape(-1)[at],
+            self.ring_sizes.reshape(-1)[at],
             self.ring_at_ms.reshape(-1)[at],
         )
         return self.layout.join(heads, entries, ends)
@@ -256,6 +290,7 @@ class UserRows:
         at = np.repeat(rows.astype(np.int64), filled) * self.ring + nth
         self.ring_items.reshape(-1)[at] = self.items.by_hash(np.ascontiguousarray(entries["hash"]))
         self.ring_kinds.reshape(-1)[at] = entries["kind"]
+        self.ring_sizes.reshape(-1)[at] = entries["size"]
         self.ring_at_ms.reshape(-1)[at] = layout.joined_at_ms(entries)
         return [self.names[row] for row in overtaken.tolist()]
 
@@ -296,7 +331,32 @@ class UserRows:
         self.recent_ids[rows, (self.accepted[rows] + nth[last]) % recent.KEPT] = ids[last]
         self.accepted[run.rows] += run.counts
 
-    def _fold_bank(self, run: "_Run", items: I32, weights: F32, at_ms: I64) -> None:
+    def _walk(self, run: "_Run", events: undo.Events, window: int) -> undo.Walk:
+        """Fold users of whom an undo is among the events: rings one by one, then the sums of all."""
+        walk = undo.Walk(events, self.ring, window)
+        rings: tuple[NDArray[Any], ...] = (
+            self.ring_items,
+            self.ring_kinds,
+            self.ring_at_ms,
+            self.ring_sizes,
+        )
+        for row, start, count in zip(
+            run.rows.tolist(), run.starts.tolist(), run.counts.tolist(), strict=True
+        ):
+            pushed = int(self.pushed[row])
+            slots = np.arange(max(0, pushed - self.ring), pushed) % self.ring  # oldest first
+            entries = list(zip(*(ring[row, slots].tolist() for ring in rings), strict=True))
+            entries = walk.through(entries, start, start + count)
+            self.pushed[row] = len(entries)
+            if entries:
+                for ring, values in zip(rings, zip(*entries, strict=True), strict=True):
+                    ring[row, : len(entries)] = values
+        self._fold_bank(run, events.items, walk.weights, walk.at_ms, walk.kinds >= 0)
+        return walk
+
+    def _fold_bank(
+        self, run: "_Run", items: I32, weights: F32, at_ms: I64, taken_back: Bools | None = None
+    ) -> None:
         whole, scaled = decay.frames(at_ms, weights, self._half_lives_ms)
         before = self.refs[run.rows].T
         newest = decay.running_newest(whole, run.rank, before[:, run.rank])
@@ -306,28 +366,31 @@ class UserRows:
         own = (scaled * decay.scale_of(newest - whole)).T  # (n, H) contribution in the frame of `refs`
         advance = (newest - was).T  # (n, H) how far the event moves the reference
         refs = newest.T  # (n, H) the reference after the event
+        signs = np.where(weights < 0, np.float32(-1), np.float32(1))
+        if taken_back is not None:  # the gross sum falls by what it had risen
+            signs[taken_back] *= -1
         hot = run.hot_users()
-        self._rounds(run, hot, items, weights, own, advance)
+        self._rounds(run, hot, items, signs, own, advance)
         for user in hot.tolist():
-            self._sequence(run, user, items, weights, own, advance, refs)
+            self._sequence(run, user, items, signs, own, advance, refs)
         self.refs[run.rows] = refs[run.starts + run.counts - 1]
 
-    def _codes(self, items: I32, weights: F32) -> F32:
-        """(n, D + 2): the code, 1 for the net sum, and the sign of the weight so that w * sign = |w|."""
+    def _codes(self, items: I32, signs: F32) -> F32:
+        """(n, D + 2): the code, 1 for the net sum, and for the gross sum the sign with w * sign = |w|."""
         dim = self.items.dim
         codes = np.empty((len(items), dim + 2), np.float32)
         codes[:, :dim] = self.items.codes[items]
         codes[:, dim] = 1
-        codes[:, dim + 1] = np.where(weights < 0, np.float32(-1), np.float32(1))
+        codes[:, dim + 1] = signs
         return codes
 
-    def _rounds(self, run: "_Run", hot: I64, items: I32, weights: F32, own: F32, advance: I64) -> None:
+    def _rounds(self, run: "_Run", hot: I64, items: I32, signs: F32, own: F32, advance: I64) -> None:
         """Step k takes the k-th event of every user that has one: sum * keep + own * code."""
         order, users, blocks = run.rounds(hot)
         if not len(order):
             return
         rows = run.rows[users]
-        codes = self._codes(items[order], weights[order])[:, None, :]
+        codes = self._codes(items[order], signs[order])[:, None, :]
         own, keep = own[order][:, :, None], decay.scale_of(advance[order])[:, :, None]
         added = np.empty((_BLOCK, len(self.half_lives_ms), self.items.dim + 2), np.float32)
         start = 0
@@ -343,12 +406,12 @@ class UserRows:
             self.bank[mine] = sums
 
     def _sequence(
-        self, run: "_Run", user: int, items: I32, weights: F32, own: F32, advance: I64, refs: I64
+        self, run: "_Run", user: int, items: I32, signs: F32, own: F32, advance: I64, refs: I64
     ) -> None:
         """All events of one busy user, in stretches short enough to be exact in the frame of their end."""
         start = int(run.starts[user])
         span = slice(start, start + int(run.counts[user]))
-        codes = self._codes(items[span], weights[span])
+        codes = self._codes(items[span], signs[span])
         own, keep, refs = own[span], decay.scale_of(advance[span]), refs[span]
         farthest = np.minimum(advance[span].max(axis=1), decay.REACH)
         stretch = np.cumsum(farthest) // decay.REACH  # an advance of REACH begins a new one
@@ -363,8 +426,9 @@ class UserRows:
             first = end
         self.bank[run.rows[user]] = sums
 
-    def _fold_ring(self, run: "_Run", items: I32, kinds: I8, at_ms: I64, window: int) -> I32 | None:
+    def _fold_ring(self, run: "_Run", events: undo.Events, window: int) -> I32 | None:
         """Push all but impressions; the previous items (n, W) of each event if W > 0."""
+        items, kinds = events.items, events.kinds
         enters = kinds != actions.IMPRESSION
         ends = np.cumsum(enters)  # how many entered up to and with each event
         nth = ends - enters  # ... before it; made relative to the user below
@@ -379,7 +443,8 @@ class UserRows:
         slots = (self.pushed[rows] + nth[last]) % self.ring
         self.ring_items[rows, slots] = items[last]
         self.ring_kinds[rows, slots] = kinds[last]
-        self.ring_at_ms[rows, slots] = at_ms[last]
+        self.ring_at_ms[rows, slots] = events.at_ms[last]
+        self.ring_sizes[rows, slots] = actions.sizes_of(events.weights[last])
         self.pushed[run.rows] += counts
         return before
 
@@ -433,7 +498,21 @@ _COLUMNS = {
     "ring_items": 0,
     "ring_kinds": 0,
     "ring_at_ms": 0,
+    "ring_sizes": 0,
 }
+
+
+def _parts(chosen: I64, row_of: I32, kinds: I8) -> Iterator[I64]:
+    """The events to fold, in parts: user by user, each one's in offset order, those with an undo apart."""
+    for cut in range(0, len(chosen), _CHUNK):
+        part = chosen[cut : cut + _CHUNK]
+        part = part[np.argsort(row_of[part], kind="stable")]
+        taking_back = kinds[part] == actions.UNDO
+        if not taking_back.any():
+            yield part
+            continue
+        walked = np.isin(row_of[part], row_of[part][taking_back])
+        yield from (some for some in (part[~walked], part[walked]) if len(some))
 
 
 def _repeats(row_of: I32, offsets: I64) -> bool:

@@ -5,6 +5,7 @@ and submits it; `decide` turns a group of submitted batches into effects and tou
 own state; `streams.transport.commit` performs the effects.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,17 +18,20 @@ from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
-from streams.rejected import Rejected, class_name
-from streams.retries import Place
+from streams.privacy.sealing import Seal
+from streams.rejected import Place, Rejected, class_name
 from streams.settings import Settings
 from streams.state.changelog import ChangelogReader
 from streams.state.progress import Recoveries
 from streams.state.snapshotfile import FenceOf
 from streams.state.snapshots import Snapshots
 from streams.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
+from streams.traces import trace_id
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Commit, Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
+
+log = logging.getLogger(__name__)
 
 W = TypeVar("W")
 
@@ -55,7 +59,7 @@ class Agent(ABC, Generic[W]):
 
     name: ClassVar[str]  # also the metric label and the consumer group's suffix
     topic: ClassVar[str]
-    tasks: ClassVar[tuple[str, ...]] = ()  # inference tasks that must be warm before the group is joined
+    tasks: tuple[str, ...] = ()  # inference tasks that must be warm before the group is joined
     companions: ClassVar[tuple[str, ...]] = ()  # agents that run wherever this one does
     period_s: ClassVar[float] = 0.0  # at most one group commit in this time; 0: as fast as they come
 
@@ -64,8 +68,13 @@ class Agent(ABC, Generic[W]):
         self.metrics = AgentMetrics(services.metrics, self.name, self.topic)
         self.recoveries = Recoveries(self.name, services.clock, self.metrics.recovery_remaining)
         self.commit: Commit[W] | None = None  # set by the composition root
+        privacy = services.settings.privacy
         self._sender = Sender(
-            f"{services.settings.kafka.group}.{self.name}", class_name(type(self)), services.worker
+            f"{services.settings.kafka.group}.{self.name}",
+            class_name(type(self)),
+            services.worker,
+            Seal.read(privacy.dead_letter_keys_file),
+            privacy.mask,
         )
 
     @property
@@ -106,6 +115,10 @@ class Agent(ABC, Generic[W]):
         """Forget a partition's state. Those who override it call this too."""
         self.recoveries.leave(partition)
 
+    def largest_row(self) -> tuple[str, int] | None:
+        """The agent's changelog, and what a row of it takes at most, with its key; None without state."""
+        return None
+
     def ready(self) -> bool:
         """Whether the agent could work now, apart from its partitions."""
         return True
@@ -129,12 +142,14 @@ class Agent(ABC, Generic[W]):
         assert self.commit is not None
         self.commit.submit(batch, work)
 
+    def _say(self, partition: int, rejected: Sequence[Rejected]) -> None:
+        """The first dead letter of a batch, for who follows a trace; the rate limit of the log holds floods back."""
+        about = _of(self, partition, rejected[0])
+        log.warning("%d dead letters, the first for %s", len(rejected), about["reason"], extra=about)
+
     def reject(self, effects: Effects, partition: int, rejected: Sequence[Rejected]) -> None:
         """Add the dead letters of a batch to its effects, and count them."""
-        letters = []
-        for one in rejected:
-            place = self.place(partition, one.record)
-            letters.append(Letter(one, place.topic, place.partition, place.offset, place.attempts))
+        letters = [Letter(one, self.place(partition, one.record)) for one in rejected]
         limit_bytes = self.services.limit_bytes(dead_letter(self.source))
         sent = dead_letters(self.source, partition, letters, self._sender, limit_bytes)
         if sent is None:
@@ -143,6 +158,14 @@ class Agent(ABC, Generic[W]):
         self.metrics.left_out(sent.left_out)
         for one in rejected:
             self.metrics.dead_lettered(one.reason)
+        self._say(partition, rejected)
+
+
+def _of(agent: Agent[Any], partition: int, one: Rejected) -> dict[str, Any]:
+    """Which record is meant, for the log: never what it holds."""
+    where = agent.place(partition, one.record)
+    named = {"topic": where.topic, "partition": where.partition, "offset": where.offset}
+    return {"agent": agent.name, "reason": one.reason, "trace_id": trace_id(one.record.headers), **named}
 
 
 AgentClass = type[Agent[Any]]

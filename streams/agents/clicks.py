@@ -9,33 +9,47 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.taste import odd
 from models.taste.actions import weight_table, weights_of
-from models.taste.catalogue import Catalogue
+from models.taste.alike import ContentSource
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import RankSettings
+from models.taste.rank import Lists, RankSettings
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
-from streams.lists import named, recommendation, touched
+from streams.events import MAX_ID_BYTES, ListWishes, Recommended
+from streams.experiments import Experiments
+from streams.lists import listed_by, named, recommendation, touched
+from streams.observe.catalogue import QualityMetrics
+from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
+from streams.quality import LiveQuality, Served
+from streams.query.readers import Shelf
 from streams.rejected import Rejected
+from streams.revisions import Revisions
+from streams.secretfiles import secret
 from streams.settings import Listing
+from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
-from streams.topics import CLICKS, ITEM_TABLE, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.traces import carried
 from streams.transitions import WINDOW, TransitionWriter
-from streams.transport.batch import PartitionBatch
+from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
+from streams.wishes import requests_of
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +70,8 @@ class Group:
     at_ms: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n,)
     folded: Folded
+    wishes: dict[int, ListWishes]  # by place among the n
+    records: Sequence[Record]  # (n,)
 
     def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each partition with the places of its readers in `folded.rows`."""
@@ -68,11 +84,23 @@ def list_settings(listing: Listing) -> ListSettings:
     """The pipeline's settings from the worker's."""
     return ListSettings(
         rank=RankSettings(
-            counts=listing.counts, taste=listing.taste, popularity=listing.popularity, repeat=listing.repeat
+            counts=listing.counts,
+            taste=listing.taste,
+            popularity=listing.popularity,
+            repeat=listing.repeat or listing.own_first,
         ),
+        own_first=listing.own_first,
         candidates=listing.candidates,
+        author_decay=listing.author_decay,
+        author_floor=listing.author_floor,
+        author_most=listing.author_most,
         diversity=listing.diversity,
+        calibration=listing.calibration,
+        max_age_ms=int(listing.max_age_s * 1000),
+        blocked_authors=listing.blocked_authors,
+        only_catalogued=listing.only_catalogued,
         theta=listing.theta,
+        alike=listing.alike,
         explore_below=listing.explore_below,
         explore_place=listing.explore_place,
         ctr0=listing.ctr0,
@@ -90,18 +118,55 @@ class ClicksAgent(Agent[ClickColumns]):
         settings = services.settings
         self._taste = settings.taste
         self._items = ItemIndex(dim=self._taste.dim, max_items=self._taste.max_items)
-        self._state = UserState(self._taste, self._items)
+        key_file = settings.privacy.key_file
+        key = secret(key_file, "privacy.key_file") if key_file is not None else b""
+        self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
         self._table = ItemTable(self._items)
-        self._catalogue = Catalogue(self._items)
+        self._catalogue = CatalogueState(self._items, services.metrics)
+        self._content = Weighted(ContentSource(self._table.contents), settings.taste.list.content)
         self._list = list_settings(self._taste.list)
+        self._experiments = Experiments(
+            settings.experiments,
+            self._taste.list,
+            list_settings,
+            settings.quality.remembered_lists,
+            services.metrics,
+        )
+        self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
+        self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
-        self._follower = TableFollower(
-            settings.kafka, ITEM_TABLE, settings.topics.partitions, self._apply_table
-        )
-        self._following: asyncio.Task[None] | None = None
+        self._followers = [
+            TableFollower(settings.kafka, topic, settings.topics.partitions, apply)
+            for topic, apply in ((ITEM_TABLE, self._apply_table), (ITEMS, self._catalogue.apply))
+        ]
+        self._following: list[asyncio.Task[None]] = []
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
         self._future_ms = int(self._taste.future_s * 1000)
+        self._privacy = PrivacyKeeper(
+            self._state, settings.topics.partitions, services.clock, self._forget_beside_state, self.metrics
+        )
+
+    def _live_quality(self) -> LiveQuality | None:
+        """None where there are no lists, or where nothing of a reader is to be looked at."""
+        if self._taste.output != "lists" or self._taste.list.profile == "off":
+            return None
+        served = Served(
+            self._state.rows,
+            self._table,
+            self._catalogue.rows,
+            self._list,
+            self._taste.list_size,
+            self._further,
+        )
+        services = self.services
+        return LiveQuality(
+            services.settings.quality,
+            served,
+            self._experiments,
+            QualityMetrics(services.metrics),
+            services.clock,
+        )
 
     # -- life
 
@@ -115,13 +180,21 @@ class ClicksAgent(Agent[ClickColumns]):
         )
 
     async def start(self) -> None:
-        """Follow the item table; the group is joined once all that was there has been read."""
+        """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
-            self._following = asyncio.create_task(self._follower.run())
-            caught_up = asyncio.create_task(self._follower.caught_up.wait())
-            await asyncio.wait({caught_up, self._following}, return_when=asyncio.FIRST_COMPLETED)
+            await self._revisions.start()
+            self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
+            caught_up = asyncio.create_task(self._caught_up())
+            await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
-            self._following.add_done_callback(self._stopped_following)
+            if self._revisions.further:
+                self._following.append(asyncio.create_task(self._revisions.run()))
+            for following in self._following:
+                following.add_done_callback(self._stopped_following)
+
+    async def _caught_up(self) -> None:
+        for follower in self._followers:
+            await follower.caught_up.wait()
 
     def _stopped_following(self, following: "asyncio.Task[None]") -> None:
         """Lists from a table that stands still would be wrong without a word: an unreadable row stops the worker."""
@@ -130,9 +203,10 @@ class ClicksAgent(Agent[ClickColumns]):
             self.commit.fail(following.exception())
 
     async def stop(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait([self._following], timeout=1.0)
+        for following in self._following:
+            following.cancel()
+        if self._following:
+            await asyncio.wait(self._following, timeout=1.0)
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
@@ -144,13 +218,37 @@ class ClicksAgent(Agent[ClickColumns]):
     def healing(self, partition: int) -> Emit | None:
         return self._state.healing(partition)
 
+    def _forget_beside_state(self, user: str, partition: int) -> None:
+        """Wherever else this worker has something of a reader who is to be forgotten."""
+        self._experiments.forget(user)
+        self._changelog.spoiled(partition)
+
+    def _without_profile(
+        self, partitions: NDArray[np.int32], users: Sequence[str]
+    ) -> bool | NDArray[np.bool_]:
+        """Whose lists are made without a profile: everybody's, or those of readers who wished it."""
+        if self._taste.list.profile == "off":
+            return True
+        wished = self._privacy.anonymous(partitions, users)
+        return False if wished is None else wished
+
     def drop(self, partition: int) -> None:
         super().drop(partition)
         self._state.drop(partition)
+        self._experiments.drop(partition)
         self._changelog.leave(partition)
 
-    def _apply_table(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-        self._table.apply([key.decode() for key in keys], values)
+    def largest_row(self) -> tuple[str, int]:
+        return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
+
+    def _apply_table(self, records: Sequence[Record]) -> None:
+        changed = self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
+        for item in changed.tolist():
+            author = self._table.contents.author_of(item)
+            if author:
+                self._catalogue.rows.uploaded(item, author)
+        self.services.metrics.contents.set(len(self._table.contents))
+        self.services.metrics.contents_beyond.set(self._table.contents.beyond)
 
     # -- records
 
@@ -162,19 +260,43 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def decide(self, group: Sequence[Submission[ClickColumns]]) -> Effects:
         effects = Effects()
-        parts = sorted((s.work for s in group if len(s.work)), key=lambda columns: columns.partition)
-        too_large = self._decide_clicks(effects, parts) if parts else {}
+        parts = sorted((s.work for s in group), key=lambda columns: columns.partition)
+        if any(part.orders for part in parts):
+            too_large = self._decide_in_turn(effects, parts)
+        else:
+            too_large = self._decide_clicks(effects, parts)
         for submission in group:
             batch, rejected = submission.batch, submission.work.rejected
+            if rejected and not self._state.register.empty(batch.partition):
+                rejected = self._privacy.letters_allowed(batch.partition, rejected)
             if too_large:
                 rejected = [*rejected, *_causes(batch, too_large)]
             self.reject(effects, batch.partition, rejected)
         self._measure()
         return effects
 
+    def _decide_in_turn(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
+        """As `_decide_clicks`, with privacy orders between the clicks: each has its place in the log."""
+        too_large: TooLarge = {}
+        for part in parts:
+            for clicks, placed in part.between_orders():
+                too_large |= self._decide_clicks(effects, [clicks])
+                if placed is not None:
+                    self._privacy.obey(effects, part.partition, placed)
+        return too_large
+
     def _decide_clicks(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
         """`parts` are sorted by partition, and within one in the order they were read. Returns the clicks whose lists
         no broker would take: they count all the same, their lists are left out."""
+        register = self._state.register
+        parts = [
+            part if register.empty(part.partition) else self._privacy.allowed(part)
+            for part in parts
+            if len(part)
+        ]
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return {}
         moved = self._fold(parts)
         rows = moved.folded.rows
         if not len(rows):
@@ -241,18 +363,47 @@ class ClicksAgent(Agent[ClickColumns]):
         )
         items = self._items.lookup([item for part in parts for item in part.items])
         kinds = np.concatenate([part.kinds for part in parts])
-        weights = weights_of(kinds, np.concatenate([part.dwell_s for part in parts]), self._weights)
+        dwell_s = np.concatenate([part.dwell_s for part in parts])
+        weights = weights_of(kinds, dwell_s, self._weights)
         at_ms = np.concatenate([part.at_ms for part in parts])
         offsets = np.concatenate([part.offsets for part in parts])
         window = WINDOW if self._taste.transitions else 0
         ids = np.concatenate([part.ids for part in parts])
+        if self._quality is not None:
+            self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
+        strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
         folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        self._count(folded, strange)
+        if self._quality is not None:
+            self._quality.settle(folded.applied)
+        if self._experiments:
+            users = [user for part in parts for user in part.users]
+            names = [item for part in parts for item in part.items]
+            self._experiments.credit(users, names, kinds, folded.applied)
+        records = list(chain.from_iterable(part.records for part in parts))
+        begins = np.cumsum([0, *map(len, parts)]).tolist()
+        wishes = {
+            begin + place: one
+            for begin, part in zip(begins, parts, strict=False)
+            for place, one in part.wishes.items()
+        }
+        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
+
+    def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
+        """What became of the clicks of a fold; counters are touched only where there is something to count."""
+        metrics, applied = self.services.metrics, int(np.count_nonzero(folded.applied))
+        for what, which in strange.items():
+            some = int(np.count_nonzero(which & folded.applied))
+            if some:
+                metrics.odd.labels(what).inc(some)
+        for outcome, undos in (("taken_back", len(folded.undone.places)), ("in_vain", folded.in_vain)):
+            if undos:
+                metrics.undone.labels(outcome).inc(undos)
         if folded.duplicates:
             self.metrics.duplicated(folded.duplicates)
-        repeated = len(offsets) - int(np.count_nonzero(folded.applied)) - folded.duplicates
+        repeated = len(folded.applied) - applied - folded.duplicates
         if repeated:
             self.metrics.repeated(repeated)
-        return Group(partitions, items, kinds, weights, at_ms, offsets, folded)
 
     def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
         """A value (and headers) for each reader that moved."""
@@ -265,30 +416,75 @@ class ClicksAgent(Agent[ClickColumns]):
             return [touched(*cause) for cause in causes], None
         values: list[bytes] = []
         headers: list[list[Header]] = []
-        rows = moved.folded.rows
-        numbers = draws(moved.partitions[last], moved.offsets[last])
-        anonymous = np.ones(len(rows), np.bool_) if self._taste.list.profile == "off" else None
-        requests = Requests(rows, numbers, anonymous)
-        late = self._deadline()
+        partitions, offsets, late = moved.partitions[last], moved.offsets[last], self._deadline()
+
+        def make(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
+            asked: dict[int, ListWishes] = {}
+            if moved.wishes:
+                asked = {
+                    i: moved.wishes[at] for i, at in enumerate(last[places].tolist()) if at in moved.wishes
+                }
+            requests = requests_of(
+                moved.folded.rows[places],
+                draws(partitions[places], offsets[places]),
+                [users[i] for i in places.tolist()],
+                asked,
+                self._catalogue.rows,
+                self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
+            )
+            return self._lists(requests, at_ms[places], how, late)
+
+        model = listed_by(self._revisions.name if self._further() else None)
+        made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
+        for cause, one, at in zip(causes, made, last.tolist(), strict=True):
+            value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
+            values.append(value)
+            headers.append([*extra, *carried(moved.records[at].headers)])
+        return values, headers
+
+    def _lists(
+        self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
+    ) -> list[list[Recommended]]:
+        """A list for each request, at `at_ms` (n,)."""
+        rows = requests.rows
+        found: list[list[Recommended]] = []
         for start in range(0, len(rows), RANK_TOGETHER):
             stop = start + RANK_TOGETHER
             made = lists(
                 self._table,
-                self._catalogue,
+                self._catalogue.rows,
                 self._state.rows,
                 requests.part(start, stop),
                 int(at_ms[start:stop].max()),
                 self._taste.list_size,
-                self._list,
+                how,
                 late,
+                self._further(),
             )
             for stage, count in made.left_out.items():
                 self.services.metrics.stages_left_out.labels(stage).inc(count)
-            for items, cause in zip(named(made.lists, self._items.names), causes, strict=False):
-                value, extra = recommendation(*cause, items)
-                values.append(value)
-                headers.append(extra)
-        return values, headers
+            found += named(made.lists, self._items.names)
+        return found
+
+    def shelf(self) -> Shelf:
+        """What queries are answered from: this worker's own readers, and all items."""
+        return Shelf(self._state.rows, self._items, self._table, self._list_now)
+
+    def _list_now(self, row: int) -> Lists:
+        """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
+        that was published last, unless the item table has moved on, its click wished for something or it was
+        interleaved."""
+        rows = np.array([row], np.int32)
+        users = self._state.rows
+        numbers = draws(users.partition_of[rows], users.fence[rows])
+        anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, anonymous)
+        at_ms = int(users.newest_at_ms[row])
+        size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
+        further = self._further()
+        return lists(
+            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=further
+        ).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""
@@ -296,10 +492,21 @@ class ClicksAgent(Agent[ClickColumns]):
         began_s = clock.monotonic_s()
         return lambda: clock.monotonic_s() - began_s > budget_s
 
+    def _further(self) -> Sequence[Weighted]:
+        """Sources beside counts, taste and popularity."""
+        if self._taste.list.profile == "off":
+            return ()
+        known = len(self._table.contents) and self._content.weight  # a source costs a pass over all scores
+        return (*self._revisions.further, self._content) if known else self._revisions.further
+
+    def _revision(self, result: str) -> None:
+        self.services.metrics.sequence_revisions.labels(result).inc()
+
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used())
+        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
         self.services.metrics.items.set(len(self._items))
+        self.services.metrics.items_beyond.set(self._items.beyond)
 
 
 def _causes(batch: PartitionBatch, too_large: TooLarge) -> list[Rejected]:

@@ -1,4 +1,5 @@
-"""Items: fold transitions into each item's row (what came before it, how popular it is) and publish the rows.
+"""Items: fold transitions into each item's row (what came before it, how popular it is), set what it is about, and
+publish the rows.
 
 At most one group commit a second, so at most one row an item a second. The item table is its own changelog: a row
 holds the fence (last applied offset of the transitions partition), so a restart reads the rows back and a transition
@@ -6,28 +7,42 @@ read twice changes nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste.itemrows import VERSION, fence_of
+from models.taste import contents
+from models.taste.itemrows import VERSION, fence_of, largest_bytes
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
-from models.taste.transitions import Transitions, decode
+from models.taste.transitions import CONTENT, Transitions, decode
 from streams.agents.base import Agent, Services
 from streams.effects import Effects, Emit
+from streams.events import MAX_ID_BYTES
 from streams.topics import ITEM_TABLE, TRANSITIONS
 from streams.transitions import WINDOW
-from streams.transport.batch import PartitionBatch
+from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 # Predecessors an item keeps, and publishes: the row is also the agent's changelog, so none may be left out.
 KEEP = 100
 
 
-class ItemsAgent(Agent[Transitions]):
+@dataclass(frozen=True, slots=True)
+class ItemWork:
+    """One batch: transitions, and content vectors; each with its offsets."""
+
+    told: Transitions
+    told_at: NDArray[np.int64]
+    names: list[str]
+    contents: list[bytes]
+    contents_at: NDArray[np.int64]
+
+
+class ItemsAgent(Agent[ItemWork]):
     """Topic `transitions` to `item-table`."""
 
     name = "items"
@@ -57,19 +72,34 @@ class ItemsAgent(Agent[Transitions]):
         async for event in stream.noack().events():
             batch: PartitionBatch = event.value
             if not batch.lost:
-                records = batch.records
-                names = [(record.key or b"").decode() for record in records]
-                values = [record.value or b"" for record in records]
-                self.submit(batch, decode(names, values, self._items, WINDOW))
+                self.submit(batch, self._work(batch.records))
 
-    def decide(self, group: Sequence[Submission[Transitions]]) -> Effects:
+    def _work(self, records: Sequence[Record]) -> ItemWork:
+        """Raises BadInput: what lies here was written by workers, or the topic is another's."""
+        keys = [(record.key or b"").decode() for record in records]
+        values = [record.value or b"" for record in records]
+        offsets = np.array([record.offset for record in records], np.int64)
+        about = np.array([value[:1] == CONTENT for value in values], np.bool_)
+        told, described = np.flatnonzero(~about).tolist(), np.flatnonzero(about).tolist()
+        return ItemWork(
+            decode([keys[i] for i in told], [values[i] for i in told], self._items, WINDOW),
+            offsets[told],
+            [keys[i] for i in described],
+            [values[i][1:] for i in described],
+            offsets[described],
+        )
+
+    def decide(self, group: Sequence[Submission[ItemWork]]) -> Effects:
         effects = Effects()
         touched: dict[int, list[NDArray[np.int64]]] = {}
         for submission in group:
-            partition = submission.batch.partition
-            offsets = np.array([record.offset for record in submission.batch.records], np.int64)
-            rows = self._partitions[partition].fold(submission.work, offsets)
-            touched.setdefault(partition, []).append(rows)
+            partition, work = submission.batch.partition, submission.work
+            columns, parts = self._partitions[partition], touched.setdefault(partition, [])
+            if work.names:
+                parts.append(columns.describe(work.names, work.contents, work.contents_at))
+            parts.append(columns.fold(work.told, work.told_at))
+            if work.names:
+                columns.pass_by(work.names, work.contents_at)
         for partition, parts in touched.items():
             columns = self._partitions[partition]
             rows = np.unique(np.concatenate(parts))
@@ -115,6 +145,11 @@ class ItemsAgent(Agent[Transitions]):
         self._partitions.pop(partition, None)
         self._overtaken.pop(partition, None)
         self._changelog.leave(partition)
+
+    def largest_row(self) -> tuple[str, int]:
+        sources = self.services.settings.topics.partitions
+        content = contents.largest_bytes(MAX_ID_BYTES)
+        return ITEM_TABLE, largest_bytes(KEEP, sources, MAX_ID_BYTES, content) + MAX_ID_BYTES
 
     async def stop(self) -> None:
         await self._changelog.stop()

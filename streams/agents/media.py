@@ -1,47 +1,43 @@
 """Audio and uploads: every task that accepts the media type looks at the payload; each finding becomes a label.
 
 Records of a batch are worked on together, so that the device sees many at once; the batch is submitted when all of
-its labels are there. Several batches are in flight; the ledger commits only the contiguous finished prefix.
+its labels are there. Several batches are in flight; the ledger commits only the contiguous finished prefix. What a
+task finds may be looked at by others (`models.inference.chains`), one label id a step.
 """
 
 import asyncio
-import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from faust.streams import Stream
 
 from models.errors import BadInput, ModelError
+from models.inference.batching import Lane
+from models.inference.chains import Step, next_steps
 from models.registry import task_class
-from models.types import Finding, ModelInfo, Payload
+from models.types import Payload
 from streams.agents.base import Agent, Services
-from streams.codecs import MediaDecoder, encode
-from streams.effects import Effects, Emit, Header, batch_bytes
-from streams.errors import REASONS, Fatal, Reject, Retry
-from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, ModelName
-from streams.fetches import Fetches
+from streams.codecs import MediaDecoder
+from streams.effects import Effects, Header, batch_bytes
+from streams.errors import REASONS, Reject, Retry
+from streams.events import Because, Media
+from streams.inference.admission import Admission
 from streams.inference.service import InferenceClosed
-from streams.payloads import UNAVAILABLE, payload_of
-from streams.rejected import Rejected, rejected_by
-from streams.retries import Failed, Place, retries, retry_of
+from streams.inference.totals import Answer
+from streams.labels import LabelRecord, labels_emit, labels_of
+from streams.payloads import Payloads, size_of
+from streams.rejected import Place, Rejected, rejected_by
+from streams.retries import Failed, retries, retry_of
+from streams.settings import LaneSettings
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
+from streams.traces import carried
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
-NAMESPACE = uuid.UUID("6b1f7c1e-6f0a-5c0e-9d2a-6b6561647261")
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRecord:
-    """A label as it is published."""
-
-    task: str
-    key: bytes
-    value: bytes
-    headers: list[Header]
+BATCH_RECORDS = 64
+AUDIO_IN_FLIGHT = 64  # recordings of a partition, each a batch
 
 
 @dataclass(slots=True)
@@ -53,31 +49,46 @@ class MediaWork:
     failed: list[Failed] = field(default_factory=list)  # to be tried again
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A record whose payload is here, and the seconds that it took until then."""
+
+    event: Media
+    payload: Payload
+    because: Because
+    wait_s: float
+    fetch_s: float
+
+
 class MediaAgent(Agent[MediaWork]):
     """Common to audio and uploads."""
-
-    tasks: ClassVar[tuple[str, ...]]
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         self._media = services.settings.media
+        chosen = self._media.lanes.get(self.source, LaneSettings())  # type: ignore[call-overload]
+        self._lane = Lane(chosen.priority, chosen.deadline_s)
         self._decoder = MediaDecoder(self._media.max_payload_bytes)
-        self._slots = asyncio.Semaphore(self._media.records_in_flight)
-        self._fetches = Fetches(2 * self._media.records_in_flight)  # those that hang hold no slot
+        self._room = Admission(self._media.records_in_flight, self._media.bytes_in_flight)
+        self._payloads: Payloads | None = None
         self._accepts: list[tuple[str, Callable[[str], bool]]] = []
+        self._after: dict[str, Mapping[str, str]] = {}
         self._batches: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """The tasks are warm: what they import is imported."""
         self._accepts = [(name, task_class(name).accepts) for name in self.tasks]
+        self._after = {name: getattr(task_class(name), "after", {}) for name in self.tasks}
+        self._payloads = Payloads(self._media)
+        self._payloads.start()
 
     def profile(self) -> Profile:
         reader = self.services.settings.reader
         return Profile(
-            max_records=self._media.records_in_flight,
+            max_records=min(BATCH_RECORDS, self._media.records_in_flight),
             fetch_wait_ms=max(reader.fetch_max_wait_ms, 100),
             fetch_min_bytes=1,
-            batches_in_flight=4,
+            batches_in_flight=max(4, self._media.records_in_flight // BATCH_RECORDS),
         )
 
     async def run(self, stream: "Stream[PartitionBatch]") -> None:
@@ -114,54 +125,80 @@ class MediaAgent(Agent[MediaWork]):
         self, batch: PartitionBatch, event: Media, record: Record
     ) -> list[LabelRecord] | Rejected | Failed:
         """Labels in the order of tasks, or why there are none."""
-        async with self._slots:
-            place = self.place(batch.partition, record)
-            try:
-                return await self._labels(batch, event, place)
-            except InferenceClosed:  # stopping: whoever reads this batch next labels it
-                batch.entry.lost = True
-                return []
-            except Retry as error:
-                rejected = rejected_by(record, error, error.reason)
-                limit_bytes = self.services.limit_bytes(retry(self.source))
-                return retry_of(rejected, place, self._media, limit_bytes) or rejected
-            except (Reject, BadInput) as error:
-                return rejected_by(record, error, error.reason if error.reason in REASONS else "failed")
-            except ModelError as error:  # the device could not take this item even alone
-                return rejected_by(record, error, "failed")
+        size_bytes = min(size_of(event), self._media.max_payload_bytes)
+        await self._room.enter(
+            size_bytes
+        )  # before anything is fetched: what is held is bounded in bytes, too
+        place = self.place(batch.partition, record)
+        try:
+            return await self._labels(batch, event, place, carried(record.headers))
+        except InferenceClosed:  # stopping: whoever reads this batch next labels it
+            batch.entry.lost = True
+            return []
+        except Retry as error:
+            rejected = rejected_by(record, error, error.reason)
+            limit_bytes = self.services.limit_bytes(retry(self.source))
+            return retry_of(rejected, place, self._media, limit_bytes) or rejected
+        except (Reject, BadInput) as error:
+            return rejected_by(record, error, error.reason if error.reason in REASONS else "failed")
+        except ModelError as error:  # the device could not take this item even alone
+            return rejected_by(record, error, "failed")
+        finally:
+            self._room.resize(-1, -size_bytes)
 
-    async def _labels(self, batch: PartitionBatch, event: Media, place: Place) -> list[LabelRecord]:
-        """Raises Reject, Retry and ModelError."""
-        clock, inference = self.services.clock, self.services.inference
+    async def _labels(
+        self, batch: PartitionBatch, event: Media, place: Place, traced: Sequence[Header]
+    ) -> list[LabelRecord]:
+        """Those of all tasks, or none: the first error counts. Raises Reject, Retry and ModelError."""
+        clock = self.services.clock
         started_s = clock.monotonic_s()
         names = [name for name, accepts in self._accepts if accepts(event.media_type)]
         if not names:
             raise Reject("unsupported", f"no task of {self.name} reads {event.media_type}")
-        payload = await self._fetch(event)
-        fetched_s = clock.monotonic_s()
-        because = Because(place.topic, place.partition, place.offset)
-        records: list[LabelRecord] = []
-        for name in names:
-            outcome = await inference.submit(name, payload)
-            if outcome.follow_ups:
-                raise Fatal(f"task {name} asks for others, which this version does not chain")
-            timing = {
-                "wait_s": round(started_s - batch.read_s, 4),
-                "fetch_s": round(fetched_s - started_s, 4),
-                "infer_s": round(clock.monotonic_s() - fetched_s, 4),
-            }
-            model = inference.model(name)
-            records += [
-                record_of(label_of(event, f, model, because, clock.wall_ms(), timing))
-                for f in outcome.findings
-            ]
+        assert self._payloads is not None  # made by `start`
+        payload = await self._payloads.open(event)
+        opened = _Opened(
+            event,
+            payload,
+            Because(place.topic, place.partition, place.offset),
+            wait_s=started_s - batch.read_s,
+            fetch_s=clock.monotonic_s() - started_s,
+        )
+        if len(names) == 1:
+            found = [await self._step(opened, Step(names[0], payload))]
+        else:
+            steps = (self._step(opened, Step(name, payload)) for name in names)
+            ended = await asyncio.gather(*steps, return_exceptions=True)
+            found = []
+            for one in ended:
+                if isinstance(one, BaseException):
+                    raise one
+                found.append(one)
+        records = [record for made in found for record in made]
+        for record in records if traced else ():
+            record.headers.extend(traced)
         self._check_size(records)
         return records
 
-    async def _fetch(self, event: Media) -> Payload:
-        """Raises Reject, and Retry for what may be there later."""
-        fetch = partial(payload_of, event, roots=self._media.roots, max_bytes=self._media.max_payload_bytes)
-        return await self._fetches.run(fetch, self._media.fetch_timeout_s, UNAVAILABLE)
+    async def _step(self, opened: _Opened, step: Step) -> list[LabelRecord]:
+        """The labels of one task and of those that look at what it found. Raises ModelError of the first alone."""
+        inference = self.services.inference
+        answer = await inference.submit(step.task, step.payload, self._lane)
+        records = labels_of(
+            opened.event,
+            step,
+            answer.outcome.findings,
+            inference.model(step.task),
+            opened.because,
+            self.services.clock.wall_ms(),
+            _timing(opened, answer),
+        )
+        for one in next_steps(step, answer.outcome, self._after):
+            try:
+                records += await self._step(opened, one)
+            except ModelError:  # no label of this step; the service has counted it by task and reason
+                continue
+        return records
 
     def _check_size(self, records: Sequence[LabelRecord]) -> None:
         """All of a record's labels leave, or none. Raises Reject."""
@@ -179,7 +216,7 @@ class MediaAgent(Agent[MediaWork]):
         for submission in group:
             batch, work = submission.batch, submission.work
             if work.labels:
-                effects.outputs.append(_labels_emit(work.labels, batch.partition % partitions))
+                effects.outputs.append(labels_emit(work.labels, batch.partition % partitions))
                 self.metrics.published(LABELS, len(work.labels))
                 for label in work.labels:
                     self.services.metrics.labels.labels(label.task).inc()
@@ -201,15 +238,23 @@ class MediaAgent(Agent[MediaWork]):
             task.cancel()
         if self._batches:
             await asyncio.wait(self._batches, timeout=1.0)
+        if self._payloads is not None:
+            await self._payloads.close()
 
 
 class AudioAgent(MediaAgent):
-    """Recordings: speech to text."""
+    """Recordings: speech to text. A record is a batch: hours of speech must not hold back its neighbours' labels."""
 
     name = "audio"
     topic = AUDIO
     companions: ClassVar[tuple[str, ...]] = ("audio-retry",)
-    tasks = ("transcribe",)
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self.tasks = services.settings.media.audio
+
+    def profile(self) -> Profile:
+        return replace(super().profile(), max_records=1, batches_in_flight=AUDIO_IN_FLIGHT)
 
 
 class UploadsAgent(MediaAgent):
@@ -218,52 +263,22 @@ class UploadsAgent(MediaAgent):
     name = "uploads"
     topic = UPLOADS
     companions: ClassVar[tuple[str, ...]] = ("uploads-retry",)
-    tasks = ("sentiment", "tag")
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self.tasks = services.settings.media.uploads
 
 
-def label_of(
-    event: Media, finding: Finding, model: ModelInfo, because: Because, at_ms: int, timing: dict[str, float]
-) -> Label:
-    """A finding as it is published. The id depends on event, task and revision alone.
-
-    `model` is the task's own.
-    """
-    value: Any = finding.value
-    detail: Any = finding.detail
-    model = finding.model or model  # of a task with several
-    return Label(
-        id=str(uuid.uuid5(NAMESPACE, f"{event.id}\x00{finding.task}\x00{model.revision}")),
-        asset=event.asset,
-        task=finding.task,
-        at=at_ms,
-        model=ModelName(model.name, model.revision, model.dtype, model.sha256),
-        value=value,
-        because=because,
-        timing=timing,
-        score=finding.score,
-        scores=finding.scores,
-        spans=[LabelSpan(s.start, s.end, str(s.value), s.score) for s in finding.spans],
-        detail=detail,
-    )
-
-
-def record_of(label: Label) -> LabelRecord:
-    """A label as it is published."""
-    headers = [
-        ("ce_type", LABEL.encode()),
-        ("ce_id", label.id.encode()),
-        ("ce_source", SOURCE.encode()),
-        ("ce_specversion", b"1.0"),
-        ("content-type", b"application/json"),
-    ]
-    return LabelRecord(label.task, label.asset.encode(), encode(label), headers)
-
-
-def _labels_emit(labels: Sequence[LabelRecord], partition: int) -> Emit:
-    return Emit(
-        LABELS,
-        partition,
-        keys=[label.key for label in labels],
-        values=[label.value for label in labels],
-        headers=[label.headers for label in labels],
-    )
+def _timing(opened: _Opened, answer: Answer) -> dict[str, float]:
+    """Seconds, in the order in which they were spent."""
+    stages = answer.stages
+    spent = {
+        "wait_s": opened.wait_s,
+        "fetch_s": opened.fetch_s,
+        "room_s": stages.room_s,
+        "prepare_s": stages.prepare_s,
+        "queue_s": stages.queue_s,
+        "device_s": stages.device_s,
+        "finish_s": stages.finish_s,
+    }
+    return {name: round(seconds, 6) for name, seconds in spent.items()}

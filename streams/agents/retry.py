@@ -9,10 +9,11 @@ from functools import partial
 from typing import ClassVar
 
 from streams.agents.media import AudioAgent, MediaAgent, UploadsAgent
-from streams.retries import Place, left_ms, place_of
+from streams.rejected import Place
+from streams.retries import left_ms, place_of
 from streams.topics import AUDIO, UPLOADS, retry
 from streams.transport.batch import Record
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 FETCH_WAIT_MS = 250  # nothing here is in a hurry
 

@@ -17,8 +17,9 @@ from streams.observe.catalogue import AgentMetrics, Metrics
 from streams.topics import CLICKS
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Commit
+from streams.transport.consumer import Profile
 from streams.transport.lease import Lease
-from streams.transport.reader import BatchReader, Profile
+from streams.transport.reader import BatchReader
 
 POLL_S = 0.005
 COMMIT_INTERVAL_S = 0.2  # the end of a short run would else wait for the default second
@@ -100,7 +101,7 @@ async def reader_alone(job: Job) -> dict[str, Any]:
         lease=Lease(SystemClock(), settings.kafka.session_timeout_s),
         partitions=job.partitions,
     )
-    reader.commit_group = _NoCommit()
+    reader.attach(_NoCommit())
     watch, done, future_ms = Stopwatch(), 0, int(settings.taste.future_s * 1000)
 
     async def decode(stream: Any) -> None:

@@ -12,11 +12,17 @@ COMMANDS: dict[str, str] = {
     "tail": "streams.cli.tail",
     "feed": "streams.cli.feed",
     "dlq": "streams.cli.dlq",
+    "forget": "streams.cli.forget",
+    "optout": "streams.cli.optout",
     "label": "streams.cli.label",
     "train": "streams.cli.train",
     "evaluate": "streams.cli.evaluate",
+    "experiment": "streams.cli.experiment",
     "bench": "streams.cli.bench",
     "verify": "streams.cli.verify",
+    "lag": "streams.cli.lag",
+    "plan": "streams.cli.plan",
+    "doctor": "streams.cli.doctor",
     "config": "streams.cli.config",
 }
 """Command name -> module, in the order of `headrace --help`."""

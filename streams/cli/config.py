@@ -53,6 +53,16 @@ def schemas(
             (out / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
+@app.command(epilog="Example: headrace config openapi > docs/openapi.json")
+def openapi() -> None:
+    """Print the OpenAPI document of the queries that a worker answers on its HTTP port."""
+    from importlib import metadata
+
+    from streams.query.openapi import document
+
+    typer.echo(json.dumps(document(metadata.version("headrace")), indent=2, ensure_ascii=False))
+
+
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"kafka": {"group": "x"}}` as `{"kafka.group": "x"}`."""
     leaves: dict[str, Any] = {}

@@ -11,7 +11,9 @@ from streams.cli.evaluate_tasks import add_to
 from streams.errors import UserMistake
 
 if TYPE_CHECKING:
+    from models.evaluate.sequential import Retraining
     from models.evaluate.served import ServedSettings
+    from models.taste.pipeline import ListSettings
     from streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -64,6 +66,29 @@ def clicks(
         Path | None,
         typer.Option(help="Items' titles, topics, ...: JSON lines or RecBole's .item; row content."),
     ] = None,
+    retrain: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train a sequence model anew after so many events: rows retrained, -blend."),
+    ] = None,
+    kind: Annotated[str, typer.Option(help="Of that model: recurrence or attention.")] = "recurrence",
+    stages: Annotated[
+        str,
+        typer.Option(
+            "--list",
+            metavar="JSON",
+            help='Row list: as published, with what [taste.list] has otherwise, such as {"diversity": "mmr"}.',
+        ),
+    ] = "",
+    interleave: Annotated[
+        str,
+        typer.Option(
+            metavar="ROW,ROW", help="Draft lists of two rows into one: which team do clicks prefer?"
+        ),
+    ] = "",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A folder of `headrace train sequence`: rows sequence and sequence-blend."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the learning curve, or recall by delay, into this PNG.")
     ] = None,
@@ -74,8 +99,12 @@ def clicks(
 
     Rows: popularity, last-item, item-knn (baselines); user-cosine (the classic user-user formula over all readers),
     user-nearest (over the nearest); content (classic content-based) and content-recent (the same, forgetting) with
-    --catalogue; counts, taste, trending (parts of what Headrace serves), blend
-    (their sum, as served), own-first (the reader's own items before the blend).
+    --catalogue; counts, taste, trending (parts of what Headrace serves), blend (their sum, as served), own-first (the
+    reader's own items before the blend), last (counts of the reader's last item alone); list (as published, with all
+    stages) with --list; sequence (a trained model) and sequence-blend (the blend with it) with --model; retrained and
+    retrained-blend (one that is trained on the way) with --retrain;
+    blend-online (the calibrated blend of the served parts and of steps, wide, walk, nearest, its weights refitted at
+    every choice), own-online (own items before it).
     """
     settings = _served(settings_of(ctx), served)
     from streams.evaluate.plot import draw, require_matplotlib
@@ -88,7 +117,22 @@ def clicks(
         require_matplotlib()
     chosen = tuple(name.strip() for name in layers.split(",") if name.strip())
     wanted = Wanted(
-        path, form, protocol, new_only, train, top, chosen, ties, freshness, seed, limit, catalogue
+        path,
+        form,
+        protocol,
+        new_only,
+        train,
+        top,
+        chosen,
+        ties,
+        freshness,
+        seed,
+        limit,
+        catalogue,
+        _stages(settings_of(ctx), stages) if stages else None,
+        _two(interleave) if interleave else None,
+        model,
+        _retraining(settings_of(ctx), retrain, kind) if retrain else None,
     )
     found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)
     if on_terminal():
@@ -111,7 +155,12 @@ def _served(settings: "Settings", text: str) -> "ServedSettings":
     given = _object(text)
     rank = given.pop("rank", {})
     unknown = set(given) - set(ServedSettings.__dataclass_fields__)
-    base: dict[str, Any] = {"dim": taste.dim, "half_lives_s": taste.half_lives_s, "ring": taste.ring}
+    base: dict[str, Any] = {
+        "dim": taste.dim,
+        "half_lives_s": taste.half_lives_s,
+        "ring": taste.ring,
+        "sequence_weight": taste.sequence.weight,
+    }
     try:
         made = msgspec.convert({**base, **given, "rank": rank}, ServedSettings)
     except msgspec.ValidationError as error:
@@ -122,13 +171,46 @@ def _served(settings: "Settings", text: str) -> "ServedSettings":
     return made
 
 
-def _object(text: str) -> dict[str, Any]:
+def _stages(settings: "Settings", text: str) -> "ListSettings":
+    """The worker's stages, with what the command line says instead. Raises UserMistake."""
+    from pydantic import ValidationError
+
+    from streams.agents.clicks import list_settings
+    from streams.settings import Listing
+
+    try:
+        listing = Listing.model_validate({**settings.taste.list.model_dump(), **_object(text, "--list")})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise UserMistake(f"--list: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from None
+    return list_settings(listing)
+
+
+def _two(text: str) -> tuple[str, str]:
+    rows = tuple(row.strip() for row in text.split(","))
+    if len(rows) != 2:
+        raise UserMistake("--interleave takes two rows, as in counts,blend")
+    return rows
+
+
+def _retraining(settings: "Settings", every: int, kind: str) -> "Retraining":
+    import torch
+
+    from models.evaluate.sequential import Retraining
+
+    if kind not in ("recurrence", "attention"):
+        raise UserMistake(f"--kind {kind}: it is recurrence or attention")
+    torch.set_num_threads(settings.media.threads)
+    return Retraining(every, kind)
+
+
+def _object(text: str, option: str = "--served") -> dict[str, Any]:
     try:
         given = json.loads(text)
     except ValueError as error:
-        raise UserMistake(f"--served is not JSON: {error}") from None
+        raise UserMistake(f"{option} is not JSON: {error}") from None
     if not isinstance(given, dict):
-        raise UserMistake("--served is a JSON object")
+        raise UserMistake(f"{option} is a JSON object")
     return given
 
 

@@ -61,7 +61,7 @@ def manifests(
         list[str] | None,
         typer.Option(
             help="NAME=AGENT,AGENT: a user for workers that run these agents; repeatable. "
-            "Default: headrace-clicks=clicks,items and headrace-media=audio,uploads."
+            "Default: headrace-clicks=clicks,items,privacy and headrace-media=audio,uploads."
         ),
     ] = None,
 ) -> None:
@@ -78,3 +78,14 @@ def _named_agents(given: str) -> tuple[str, tuple[str, ...]]:
     if not (name and equals and agents):
         raise UserMistake(f"--user {given}: write it as NAME=AGENT,AGENT")
     return name, tuple(agents.split(","))
+
+
+@app.command(epilog="Example: headrace topics asyncapi > asyncapi.json")
+def asyncapi(ctx: typer.Context) -> None:
+    """Print topics and events as an AsyncAPI 3.0 document. Asks no broker."""
+    import json
+
+    from streams.asyncapi import document
+
+    made = document(settings_of(ctx).kafka.topic_prefix)
+    typer.echo(json.dumps(made, indent=2, ensure_ascii=False))

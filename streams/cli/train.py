@@ -1,4 +1,4 @@
-"""`headrace train`: rebuild the weights that a task ships with, or make your own."""
+"""`headrace train`: rebuild the weights that a task ships with, or make your own. One command a file beside this."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.context import Json, on_terminal, print_json, settings_of
+from streams.cli.train_sequence import sequence
 from streams.errors import EnvironmentProblem, UserMistake
 
 if TYPE_CHECKING:
@@ -16,7 +17,12 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def train() -> None:
-    """Train the weights of a task."""
+    """Train the weights of a task, or the recommender's sequence layer."""
+
+
+app.command(
+    epilog="Example: headrace train sequence ml-100k.inter --format movielens --kind attention --out models/taste"
+)(sequence)
 
 
 @app.command(epilog="Example: headrace train sentiment --data train.tsv --dev dev.tsv --out weights/mine")

@@ -45,7 +45,8 @@ class KafkaBroker:
 
     `port` 0 picks a free one, kept over restarts. `heap_mb` is the JVM's -Xmx. `cpus` pins the process to
     these cores (Linux). `properties` are server properties that win over `PROPERTIES`. `listeners` are further ones,
-    name -> (port it listens on, port it tells clients), so that something may stand between.
+    name -> (port it listens on, port it tells clients), so that something may stand between. `scram` are credentials
+    made with the data: `SCRAM-SHA-512=[name=ada,password=…]`.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class KafkaBroker:
         jvm_options: Sequence[str] = (),
         java: str = "java",
         start_within_s: float = START_WITHIN_S,
+        scram: Sequence[str] = (),
     ) -> None:
         self.port = port
         self._lib = lib
@@ -72,6 +74,7 @@ class KafkaBroker:
         self._jvm_options = tuple(jvm_options)
         self._java_name = java
         self._start_within_s = start_within_s
+        self._scram = tuple(scram)
         self._server: ServerProcess | None = None
 
     @property
@@ -157,7 +160,7 @@ class KafkaBroker:
         properties = self._folder / "server.properties"
         properties.write_text(self._server_properties(controller), encoding="utf-8")
         if not (self._folder / "records" / "meta.properties").exists():
-            _format(java, classpath, properties)
+            _format(java, classpath, properties, self._scram)
         return ServerProcess(
             f"Kafka on port {self.port}",
             [
@@ -217,7 +220,7 @@ def java_program(name: str = "java") -> str:
     return found
 
 
-def _format(java: str, classpath: str, properties: Path) -> None:
+def _format(java: str, classpath: str, properties: Path, scram: Sequence[str]) -> None:
     """Write the cluster id into the data folder, as every KRaft node wants before its first start."""
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode().replace("-", "A")  # no option
     done = subprocess.run(
@@ -232,6 +235,7 @@ def _format(java: str, classpath: str, properties: Path) -> None:
             cluster,
             "-c",
             str(properties),
+            *(part for one in scram for part in ("--add-scram", one)),
         ],
         capture_output=True,
         text=True,

@@ -126,6 +126,8 @@ def _for_demo(given: Given, bootstrap: str, options: Options) -> Given:
     if port == 0:  # the view must know it
         port = free_ports(1)[0]
     wanted["observe.port"] = str(port)
+    if "observe.clicks" not in said:
+        wanted["observe.clicks"] = "true"
     return replace(given, sets=(*given.sets, *(f"{name}={value}" for name, value in wanted.items())))
 
 
@@ -174,6 +176,8 @@ async def _worker(
     process = ServerProcess("the worker", [*command, "worker"], log, clock=clock)
     url = f"http://127.0.0.1:{settings.observe.port}"
     say(f"worker: log in {log}, metrics on {url}/metrics")
+    if settings.observe.page:
+        say(f"the live page: {url}/")
     try:
         await asyncio.to_thread(process.start, lambda: _answers(url, stop), WORKER_STARTS_WITHIN_S)
         say("worker: started; clicks are read while the models are still loading")
@@ -309,7 +313,7 @@ class _Show:
 
     async def _view(self) -> None:
         console = Console()
-        where = f"broker {self._settings.kafka.bootstrap} · metrics 127.0.0.1:{self._settings.observe.port}"
+        where = f"broker {self._settings.kafka.bootstrap} · live page http://127.0.0.1:{self._settings.observe.port}/"
         if self._options.as_json or not console.is_terminal:
             await self._lines()
         with Live(console=console, auto_refresh=False) as live:

@@ -1,10 +1,10 @@
-"""A catalogue from a file, as unit content vectors of a recording's items.
+"""A catalogue from a file, as unit vectors of a recording's items, by content and by topics alone, and as entries.
 
 The file is one that `headrace feed` takes for items. What an item says of itself weighs by field; the weights are a
 starting point that was not tuned on clicks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import content
+from models.taste.catalogue import Entry
 from streams.errors import UserMistake
 from streams.feed.clicks import BadLines
 from streams.feed.items import Line, read_lines
@@ -28,6 +29,7 @@ class Catalogue:
 
     vectors: F32
     found: int  # items with a vector
+    entries: dict[str, Entry] = field(default_factory=dict)
     bad: BadLines = field(default_factory=BadLines)
 
 
@@ -40,10 +42,23 @@ def read(path: Path, item_names: Sequence[str], dim: int = content.DIM) -> Catal
     for _, line in read_lines(path, made.bad):
         if line.item in place:
             made.vectors[place[line.item]] = content.vector(_fields(line), dim)
+            made.entries[line.item] = Entry(line.author, 0, line.topics)
     made.found = int(np.count_nonzero(made.vectors.any(axis=1)))
     if not made.found:
         raise UserMistake(f"--catalogue {path} says nothing of any of the {len(item_names):,} items")
     return made
+
+
+def topic_vectors(entries: Mapping[str, Entry], item_names: Sequence[str]) -> F32:
+    """Vectors (I, T) of length 1 of the items' topics, all alike; 0 for items without any."""
+    topics = sorted({topic for name in item_names if name in entries for topic in entries[name].topics})
+    at = {topic: nth for nth, topic in enumerate(topics)}
+    vectors = np.zeros((len(item_names), max(len(topics), 1)), np.float32)
+    for nth, name in enumerate(item_names):
+        if name in entries:
+            vectors[nth, [at[topic] for topic in entries[name].topics]] = 1
+    vectors /= np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), np.float32(1e-9))
+    return vectors
 
 
 def _fields(line: Line) -> list[content.Field]:

@@ -51,6 +51,16 @@ def as_json(found: Found) -> dict[str, object]:
             {"estimate": row.name, "rmse": _number(row.rmse), "answered": _number(row.answered)}
             for row in found.ratings
         ]
+    if found.liking is not None and found.wanted.interleave is not None:
+        liking, (first, second) = found.liking, found.wanted.interleave
+        document["interleaved"] = {
+            "of": first,
+            "over": second,
+            "preference": _number(liking.value),
+            "low": _number(liking.low),
+            "high": _number(liking.high),
+            "wins": {first: liking.first, second: liking.second},
+        }
     if found.by_delay:
         document["freshness"] = [
             {
@@ -68,7 +78,19 @@ def as_text(found: Found) -> str:
     loaded, todo, k = found.loaded, found.plan, found.top
     gaps = summary.by_gap(loaded.recording, found.scored, k)
     lines = [caption(found), *found.notes, *bad_in_words(loaded.bad, SHOWN_BAD), ""]
-    head = ("layer", f"recall@{k}", f"MRR@{k}", f"NDCG@{k}", "MPR", "coverage", "Gini", "novelty", "distance")
+    head: tuple[str, ...] = (
+        "layer",
+        f"recall@{k}",
+        f"MRR@{k}",
+        f"NDCG@{k}",
+        "MPR",
+        "coverage",
+        "Gini",
+        "novelty",
+        "distance",
+    )
+    if found.scored.topic_distances is not None:
+        head = (*head, "by topics")
     lines += _aligned([head, *(_cells(row) for row in found.rows)])
     lines += [
         "",
@@ -89,6 +111,13 @@ def as_text(found: Found) -> str:
                 *((row.name, _shown(row.rmse), f"{100 * row.answered:.1f} %") for row in found.ratings),
             ]
         )
+    if found.liking is not None and found.wanted.interleave is not None:
+        liking, (first, second) = found.liking, found.wanted.interleave
+        lines += [
+            "",
+            f"{first} and {second} interleaved (team draft): {liking.first:,} and {liking.second:,} points; preference",
+            f"for {first}: {liking.value:+.3f} ({liking.low:+.3f} to {liking.high:+.3f}); 0 is none, +0.5 always.",
+        ]
     if found.by_delay:
         lines += ["", *_freshness(found)]
     if todo.at_end:
@@ -143,6 +172,7 @@ def _row(row: summary.Row) -> dict[str, object]:
         "gini": _number(row.gini),
         "novelty_bits": _number(row.novelty_bits),
         "intra_list_distance": _number(row.intra_list_distance),
+        **({} if row.topic_distance is None else {"topic_distance": _number(row.topic_distance)}),
         "ci95": {name: [_number(figure[1]), _number(figure[2])] for name, figure in measured.items()},
     }
 
@@ -155,6 +185,7 @@ def _cells(row: summary.Row) -> tuple[str, ...]:
         *(_shown(value) for value in (row.coverage, row.gini)),
         "-" if math.isnan(row.novelty_bits) else f"{row.novelty_bits:.2f}",
         _shown(row.intra_list_distance),
+        *([] if row.topic_distance is None else [_shown(row.topic_distance)]),
     )
 
 

@@ -5,16 +5,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
+from models.errors import WeightsMismatch
 from models.evaluate import meters, summary
 from models.evaluate.baselines import MAX_KNN_ITEMS
+from models.evaluate.listed import ListedSettings
 from models.evaluate.prequential import Judge, Run, Scored
 from models.evaluate.protocols import FRESHNESS_FROM, PROTOCOLS, TOP, Plan, Protocol, plan
 from models.evaluate.ranks import Ties
 from models.evaluate.ratings import RatingRow, rating_errors
 from models.evaluate.registry import NEEDS, ROWS, Given, build
+from models.evaluate.sequential import Retraining
 from models.evaluate.served import ServedSettings
+from models.experiments.preference import Preference, preference
+from models.sequence.folder import Loaded as SequenceFolder
+from models.sequence.folder import read as read_model
+from models.taste.pipeline import ListSettings
 from models.taste.usercf import MAX_ITEMS, MAX_VALUE
-from streams.errors import UserMistake
+from streams.errors import EnvironmentProblem, UserMistake
 from streams.evaluate import catalogue
 from streams.evaluate.files import Loaded, load
 
@@ -31,7 +38,12 @@ DELAYS: tuple[tuple[str, int | None], ...] = (
 DEFAULT_PROTOCOL = {"movielens": "fives", "yoochoose": "next-click", "jsonl": "all"}
 _VECTOR_CELLS = 1 << 27  # of items' vectors for intra-list distance: 512 MB
 
-_OPTIONS = {"content": "--catalogue FILE"}
+_OPTIONS = {
+    "content": "--catalogue FILE",
+    "listed": "--list JSON",
+    "sequence": "--model DIR",
+    "retraining": "--retrain N",
+}
 
 Progress = Callable[[str, int, int], None]
 """What is being done, events done, events in all."""
@@ -53,6 +65,10 @@ class Wanted:
     seed: int = 7
     limit: int | None = None
     catalogue: Path | None = None
+    stages: ListSettings | None = None  # of the row `list`
+    interleave: tuple[str, str] | None = None  # two rows
+    model: Path | None = None
+    retraining: Retraining | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,7 @@ class Found:
     by_delay: list[tuple[str, int | None, list[summary.Row]]]
     notes: list[str]
     ratings: list[RatingRow] = field(default_factory=list)  # empty where there are none, or all are alike
+    liking: Preference | None = None  # of the first interleaved row over the second
 
 
 def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Found:
@@ -83,7 +100,10 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
             f"{wanted.path}: none of its {len(recording) - loaded.trained} events can be scored by {protocol}"
         )
     names, notes = _layers(wanted, todo, len(recording.item_names))
-    given = _given(wanted, loaded, served, notes)
+    _check_interleave(wanted, names)
+    given = replace(_given(wanted, loaded, served, top, notes), repeats=not todo.own_out)
+    if given.sequence:
+        notes += _leaks(given.sequence, loaded, todo)
     if loaded.trained_later:
         notes.append(f"{loaded.trained_later} events of {wanted.train} are later than the first one scored")
     try:
@@ -98,7 +118,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
     ties: Ties = "half" if wanted.ties == "half" else "against"
 
     def judge() -> Judge:
-        return Judge(layers, names, top, vectors, ties)
+        return Judge(layers, names, top, vectors, ties, wanted.interleave, given.topics)
 
     label = "learning"
     run = Run(recording, todo, layers, lambda done, total: progress(label, done, total))
@@ -106,7 +126,10 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         scored = run.score(judge())
         table = summary.rows(recording, scored, top, wanted.seed)
         errors = _rating_errors(names, loaded, todo, served, notes, progress)
-        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes, errors)
+        liking = None
+        if scored.points is not None:
+            liking = preference(recording.users[scored.numbers], scored.points, wanted.seed)
+        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes, errors, liking)
     run.advance(int(todo.asked.argmax()))
     by_delay: list[tuple[str, int | None, list[summary.Row]]] = []
     first: Scored | None = None
@@ -118,18 +141,46 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
     return Found(wanted, protocol, top, loaded, todo, first, by_delay[0][2], by_delay, notes)
 
 
-def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, notes: list[str]) -> Given:
+def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, notes: list[str]) -> Given:
     """What layers are made from; files beside the clicks are read, and what is wrong with them is noted."""
     names = loaded.recording.item_names
-    given = Given(names, served)
+    given = Given(names, served, retraining=wanted.retraining)
+    if wanted.stages:
+        given = replace(given, listed=ListedSettings(wanted.stages, top))
     if wanted.catalogue:
         read = catalogue.read(wanted.catalogue, names)
         if read.bad.count:
             loaded.bad[str(wanted.catalogue)] = read.bad
         if read.found < len(names):
             notes.append(f"{wanted.catalogue.name} says nothing of {len(names) - read.found:,} items")
-        given = replace(given, content=read.vectors)
+        topics = catalogue.topic_vectors(read.entries, names)
+        given = replace(given, content=read.vectors, topics=topics if topics.any() else None)
+        if given.listed:
+            given = replace(given, listed=replace(given.listed, entries=read.entries))
+    if wanted.model:
+        given = replace(given, sequence=_model(wanted.model))
     return given
+
+
+def _model(folder: Path) -> SequenceFolder:
+    try:
+        return read_model(folder)
+    except WeightsMismatch as error:
+        raise EnvironmentProblem(str(error)) from None
+
+
+def _leaks(model: SequenceFolder, loaded: Loaded, todo: Plan) -> list[str]:
+    """What a reader of the table must know of the model's training."""
+    data, name = model.manifest.data, model.manifest.revision
+    until_ms = data.get("until_ms")
+    first_ms = int(loaded.recording.at_ms[todo.asked].min())
+    if not isinstance(until_ms, int):
+        return [f"{name} does not say what it was trained on"]
+    if todo.at_end and data.get("split") != "leave-one-out":
+        return [f"{name} was not trained with --split leave-one-out: it may have seen what is scored"]
+    if not todo.at_end and until_ms >= first_ms:
+        return [f"{name} was trained on events later than the first one scored"]
+    return []
 
 
 def _rating_errors(
@@ -173,6 +224,18 @@ def _protocol(wanted: Wanted) -> Protocol:
     return next(known for known in get_args(Protocol) if known == name)
 
 
+def _check_interleave(wanted: Wanted, names: tuple[str, ...]) -> None:
+    if wanted.interleave is None:
+        return
+    missing = [row for row in wanted.interleave if row not in names]
+    if missing:
+        raise UserMistake(f"--interleave {missing[0]}: it is not among the rows {', '.join(names)}")
+    if wanted.interleave[0] == wanted.interleave[1]:
+        raise UserMistake("--interleave takes two different rows")
+    if wanted.freshness:
+        raise UserMistake("--interleave and --freshness do not go together")
+
+
 def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], list[str]]:
     """Rows in the order of the table, and what was left out of the default."""
     unknown = sorted(set(wanted.layers) - set(ROWS))
@@ -186,7 +249,7 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
     if wanted.layers:
         return tuple(row for row in ROWS if row in wanted.layers), []
     left_out = missing | (
-        {"own-first"} if todo.own_out else set()
+        {"own-first", "own-online"} if todo.own_out else set()
     )  # with own items taken out it is the blend
     notes = []
     for row, most in (("item-knn", MAX_KNN_ITEMS), ("user-cosine", MAX_ITEMS)):
@@ -198,5 +261,10 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
 
 def _missing(wanted: Wanted) -> set[str]:
     """Rows that nothing was given for."""
-    given = {"content": wanted.catalogue}
+    given = {
+        "content": wanted.catalogue,
+        "listed": wanted.stages,
+        "sequence": wanted.model,
+        "retraining": wanted.retraining,
+    }
     return {row for row, need in NEEDS.items() if not given[need]}

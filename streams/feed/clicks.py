@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 
 from streams.errors import EnvironmentProblem, UserMistake
-from streams.events import Click, Id, Kind, Milliseconds
+from streams.events import Click, Id, Kind, ListWishes, Milliseconds
 
 NAMESPACE = uuid.UUID("b3c0c4ae-6d4e-5c0e-9d0a-6f2f0a5c7f11").bytes
 REMEMBERED = 100
@@ -157,6 +157,7 @@ class _Line(msgspec.Struct, gc=False):
     dwell_s: float | None = None
     source: str | None = None
     context: dict[str, str | int | float | bool | None] | None = None
+    wishes: ListWishes | None = None
 
 
 def _jsonl(_: mmap.mmap) -> Parse:
@@ -170,7 +171,15 @@ def _jsonl(_: mmap.mmap) -> Parse:
         if len(read.id) > 256:
             raise BadLine("id is longer than 256 characters")
         return Click(
-            read.id, read.user, read.item, read.kind, read.at, read.dwell_s, read.source, read.context
+            read.id,
+            read.user,
+            read.item,
+            read.kind,
+            read.at,
+            read.dwell_s,
+            read.source,
+            read.context,
+            read.wishes,
         )
 
     return parse

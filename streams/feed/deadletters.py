@@ -20,9 +20,10 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.clock import Clock
-from streams.deadletters import LEFT_OUT, number_of, original_headers, replays_of
+from streams.deadletters import LEFT_OUT, REPLAYED, number_of, original_headers, replays_of
 from streams.effects import Emit, Header
 from streams.feed.tail import POLL_MS, reading, records
+from streams.privacy.sealing import Seal, is_sealed
 from streams.settings import Settings
 from streams.topics import DLQ_PROGRESS, dead_letter, prefixed
 from streams.transport.producer import BatchProducer
@@ -50,6 +51,8 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...]
+    replayed: bool = False  # before it was written again
+    sealed: bool = False  # and no key of ours opens it
 
     def as_json(self) -> dict[str, Any]:
         """What `dlq list --json` prints."""
@@ -85,6 +88,7 @@ class Replayed:
     done_before: int = 0
     beyond_limit: int = 0
     without_value: int = 0  # nothing to send: it was left out
+    sealed: int = 0  # no key of ours opens it
     by_reason: dict[str, int] = field(default_factory=dict)
 
 
@@ -121,14 +125,19 @@ class Progress:
 
 async def read(settings: Settings, topic: str, partitions: int) -> AsyncGenerator[DeadLetter, None]:
     """All dead letters of an input topic that were there when it began, in order per partition. Raises KafkaError."""
+    seal = Seal.read(settings.privacy.dead_letter_keys_file)
     found = records(settings, dead_letter(topic), partitions, from_beginning=True, follow=False)
     async with aclosing(found):
         async for record in found:
-            yield _letter(topic, record)
+            yield letter_of(topic, record, seal)
 
 
-def _letter(topic: str, record: Any) -> DeadLetter:
-    headers = dict(record.headers)
+def letter_of(topic: str, record: Any, seal: Seal | None = None) -> DeadLetter:
+    """The dead letter in a record of the dead-letter topic, opened where we have the key."""
+    headers, value, closed = dict(record.headers), record.value, is_sealed(record.headers)
+    if closed and seal is not None and value is not None:
+        opened = seal.open(value)
+        value, closed = (value, True) if opened is None else (opened, False)
     return DeadLetter(
         topic=topic,
         partition=record.partition,
@@ -141,8 +150,10 @@ def _letter(topic: str, record: Any) -> DeadLetter:
         replays=replays_of(record.headers),
         left_out=LEFT_OUT in headers,
         key=record.key,
-        value=record.value,
+        value=value,
         headers=tuple(record.headers),
+        replayed=REPLAYED in headers,
+        sealed=closed,
     )
 
 
@@ -181,14 +192,14 @@ async def find(
         while await consumer.position(tp) <= offset:
             for record in (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, ()):
                 if record.offset == offset:
-                    return _letter(topic, record)
+                    return letter_of(topic, record, Seal.read(settings.privacy.dead_letter_keys_file))
     return None
 
 
 async def replay(settings: Settings, topic: str, partitions: int, wanted: Wanted, clock: Clock) -> Replayed:
     """Send dead letters again to the partition they came from, with their own headers. Raises KafkaError, Retry."""
     done = Replayed()
-    progress = await _progress(settings, topic, partitions)
+    progress = await progress_of(settings, topic, partitions)
     producer = BatchProducer(settings.kafka)
     await producer.start()
     moved: set[Lane] = set()
@@ -224,9 +235,11 @@ def _chosen(letter: DeadLetter, before: Progress, wanted: Wanted, done: Replayed
         done.other_reason += 1
     elif letter.left_out:
         done.without_value += 1
+    elif letter.sealed:
+        done.sealed += 1
     elif letter.replays >= wanted.max_replays:
         done.looping += 1
-    elif before.covers(letter):
+    elif letter.replayed or before.covers(letter):
         done.done_before += 1
     elif wanted.limit is not None and done.sent >= wanted.limit:
         done.beyond_limit += 1
@@ -241,7 +254,7 @@ async def _send(producer: BatchProducer, letter: DeadLetter, now_ms: int) -> Non
     await producer.confirmed(await producer.send(emit, now_ms))
 
 
-async def _progress(settings: Settings, topic: str, partitions: int) -> dict[Lane, Progress]:
+async def progress_of(settings: Settings, topic: str, partitions: int) -> dict[Lane, Progress]:
     """How far each lane of an input topic was replayed. Partition p of the topic of progress tells of partition p."""
     found: dict[Lane, Progress] = {}
     rows = records(settings, DLQ_PROGRESS, partitions, from_beginning=True, follow=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from streams.errors import EnvironmentProblem
-from streams.events import Id, Item, Milliseconds
+from streams.events import Id, Item, Milliseconds, Name
 from streams.feed.clicks import MAX_LINE_BYTES, BadLine, BadLines
 
 _NAMESPACE = uuid.UUID("0f5c3f0e-52a9-5a6f-8f0a-6f6f2a1d9c55")
@@ -26,9 +26,10 @@ class Line(msgspec.Struct):
     at: Milliseconds | None = None
     title: str | None = None
     text: str | None = None
-    author: str | None = None
-    topics: list[str] = []
+    author: Name | None = None
+    topics: list[Name] = []
     available: bool = True
+    published_at: Milliseconds | None = None
     year: str | None = None
 
 
@@ -47,6 +48,7 @@ def read_items(path: Path, bad: BadLines, now_ms: int) -> Iterator[Item]:
             read.author,
             read.topics,
             read.available,
+            read.published_at,
         )
 
 

@@ -8,10 +8,11 @@ import msgspec
 from aiokafka.partitioner import murmur2
 
 from streams.effects import Header
-from streams.events import CLICK, ITEM, MEDIA, SOURCE, Click, Item, Media
+from streams.events import CLICK, ITEM, MEDIA, PRIVACY, SOURCE, Click, Item, Media, Privacy
 from streams.topics import AUDIO, CLICKS, ITEMS, UPLOADS
+from streams.topics import PRIVACY as PRIVACY_TOPIC
 
-Event = Click | Media | Item
+Event = Click | Media | Item | Privacy
 
 
 class Outgoing(NamedTuple):
@@ -25,7 +26,7 @@ class Outgoing(NamedTuple):
 
 
 _encode = msgspec.json.Encoder().encode
-_CE_TYPES: dict[type, str] = {Click: CLICK, Media: MEDIA, Item: ITEM}
+_CE_TYPES: dict[type, str] = {Click: CLICK, Media: MEDIA, Item: ITEM, Privacy: PRIVACY}
 _FIXED: dict[type, list[Header]] = {
     struct: [("ce_specversion", b"1.0"), ("ce_type", name.encode()), ("content-type", b"application/json")]
     for struct, name in _CE_TYPES.items()
@@ -53,7 +54,7 @@ def outgoing(
 
 def key_of(event: Event) -> str:
     """Who or what the event is about."""
-    if isinstance(event, Click):
+    if isinstance(event, Click | Privacy):
         return event.user
     return event.asset if isinstance(event, Media) else event.item
 
@@ -64,6 +65,8 @@ def topic_of(event: Event) -> str:
         return CLICKS
     if isinstance(event, Item):
         return ITEMS
+    if isinstance(event, Privacy):
+        return PRIVACY_TOPIC
     return AUDIO if event.media_type.startswith(("audio/", "video/")) else UPLOADS
 
 

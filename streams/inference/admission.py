@@ -21,8 +21,7 @@ class Admission:
 
     async def enter(self, size_bytes: int) -> None:
         """Take room for one unit of this size; waits for it. Safe to cancel. Raises what `fail` was given."""
-        if not self._waiters and self._fits(size_bytes):
-            self.resize(1, size_bytes)
+        if self.enter_now(size_bytes):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((waiter, size_bytes))
@@ -34,6 +33,14 @@ class Admission:
             else:
                 self._let_in()  # it may have held up smaller ones behind it
             raise
+
+    def enter_now(self, size_bytes: int) -> bool:
+        """Take the room if it is there and nobody waits."""
+        if self._waiters or not self._fits(size_bytes):
+            return False
+        self.units += 1
+        self.bytes += size_bytes
+        return True
 
     def resize(self, units: int, size_bytes: int) -> None:
         """Take more than was asked for (decoded work is larger than its payload), or give back (negative)."""

@@ -1,11 +1,12 @@
-"""The observation port: /metrics for Prometheus, /healthz and /readyz for an orchestrator. Read-only."""
+"""The HTTP port: /metrics for Prometheus, /healthz and /readyz for an orchestrator, and what others add to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
 from streams.errors import EnvironmentProblem
 from streams.observe.catalogue import Metrics
+from streams.observe.guard import Guard
 
 Checks = Callable[[], dict[str, bool]]
 Recovering = Callable[[], dict[str, dict[int, tuple[int, int]]]]
@@ -23,19 +24,26 @@ class ObservePort:
         self._ready = ready
         self._recovering = recovering
         self._runner: web.AppRunner | None = None
+        self._more: list[web.RouteDef] = []
         self.port = 0
 
-    async def start(self, host: str, port: int) -> None:
+    def add(self, routes: Sequence[web.RouteDef]) -> None:
+        """More to answer; before `start`. The guard decides who may ask."""
+        self._more += routes
+
+    async def start(self, host: str, port: int, guard: Guard) -> None:
         """Bind. Raises EnvironmentProblem when the port is taken or the address is not ours."""
         app = web.Application()
+        guard.install(app)
         app.add_routes(
             [
                 web.get("/metrics", self._show_metrics),
                 web.get("/healthz", self._show_health),
                 web.get("/readyz", self._show_ready),
+                *self._more,
             ]
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
         await runner.setup()
         site = web.TCPSite(runner, host, port, reuse_address=True)
         try:

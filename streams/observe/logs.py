@@ -1,11 +1,15 @@
 """Log set-up: one line an event, and no flood from clients that retry (they print about 20 lines a second
 while a broker is down)."""
 
+import json
 import logging
 import re
 import sys
+from datetime import datetime, timezone
+from typing import Literal
 
 from streams.clock import Clock
+from streams.privacy.masking import masked
 
 QUIET_S = 30.0
 NOISY = ("aiokafka", "faust", "mode")
@@ -63,12 +67,47 @@ def _of_client(logger: str, error: BaseException) -> bool:
     return logger.startswith("aiokafka") or (logger == "asyncio" and raised_in.startswith("aiokafka"))
 
 
-def set_up(level: str, clock: Clock) -> None:
+FIELDS = ("agent", "topic", "partition", "offset", "reason", "trace_id")
+"""What `extra` of a log call may hold, and a JSON line shows."""
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; control characters are escaped by JSON itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, timezone.utc)
+        line = {
+            "time": f"{at:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: record.__dict__[name] for name in FIELDS if record.__dict__.get(name) is not None}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class Masked(logging.Filter):
+    """E-mail addresses, telephone and card numbers are taken out of what is logged."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        hidden = masked(said)
+        if hidden != said:
+            record.msg, record.args = hidden, ()
+        return True
+
+
+def set_up(level: str, clock: Clock, form: Literal["text", "json"] = "text", mask: bool = True) -> None:
     """Log to standard error. Libraries below us speak from WARNING on, rate-limited."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if form == "json" else text)
     handler.addFilter(RateLimit(clock))
     handler.addFilter(ClientInALine())
+    if mask:
+        handler.addFilter(Masked())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

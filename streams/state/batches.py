@@ -30,6 +30,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+from google_crc32c import value as crc32c
 
 from streams.errors import Retry
 from streams.settings import Kafka
@@ -213,11 +214,14 @@ def records(fetched: Fetched) -> Iterator[tuple[list[bytes], list[bytes | None],
     """
     keys: list[bytes] = []
     values: list[bytes | None] = []
-    batches, aborted = MemoryRecords(fetched.data), _Aborted(fetched.aborted)
+    data, at = fetched.data, 0
+    batches, aborted = MemoryRecords(data), _Aborted(fetched.aborted)
     while batches.has_next():
         batch = batches.next_batch()
-        if not batch.validate_crc():
+        stop = at + 12 + int.from_bytes(data[at + 8 : at + 12], "big")
+        if not _whole(data, at, stop, batch):
             raise CorruptRecordException(f"a checksum does not fit, at offset {batch.base_offset}")
+        at = stop
         following = batch.next_offset
         if not aborted.skips(batch):
             found = list(batch)
@@ -230,6 +234,14 @@ def records(fetched: Fetched) -> Iterator[tuple[list[bytes], list[bytes | None],
             keys, values = [], []
     if keys:
         yield keys, values, fetched.next_offset
+
+
+def _whole(data: bytes, at: int, stop: int, batch: Any) -> bool:
+    """Whether the checksum of the batch at data[at:stop] fits."""
+    if data[at + 16] < 2:  # magic 0 and 1 have a checksum a message, of another kind
+        return bool(batch.validate_crc())
+    # by the processor's instruction: the client's own table takes five times as long
+    return int(crc32c(data[at + 21 : stop])) == int.from_bytes(data[at + 17 : at + 21], "big")
 
 
 class _Aborted:

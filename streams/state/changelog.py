@@ -17,6 +17,7 @@ from streams.state.batches import BatchFetcher, records
 from streams.state.snapshotfile import Snapshot
 from streams.state.snapshots import Snapshots
 from streams.topics import prefixed
+from streams.transport.batch import Record
 from streams.transport.client import client_options, close
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,11 @@ class ChangelogReader:
         """The partition is another's now: its snapshot stays as it is."""
         self._held.discard(partition)
 
+    def spoiled(self, partition: int) -> None:
+        """Somebody in the partition's snapshot is to be forgotten: the file goes, and a new one is made in its turn."""
+        if self._snapshots is not None:
+            self._snapshots.remove(partition)
+
     async def _keep(self, snapshots: Snapshots) -> None:
         """Bring the snapshots of held partitions up to date, one after another, for ever."""
         while True:
@@ -165,9 +171,12 @@ def _nobody(done: int, of: int) -> None:
 
 
 class TableFollower:
-    """Follows a whole compacted topic: `apply` sees every record from the first on, for as long as it runs."""
+    """Follows a whole compacted topic: `apply` sees every record from the first on, those of one partition a call, for
+    as long as it runs."""
 
-    def __init__(self, kafka: Kafka, topic: str, partitions: int, apply: Apply) -> None:
+    def __init__(
+        self, kafka: Kafka, topic: str, partitions: int, apply: Callable[[Sequence[Record]], None]
+    ) -> None:
         self._kafka = kafka
         self._topic = prefixed(kafka.topic_prefix, topic)
         self._partitions = partitions
@@ -206,7 +215,7 @@ class TableFollower:
             if not self.caught_up.is_set():
                 ends = {tp: max(ends[tp], consumer.highwater(tp) or 0) for tp in tps}
             for tp, read in found.items():
-                self._apply([r.key or b"" for r in read], [r.value for r in read])
+                self._apply(read)
                 positions[tp] = read[-1].offset + 1
             await asyncio.sleep(0)
 

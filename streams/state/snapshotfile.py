@@ -119,6 +119,8 @@ def write(path: Path, head: Head, rows: Iterable[Rows], stopping: Callable[[], b
             size_bytes = _write_all(file, head, rows, stopping)
             file.flush()
             os.fsync(file.fileno())
+        if stopping():
+            raise Stopped
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException:

@@ -50,6 +50,7 @@ class Snapshots:
         self._clock = clock
         self._count = count
         self._stopping = False
+        self._removed = 0  # how often one was removed; a file begun before is given up
 
     def path(self, partition: int) -> Path:
         return self._folder / f"{self._topic}-{partition}.snapshot"
@@ -116,7 +117,7 @@ class Snapshots:
             self._count("failed")
 
     async def _advance(self, fetcher: BatchFetcher, partition: int) -> bool:
-        read_at_ms = self._clock.wall_ms()
+        read_at_ms, removed = self._clock.wall_ms(), self._removed
         position, end = await fetcher.bounds(partition)
         newest = 0
         try:
@@ -136,7 +137,7 @@ class Snapshots:
                     newest = max(newest, await asyncio.to_thread(_fold, image, fetched))
                     position = fetched.next_offset
                 head = Head(self._layout, cluster, self._topic, partition, position, newest, read_at_ms)
-                await asyncio.to_thread(self._write, head, image, older)
+                await asyncio.to_thread(self._write, head, image, older, removed)
                 if position >= end:
                     return True
                 if older is not None:
@@ -146,9 +147,17 @@ class Snapshots:
             if older is not None:
                 older.close()
 
-    def _write(self, head: Head, image: Image, older: Snapshot | None) -> None:
+    def _write(self, head: Head, image: Image, older: Snapshot | None, removed: int) -> None:
         rows = image.over(older.blocks() if older is not None else ())
-        write(self.path(head.partition), head, rows, lambda: self._stopping)
+        write(self.path(head.partition), head, rows, lambda: self._stopping or self._removed != removed)
+
+    def remove(self, partition: int) -> None:
+        """Take the partition's file away, and keep the one from the disk that is being written now."""
+        self._removed += 1
+        try:
+            self.path(partition).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("snapshot %s cannot be removed: %s", self.path(partition), error)
 
     def remove_old(self) -> None:
         """Files of partitions that left long ago hold personal data and are of no use any more."""

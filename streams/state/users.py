@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
 from streams.effects import Emit
+from streams.privacy.register import Register
 from streams.settings import Taste
 from streams.state.changelog import ChangelogReader, Tell
 from streams.topics import TASTE_CHANGELOG
@@ -16,15 +17,19 @@ from streams.topics import TASTE_CHANGELOG
 class UserState:
     """`rows` of every partition that is open."""
 
-    def __init__(self, taste: Taste, items: ItemIndex) -> None:
+    def __init__(self, taste: Taste, items: ItemIndex, key: bytes = b"") -> None:
+        """`key` is that of the privacy register."""
         self.rows = UserRows(items, half_lives_s=taste.half_lives_s, ring=taste.ring)
-
+        self.register = Register(key)
         self._overtaken: dict[int, set[str]] = {}
+        self._brought_back: dict[int, list[str]] = {}  # forgotten, and a late row followed
 
     def drop(self, partition: int) -> None:
         """Forget a partition."""
         self.rows.drop(partition)
+        self.register.drop(partition)
         self._overtaken.pop(partition, None)
+        self._brought_back.pop(partition, None)
 
     async def recover(self, partition: int, changelog: ChangelogReader, tell: Tell | None = None) -> int:
         """Read the partition's rows back; returns how many records were read. Replaces what was in memory. `tell`
@@ -36,6 +41,9 @@ class UserState:
         overtaken = self._overtaken[partition] = set()
 
         def apply(keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+            keys, values = self.register.load(partition, keys, values)
+            if not keys:
+                return
             if overtaken:
                 overtaken.difference_update([key.decode() for key in keys])
             if not all(values):
@@ -43,15 +51,41 @@ class UserState:
             users = [key.decode() for key in keys]
             overtaken.update(self.rows.load(users, values, partition))  # type: ignore[arg-type]  # none is None now
 
-        return await changelog.replay(partition, apply, tell)
+        read = await changelog.replay(partition, apply, tell)
+        self._ask_the_register(partition)
+        return read
+
+    def _ask_the_register(self, partition: int) -> None:
+        """Who of the partition's readers wants no profile; and those who were forgotten by offsets beyond their row
+        go: a worker that had lost the partition wrote it late."""
+        if self.register.empty(partition):
+            return
+        forgot = self.register.latest_forgot(partition)
+        users = self.rows.users(partition)
+        rows = self.rows.rows_of(users, partition)
+        late = self._brought_back[partition] = []
+        for user, fence in zip(users, self.rows.fence[rows].tolist(), strict=True):
+            row = self.register.row(partition, user)
+            if fence < forgot and row is not None and fence < row.forgot:
+                self.rows.forget(user, partition)
+                late.append(user)
 
     def healing(self, partition: int) -> Emit | None:
         """Rows that a late, older row follows in the changelog, to be written again before a compaction loses them."""
-        users = sorted(self._overtaken.pop(partition, ()))
-        if not users:
+        gone = self._brought_back.pop(partition, [])
+        users = sorted(self._overtaken.pop(partition, set()).difference(gone))
+        if not users and not gone:
             return None
         values = self.rows.encode(self.rows.rows_of(users, partition))
-        return Emit(TASTE_CHANGELOG, partition, [user.encode() for user in users], values)
+        keys = [user.encode() for user in (*users, *gone)]
+        return Emit(TASTE_CHANGELOG, partition, keys, [*values, *[None] * len(gone)])
+
+    def forget(self, user: str, partition: int) -> bool:
+        """Erase a reader; whether there was one."""
+        for held in self._overtaken.get(partition), self._brought_back.get(partition):
+            if held and user in held:
+                held.remove(user)
+        return self.rows.forget(user, partition)
 
     def _without_removed(
         self, partition: int, keys: Sequence[bytes], values: Sequence[bytes | None]

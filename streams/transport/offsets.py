@@ -19,6 +19,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.group import HeartbeatRequest
 
 from streams.transport.ledger import Ledger
+from streams.transport.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Offsets:
         self._observer = observer
         self._committed: dict[TopicPartition, int] = {}
         self._last_ms: dict[TopicPartition, int] = {}  # time of the last finished record
+        self._lags: dict[TopicPartition, tuple[int, float]] = {}  # records, seconds, as last measured
         self._attempt: asyncio.Future[None] | None = None
 
     def finished(self, tp: TopicPartition, timestamp_ms: int) -> None:
@@ -51,6 +53,7 @@ class Offsets:
         """The partition left."""
         self._committed.pop(tp, None)
         self._last_ms.pop(tp, None)
+        self._lags.pop(tp, None)
 
     async def commit(self, consumer: Any, ledgers: Ledgers, within_s: float = math.inf) -> None:
         """Commit the end of each contiguous finished prefix that moved. A refusal is logged and counted: what it
@@ -99,7 +102,14 @@ class Offsets:
                 done = self._committed.get(tp, high if oldest is None else oldest)
             behind = max(0, high - done)
             age_s = max(0.0, (now_ms - self._last_ms.get(tp, now_ms)) / 1000) if behind else 0.0
+            self._lags[tp] = (behind, age_s)
             self._observer.lag(tp.partition, behind, age_s)
+
+    def standing(self, tp: TopicPartition, ledger: Ledger, opened: bool) -> Standing:
+        """Where an owned partition stands, without asking anybody."""
+        records, seconds = self._lags.get(tp, (None, None))
+        at_ms = self._last_ms.get(tp)
+        return Standing(tp.partition, opened, ledger.committable, at_ms, records, seconds)
 
 
 async def committed_or_first(consumer: Any, tp: TopicPartition) -> int:

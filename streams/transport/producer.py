@@ -32,7 +32,7 @@ from streams.effects import Emit
 from streams.errors import EnvironmentProblem, Fatal, Retry
 from streams.settings import Kafka
 from streams.topics import prefixed
-from streams.transport.client import client_options, close
+from streams.transport.client import client_options, close, refusal
 from streams.transport.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -125,6 +125,8 @@ class BatchProducer:
                     "the broker refuses this machine's time of day as too far from its own: set the clock, or give the "
                     "topics message.timestamp.type=LogAppendTime (`headrace topics plan` names them)"
                 ) from result
+            if isinstance(result, BaseException) and (words := refusal(result)) is not None:
+                raise EnvironmentProblem(f"the broker refuses what this worker writes: {words}") from result
             if isinstance(result, BaseException):
                 raise Retry(f"not confirmed by the broker: {result!r}") from result
 

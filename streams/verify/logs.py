@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.errors import Fatal
 from streams.settings import Settings
 from streams.topics import TOPOLOGY, prefixed
-from streams.transport.client import close
+from streams.transport.client import client_options, close
 from streams.verify.oracle import Found
 
 INPUTS = {"clicks": "clicks", "items": "transitions", "uploads": "uploads"}  # agent -> the topic it reads
@@ -71,7 +71,7 @@ def ends(found: Sequence[Any], prefix: str) -> Offsets:
 def _consumer(settings: Settings, group_id: str | None = None) -> Any:
     exactly_once = settings.worker.delivery == "exactly_once"
     return AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.bootstrap,
+        **client_options(settings.kafka),
         group_id=group_id,
         enable_auto_commit=False,
         isolation_level="read_committed" if exactly_once else "read_uncommitted",

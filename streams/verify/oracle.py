@@ -2,7 +2,8 @@
 
 The state's bytes are read here a second time, from the description of the layout: version u1, settings u4, fence i8,
 newest i8, refs i8[H], filled u2, bank f4[H, D + 2] with the net and the gross sum last, the last ids (u1, u8[16]), then
-the ring's entries of item hash u8, kind i1, time u4 and u2. Sums are compared with float64 sums over all of a reader's
+the ring's entries of item hash u8, kind u1 (its high bit: the weight is below 0), weight u2, time u4 and u2. An `undo`
+takes back the reader's last event of that item in the ring. Sums are compared with float64 sums over all of a reader's
 events.
 """
 
@@ -18,10 +19,10 @@ import numpy as np
 
 KINDS = ["impression", "skip", "click", "dwell", "complete", "like"]
 KINDS += ["save", "share", "follow", "hide", "report", "undo"]
-WEIGHTS = dict(zip(KINDS, (-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, -1), strict=True))
+WEIGHTS = dict(zip(KINDS, (-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, 0), strict=True))
 POSITIVE = {"click", "dwell", "complete", "like", "save", "share", "follow"}
 ITEM_HALF_LIFE_MS = 30 * 86_400_000
-ITEM_CLOSE = 2e-5  # of float32 sums of thousands of like sign; one click of ten thousand is 1e-4
+ITEM_CLOSE = 1e-6  # of the sum of all that was added and taken back; one click of ten thousand is 1e-4
 CLOSE = 1e-3  # of float32 sums of thousands of events, with weights in steps of 1/256
 
 
@@ -74,6 +75,34 @@ class Judgement:
 
 
 Event = dict[str, Any]
+Told = list[tuple[tuple[int, int], Event, int]]
+"""Of each event that the item agent is told: what caused that (partition, offset), the event, 1 or -1 (taken back)."""
+
+
+@dataclass(slots=True)
+class Left:
+    """What is left of a reader's events once each undo has taken one back."""
+
+    counting: list[Event] = field(default_factory=list)
+    ring: list[Event] = field(default_factory=list)  # oldest first
+    taken: list[tuple[int, Event]] = field(default_factory=list)  # offset of the undo, what it took
+
+
+def left_of(events: Sequence[tuple[int, Event]], ring: int) -> Left:
+    """The reader's events with their offsets, in order; `ring` is how many it holds."""
+    left = Left()
+    for offset, event in events:
+        if event["kind"] != "undo":
+            left.counting.append(event)
+            if event["kind"] != "impression":
+                left.ring = [*left.ring, event][-ring:]
+            continue
+        found = [one for one in left.ring if one["item"] == event["item"]]
+        if found:
+            left.taken.append((offset, found[-1]))
+            left.ring = [one for one in left.ring if one is not found[-1]]
+            left.counting = [one for one in left.counting if one is not found[-1]]
+    return left
 
 
 def judge(found: Found, rules: Rules, replayed: Mapping[tuple[int, str], bytes] | None = None) -> Judgement:
@@ -85,17 +114,24 @@ def judge(found: Found, rules: Rules, replayed: Mapping[tuple[int, str], bytes] 
     twice = _take_out_duplicates(good)
     for (partition, offset), event in sorted(good.items()):
         by_user[partition, event["user"]].append((offset, event))
+    lefts = {key: left_of(events, rules.ring) for key, events in by_user.items()}
+    told: Told = [(cause, event, 1) for cause, event in good.items()]
+    told += [((key[0], at), event, -1) for key, left in lefts.items() for at, event in left.taken]
+    told = [one for one in told if _speaks(one[1]) or one[1]["kind"] == "impression"]
     rows = _standing(found.records["taste-changelog"])
-    _check_state(result, rows, by_user, rules)
+    _check_state(result, rows, by_user, lefts, rules)
     if replayed is not None:
         other = sum(rows.get(key) != state for key, state in replayed.items())
         _note(result, "states other than a clean replay's", 0, other)
     _check_lists(result, found.records["recommendations"], by_user, good, rules)
-    _check_transitions(result, found.records["transitions"], good, rules)
-    _check_items(result, found.records["item-table"], good)
+    _check_transitions(result, found.records["transitions"], {cause for cause, _, _ in told}, rules)
+    _check_items(result, found.records["item-table"], told)
     _check_poison(result, "clicks", found.records["clicks"], found.records["clicks.dlt"], poison, rules)
     _check_inputs(result, found, "clicks")
     _note(result, "clicks that count", len(found.sent["clicks"]), len(good) + len(twice) + len(poison))
+    result.expected["clicks taken back"] = result.found["clicks taken back"] = sum(
+        len(left.taken) for left in lefts.values()
+    )
     result.expected["clicks sent twice"] = result.found["clicks sent twice"] = len(twice)
     if rules.media:
         _check_inputs(result, found, "uploads")
@@ -171,12 +207,15 @@ def _check_state(
     result: Judgement,
     rows: Mapping[tuple[int, str], bytes],
     by_user: Mapping[tuple[int, str], list[tuple[int, Event]]],
+    lefts: Mapping[tuple[int, str], Left],
     rules: Rules,
 ) -> None:
     _note(result, "readers", len(by_user), len(rows))
     for key, events in by_user.items():
         if key in rows:
-            wrong = _state_differs(rows[key], events, rules)
+            wrong = _state_differs(
+                rows[key], [event for _, event in events], events[-1][0], lefts[key], rules
+            )
             if wrong:
                 result.differences.append(f"state of {key[1]}: {wrong}")
 
@@ -185,40 +224,60 @@ def _fence(row: bytes) -> int:
     return int.from_bytes(row[5:13], "little", signed=True)
 
 
-def _state_differs(row: bytes, events: list[tuple[int, Event]], rules: Rules) -> str | None:
+def _state_differs(row: bytes, events: list[Event], fence: int, left: Left, rules: Rules) -> str | None:
     h, width = len(rules.half_lives_s), rules.dim + 2
     head = np.dtype(
         [("version", "u1"), ("settings", "<u4"), ("fence", "<i8"), ("newest", "<i8"), ("refs", "<i8", (h,)),
          ("filled", "<u2"), ("bank", "<f4", (h, width)), ("ids", "u1"), ("recent", "<u8", (16,))]
     )  # fmt: skip
-    entry = np.dtype([("hash", "<u8"), ("kind", "i1"), ("low", "<u4"), ("high", "<u2")])
+    entry = np.dtype([("hash", "<u8"), ("kind", "i1"), ("size", "<u2"), ("low", "<u4"), ("high", "<u2")])
     found = np.frombuffer(row[: head.itemsize], head)[0]
-    if int(found["fence"]) != events[-1][0]:
-        return f"fence {found['fence']}, the last click is at {events[-1][0]}"
+    if int(found["fence"]) != fence:
+        return f"fence {found['fence']}, the last click is at {fence}"
     ring = np.frombuffer(row[head.itemsize :], entry)
-    kept = [event for _, event in events if event["kind"] != "impression"][-rules.ring :]
-    wanted = [(_hash(e["item"]), KINDS.index(e["kind"]), e["at"]) for e in kept]
-    if [(int(e["hash"]), int(e["kind"]), int(e["low"]) | int(e["high"]) << 32) for e in ring] != wanted:
+    wanted = [(_hash(e["item"]), _kind(e), abs(_steps(e)), e["at"]) for e in left.ring]
+    held = [
+        (int(e["hash"]), int(e["kind"]), int(e["size"]), int(e["low"]) | int(e["high"]) << 32) for e in ring
+    ]
+    if held != wanted:
         return "the ring does not hold the last events in their order"
-    weights = [round(_weight(event) * 256) / 256 for _, event in events]
     for place, half_life_s in enumerate(rules.half_lives_s):
         ref = int(found["refs"][place])
-        scaled = [
-            weight * 2 ** max(-1000.0, event["at"] / (half_life_s * 1000) - ref)
-            for (_, event), weight in zip(events, weights, strict=True)
-        ]
-        gross = sum(map(abs, scaled))
+
+        def scaled(
+            some: Sequence[Event], at: int = ref, half_life_ms: float = half_life_s * 1000
+        ) -> list[float]:
+            return [
+                _steps(e) / 256 * 2 ** max(-1000.0, min(1000.0, e["at"] / half_life_ms - at)) for e in some
+            ]
+
+        everything = sum(map(abs, scaled(events)))  # what was taken back leaves rounding
+        counting = scaled(left.counting)
         for name, got, sum_ in (
-            ("net", found["bank"][place][-2], math.fsum(scaled)),
-            ("gross", found["bank"][place][-1], gross),
+            ("net", found["bank"][place][-2], math.fsum(counting)),
+            ("gross", found["bank"][place][-1], sum(map(abs, counting))),
         ):
-            if abs(float(got) - sum_) > CLOSE * max(gross, 1e-6):
+            if abs(float(got) - sum_) > CLOSE * max(everything, 1e-6):
                 return f"{name} sum at {half_life_s:g} s is {got}, must be {sum_}"
     return None
 
 
 def _hash(item: str) -> int:
     return int.from_bytes(blake2b(item.encode(), digest_size=8).digest(), "little")
+
+
+def _kind(event: Event) -> int:
+    return KINDS.index(event["kind"])
+
+
+def _steps(event: Event) -> int:
+    """The weight in steps of 1/256."""
+    return round(_weight(event) * 256)
+
+
+def _speaks(event: Event) -> bool:
+    """Whether the event speaks for its item."""
+    return event["kind"] in POSITIVE and _steps(event) > 0
 
 
 def _weight(event: Event) -> float:
@@ -254,19 +313,14 @@ def _check_lists(
 
 
 def _check_transitions(
-    result: Judgement, log: Sequence[Record], good: Mapping[tuple[int, int], Event], rules: Rules
+    result: Judgement, log: Sequence[Record], wanted: set[tuple[int, int]], rules: Rules
 ) -> None:
-    """Every click that speaks for its item, and every impression, told the item agent."""
+    """Every click that speaks for its item, every impression, and every undo of such a click told the item agent."""
     head = np.dtype([("version", "u1"), ("kind", "i1"), ("source", "<u2"), ("offset", "<i8"), ("at", "<i8")])
     told: Counter[tuple[int, int]] = Counter()
     for record in log:
         found = np.frombuffer((record.value or b"")[: head.itemsize], head)[0]
         told[int(found["source"]), int(found["offset"])] += 1
-    wanted = {
-        cause
-        for cause, event in good.items()
-        if event["kind"] == "impression" or (event["kind"] in POSITIVE and round(_weight(event) * 256) > 0)
-    }
     _note(result, "transitions", len(wanted), len(told))
     strangers = len(told.keys() - wanted)
     if strangers:
@@ -275,11 +329,12 @@ def _check_transitions(
         _note(result, "transitions seen more than once", 0, sum(count > 1 for count in told.values()))
 
 
-def _check_items(result: Judgement, log: Sequence[Record], good: Mapping[tuple[int, int], Event]) -> None:
-    """Popularity and impressions of each item: decayed sums over all readers' events, each counted once."""
+def _check_items(result: Judgement, log: Sequence[Record], told: Told) -> None:
+    """Popularity and impressions of each item: decayed sums over all readers' events, each counted once, without those
+    taken back."""
     head = np.dtype(
         [("version", "u1"), ("sources", "<u2"), ("fence", "<i8"), ("ref", "<i8"), ("newest", "<i8"),
-         ("popularity", "<f4"), ("total", "<f4"), ("impressions", "<f4")]
+         ("popularity", "<f8"), ("total", "<f8"), ("impressions", "<f8")]
     )  # fmt: skip
     rows: dict[str, Any] = {}
     for record in log:
@@ -287,23 +342,23 @@ def _check_items(result: Judgement, log: Sequence[Record], good: Mapping[tuple[i
         name = (record.key or b"").decode()
         if name not in rows or row["fence"] >= rows[name]["fence"]:
             rows[name] = row
-    by_item: dict[str, list[Event]] = defaultdict(list)
-    for event in good.values():
-        if event["kind"] == "impression" or (event["kind"] in POSITIVE and round(_weight(event) * 256) > 0):
-            by_item[event["item"]].append(event)
+    by_item: dict[str, list[tuple[Event, int]]] = defaultdict(list)
+    for _, event, sign in told:
+        by_item[event["item"]].append((event, sign))
     _note(result, "items", len(by_item), len(rows))
     for name, events in by_item.items():
         if name not in rows:
             continue
         for what, shown in (("popularity", False), ("impressions", True)):
-            wanted = sum(
-                (1 if shown else round(_weight(event) * 256) / 256)
+            parts = [
+                sign
+                * (1 if shown else _steps(event) / 256)
                 * 2 ** (event["at"] / ITEM_HALF_LIFE_MS - int(rows[name]["ref"]))
-                for event in events
+                for event, sign in events
                 if (event["kind"] == "impression") == shown
-            )
-            got = float(rows[name][what])
-            if abs(got - wanted) > ITEM_CLOSE * max(wanted, 1e-9):
+            ]
+            got, wanted = float(rows[name][what]), sum(parts)
+            if abs(got - wanted) > ITEM_CLOSE * max(sum(map(abs, parts)), 1e-9):
                 result.differences.append(f"{what} of {name} is {got}, must be {wanted}")
 
 

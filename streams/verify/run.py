@@ -21,7 +21,7 @@ from streams.errors import Fatal
 from streams.feed.records import partition_of
 from streams.settings import Settings, kafka_lib, load
 from streams.topics import prefixed
-from streams.transport.client import close
+from streams.transport.client import client_options, close
 from streams.verify.faults import END_S, Broker, Faults, Say
 from streams.verify.logs import Offsets, collect, committed, ends, records
 from streams.verify.network import Forwarder
@@ -203,9 +203,8 @@ class _Run:
     async def _feed(self, sent: Sequence[Sent], media: Sequence[Sent]) -> None:
         """In portions over the time of the faults; what is left when they are over goes at once."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka.bootstrap,
+            **client_options(self._settings.kafka) | {"request_timeout_ms": 60_000},
             acks="all",
-            request_timeout_ms=60_000,
             enable_idempotence=self._plan.broker == "kafka",
         )
         await producer.start()

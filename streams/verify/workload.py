@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from random import Random
 
 USERS, ITEMS = 2_000, 500
-KINDS = ("click", "click", "click", "like", "dwell", "save", "skip", "impression", "hide")
+KINDS = ("click", "click", "click", "like", "dwell", "save", "skip", "impression", "hide", "undo")
+FOUND = 0.8  # of the undos are of an item that the reader had
 AGAIN_EVERY = 200  # about one click in so many is sent twice
 REORDERED = 12  # a record may be passed by those up to so many behind it
 SOURCE = ("source", b"verify")  # a header of each record, which dead letters must keep
@@ -29,13 +30,19 @@ def clicks(count: int, seed: int, start_ms: int) -> list[Sent]:
     """Clicks 0..count-1; times run on by 20 ms and are up to 5 s late."""
     random = Random(seed)
     found = []
+    had: dict[str, str] = {}  # reader -> an item of theirs, to be taken back
     for n in range(count):
         user = f"u{int(USERS * random.random() ** 3)}"
+        item, kind = f"i{int(ITEMS * random.random() ** 2)}", random.choice(KINDS)
+        if kind == "undo" and random.random() < FOUND:
+            item = had.get(user, item)
+        elif random.random() < 0.5:
+            had[user] = item
         event = {
             "id": f"c{n}",
             "user": user,
-            "item": f"i{int(ITEMS * random.random() ** 2)}",
-            "kind": random.choice(KINDS),
+            "item": item,
+            "kind": kind,
             "at": start_ms + 20 * n - random.randrange(5000),
         }
         if event["kind"] == "dwell":

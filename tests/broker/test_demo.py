@@ -85,6 +85,7 @@ def test_lists_follow_tastes_and_ctrl_c_ends_everything(demo: subprocess.Popen[s
 
     assert demo.wait(30) == 0, (tmp_path / "err").read_text()
     assert "stopped: the worker ended in" in (tmp_path / "err").read_text()
+    assert "the live page: http://127.0.0.1:" in (tmp_path / "err").read_text()
     assert len(processes) == 2  # broker and worker
     assert not any(map(alive, processes))
     assert first_list_s < 30

@@ -136,7 +136,7 @@ def test_a_fetch_that_hangs_is_given_up_and_tried_again(
         return payload_of(*arguments, **options)
 
     async def main() -> None:
-        monkeypatch.setattr("streams.agents.media.payload_of", hanging)
+        monkeypatch.setattr("streams.payloads.payload_of", hanging)
         async with running(settings):
             await send(settings.kafka.bootstrap, f"{topic_prefix}uploads", [late("hangs", tmp_path)])
             await seen(settings, "labels", 1)

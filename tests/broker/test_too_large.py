@@ -26,7 +26,7 @@ LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),
     pytest.param("kafka", marks=pytest.mark.kafka),
 ]
-LIMIT_BYTES = 4_096
+LIMIT_BYTES = 8_192
 
 
 def limit(bootstrap: str, topic: str, limit_bytes: int) -> None:
@@ -166,6 +166,22 @@ def test_a_topic_that_takes_less_than_is_sent_is_named_at_the_start(
         limit(bootstrap, f"{topic_prefix}labels", 100_000)
         with pytest.raises(EnvironmentProblem, match=r"labels 100000.*max\.message\.bytes"):
             async with running(settings, create=False):
+                pass
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("agent", "topic"), [("clicks", "taste-changelog"), ("items", "item-table")])
+def test_state_that_no_broker_would_take_is_refused_at_the_start(
+    agent: str, topic: str, embedded_broker: object, topic_prefix: str
+) -> None:
+    """A row could be neither left out nor repeated: the settings that make it possible are named."""
+    bootstrap = embedded_broker.bootstrap  # type: ignore[attr-defined]
+    settings = settings_for(bootstrap, topic_prefix, (agent,), kafka={"max_message_bytes": 2_000})
+
+    async def main() -> None:
+        with pytest.raises(EnvironmentProblem, match=rf"a row of {topic} takes up to \d+ .*taste\.ring"):
+            async with running(settings):
                 pass
 
     asyncio.run(main())

@@ -60,7 +60,7 @@ def test_a_slow_partition_is_held_and_the_others_go_on(
             agent.open_gate()
             await until(lambda: applied._value.get() == 4000, 20, "the held one is done, too")
             await until(lambda: worker.metrics.paused.labels("slow")._value.get() == 0, 5, "nothing is held")
-            assert reader._bytes == 0
+            assert reader._owned.in_flight_bytes == 0
 
     asyncio.run(main())
 
@@ -83,14 +83,14 @@ def test_bytes_in_flight_never_exceed_the_bound_by_more_than_a_fetch(
             async def watched(tp: Any, found: list[Any]) -> None:
                 nonlocal most
                 await hand_on(tp, found)
-                most = max(most, reader._bytes)
+                most = max(most, reader._owned.in_flight_bytes)
 
             reader._hand_on = watched
             await produce(bootstrap, f"{topic_prefix}clicks", records(1500, 4000))  # 6 MB
             applied = worker.metrics.applied.labels("sleepy")
             await until(lambda: applied._value.get() == 1500, 30, "all done")
             assert bound / 2 < most <= bound + 4 * fetch, most  # one poll: a fetch of each partition
-            assert reader._bytes == 0
+            assert reader._owned.in_flight_bytes == 0
         assert len(await read_all(bootstrap, f"{topic_prefix}recommendations", 1500)) == 1500
 
     asyncio.run(main())

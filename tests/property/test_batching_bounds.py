@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.inference.batching import Planner
+from models.inference.batching import Lane, Planner
 from models.types import Unit
 
 # (task, length, priority) arrives, or None: the device asks for a batch.
@@ -50,7 +50,7 @@ def test_each_unit_leaves_once_within_budget_and_oldest_first(
             take(float(number))
         else:
             task, length, priority = event
-            planner.put(task, Unit(length, None), number, float(number), priority)
+            planner.put(task, Unit(length, None), number, float(number), Lane(priority))
             waiting.setdefault((task, priority), []).append(number)
             priorities[number] = priority
     while len(planner):
@@ -96,11 +96,11 @@ def test_no_queue_waits_longer_than_one_turn_of_the_others(
 def test_the_lowest_priority_waits_a_bounded_time(high_arrives: list[bool], batch_s: float) -> None:
     planner: Planner[str] = Planner(priority_step_s=1.0)
     planner.add_task("t", Limits(10, 1))  # type: ignore[arg-type]
-    planner.put("t", Unit(10, None), "low", 0.0, priority=0)
+    planner.put("t", Unit(10, None), "low", 0.0, lane=Lane(0))
     now_s = 0.0
     for arrives in [*high_arrives, *[True] * 400]:
         if arrives:
-            planner.put("t", Unit(10, None), "high", now_s, priority=2)
+            planner.put("t", Unit(10, None), "high", now_s, lane=Lane(2))
         batch = planner.take(now_s)
         assert batch is not None
         if batch.members[0].ticket == "low":

@@ -72,7 +72,7 @@ def barred_by_loops(world: World, requests: Requests, how: ListSettings) -> np.n
     nobody = {c._authors.get(name, -2) for name in how.blocked_authors}
     for item in range(size):
         old = how.max_age_ms and 0 < c.published_ms[item] < NOW_MS - how.max_age_ms
-        there = world.table.present[item] or c.known[item]
+        there = c.known[item] or (world.table.present[item] and not how.only_catalogued)
         barred[:, item] = not there or not c.available[item] or bool(old) or int(c.author[item]) in nobody
     items, kinds, _ = world.users.recent(requests.rows, world.users.ring)
     for place in range(len(requests.rows)):
@@ -129,6 +129,7 @@ choices = st.builds(
     explore_place=st.sampled_from([1, 3, 50]),
     max_age_ms=st.sampled_from([0, 5_000_000]),
     blocked_authors=st.sampled_from([(), ("a3", "a7", "nobody")]),
+    only_catalogued=st.booleans(),
 )
 
 
@@ -141,7 +142,7 @@ def test_nothing_barred_is_listed_and_parts_add_up(
     if described:
         world.describe(seed)
     else:
-        how = replace(how, max_age_ms=0, blocked_authors=())
+        how = replace(how, max_age_ms=0, blocked_authors=(), only_catalogued=False)
     requests = world.requests(seed)
     asked: list[bool] = []
 
@@ -242,6 +243,24 @@ def test_diversity_makes_lists_less_alike(aim: str) -> None:
         return float(cosines[:, ~np.eye(10, dtype=np.bool_)].mean())
 
     assert alike(ListSettings(diversity=aim, theta=0.5)) < 0.9 * alike(ListSettings())  # type: ignore[arg-type]
+
+
+def test_lists_of_few_topics_spread_over_them_where_topics_say_what_is_alike() -> None:
+    world = World()
+    requests = Requests(world.rows, np.zeros(READERS))
+
+    def topics(how: ListSettings) -> float:
+        """Mean number of topics in a list."""
+        found = lists(world.table, world.catalogue, world.users, requests, NOW_MS, 10, how).lists.items
+        return float(np.mean([len({f"t{item % 8}" for item in row.tolist()}) for row in found]))
+
+    how = ListSettings(diversity="mmr", theta=0.3, alike="topics")
+    before = topics(replace(how, alike="readers"))
+    assert topics(how) == before  # nothing known of topics: by readers
+    places = range(1, len(world.index))
+    names = [world.index.names[i] or "" for i in places]
+    world.catalogue.apply(names, [Entry(None, 0, [f"t{i % 8}"]) for i in places])
+    assert topics(how) > 7.9 > topics(replace(how, alike="readers"))
 
 
 def test_an_explored_item_is_of_an_author_who_has_no_other_place_where_places_are_limited() -> None:

@@ -14,7 +14,7 @@ from streams.state.changelog import ChangelogReader
 from streams.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 Rows = dict[str, list[int]]  # key -> [count, fence]
 

@@ -34,6 +34,7 @@ MODEL_PACKAGES = (
 TOOLS = {
     "promtool": "Debian's package `prometheus` has it",
     "prometheus": "Debian's package `prometheus` has it",
+    "chromium": "Debian's package `chromium` has it",
     "kubectl": "install kubectl 1.25 or newer",
     "checkov": "pip install checkov==3.3.30, in an environment of its own: 290 MB",
 }

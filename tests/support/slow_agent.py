@@ -9,7 +9,7 @@ from streams.effects import Effects, Emit
 from streams.topics import CLICKS, RECOMMENDATIONS
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
-from streams.transport.reader import Profile
+from streams.transport.consumer import Profile
 
 
 class SlowAgent(Agent[None]):

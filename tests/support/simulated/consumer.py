@@ -1,4 +1,4 @@
-"""A simulated `AIOKafkaConsumer`: what `streams.transport.reader` and `streams.state.changelog` call of it, with the
+"""A simulated `AIOKafkaConsumer`: what `streams.transport` and `streams.state.changelog` call of it, with the
 order of things of aiokafka 0.14 (revoke, join, sync, assign; heartbeats beside; nothing is handed on in between)."""
 
 import asyncio

@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 import simulated.fetcher
 import streams.state.changelog
+import streams.transport.consumer
 import streams.transport.producer
-import streams.transport.reader
 import streams.transport.transactions
 from models.taste.items import ItemIndex
 from simulated.broker import Broker
@@ -363,7 +363,7 @@ def _injected(world: World) -> Iterator[None]:
         return SimulatedFetcher(world.chance, world.broker, world.network, kafka, topic)
 
     places: list[tuple[Any, str, Any]] = [
-        (streams.transport.reader, "AIOKafkaConsumer", consumer),
+        (streams.transport.consumer, "AIOKafkaConsumer", consumer),
         (streams.state.changelog, "BatchFetcher", fetcher),
         (streams.state.changelog, "records", simulated.fetcher.records),
         (streams.transport.producer, "AIOKafkaProducer", QuietProducer),

@@ -12,13 +12,10 @@ from simulated.loop import Process, VirtualClock, VirtualLoop
 from streams.agents.base import Services
 from streams.agents.clicks import ClicksAgent
 from streams.inference.service import InferenceService
+from streams.line import line_for
 from streams.observe.catalogue import Metrics
 from streams.settings import Settings
-from streams.transport.commit import Commit, GroupCommit
-from streams.transport.lease import Lease
-from streams.transport.producer import BatchProducer
 from streams.transport.reader import BatchReader
-from streams.transport.transactions import TransactionalCommit
 
 METRICS = Metrics("simulated")  # one for all: a registry costs more than a run
 
@@ -67,31 +64,12 @@ class SimulatedWorker:
 
     async def _run(self) -> None:
         settings, clock = self._settings, self._clock
-        kafka = settings.kafka
         channel = _Channel()
         self.agent = agent = ClicksAgent(
             Services(settings, clock, METRICS, cast(InferenceService, None), "sim")
         )
-        lease = Lease(clock, kafka.session_timeout_s - kafka.heartbeat_interval_s)
-        self._reader = reader = BatchReader(
-            _APP,
-            topic=agent.topic,
-            group=f"{kafka.group}.{agent.name}",
-            channel=channel,
-            agent=agent,
-            kafka=kafka,
-            reader=settings.reader,
-            profile=agent.profile(),
-            drain_s=settings.worker.drain_s,
-            clock=clock,
-            observer=agent.metrics,
-            fatal=self.fail,
-            lease=lease,
-            partitions=settings.topics.partitions,
-        )
-        exactly_once = settings.worker.delivery == "exactly_once"
-        self._producer = None if exactly_once else BatchProducer(kafka, lease)
-        self._commit = agent.commit = reader.commit_group = self._commit_of(agent, reader, self._producer)
+        made = line_for(agent, app=_APP, channel=channel, settings=settings, clock=clock, fatal=self.fail)
+        self._reader, self._commit, self._producer = made.reader, made.commit, made.producer
         while self._producer is not None:
             try:
                 await self._producer.start()
@@ -101,37 +79,7 @@ class SimulatedWorker:
         self._spawn(self._commit.run)
         self._spawn(lambda: agent.run(cast(Any, channel)))
         await agent.start()
-        await reader.maybe_start()
-
-    def _commit_of(
-        self, agent: ClicksAgent, reader: BatchReader, producer: BatchProducer | None
-    ) -> Commit[Any]:
-        settings = self._settings.reader
-        if producer is None:
-            return TransactionalCommit(
-                decide=agent.decide,
-                finish=reader.finish,
-                failed=reader.fail,
-                in_flight=reader.in_flight,
-                kafka=self._settings.kafka,
-                group=reader.group,
-                topic=agent.topic,
-                clock=self._clock,
-                observer=agent.metrics,
-                group_records=settings.group_records,
-                interval_s=settings.transaction_interval_ms / 1000,
-            )
-        return GroupCommit(
-            decide=agent.decide,
-            producer=producer,
-            finish=reader.finish,
-            failed=reader.fail,
-            clock=self._clock,
-            observer=agent.metrics,
-            groups_in_flight=settings.groups_in_flight,
-            group_records=settings.group_records,
-            gather_s=settings.gather_ms / 1000,
-        )
+        await made.reader.maybe_start()
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         self._tasks.append(asyncio.ensure_future(self._guarded(work)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.inference.batching import Budget, Planner
+from models.inference.batching import Budget, Lane, Planner
 from models.types import Unit
 
 
@@ -22,7 +22,7 @@ def planner(*tasks: str, window_units: int = 256) -> Planner[str]:
 
 def put(to: Planner[str], lengths: list[int], task: str = "t", now_s: float = 0.0, priority: int = 0) -> None:
     for length in lengths:
-        to.put(task, Unit(length, None), f"{task}{length}", now_s, priority)
+        to.put(task, Unit(length, None), f"{task}{length}", now_s, Lane(priority))
 
 
 def taken(from_: Planner[str], now_s: float = 0.0) -> list[int]:

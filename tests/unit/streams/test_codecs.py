@@ -51,6 +51,20 @@ def test_good_clicks_become_columns() -> None:
     assert columns.rejected == []
 
 
+def test_an_event_is_the_one_that_its_ce_id_names_or_else_its_id() -> None:
+    same = [("ce_type", CLICK.encode()), ("ce_id", b"one")]
+    batch = [
+        FakeRecord(0, click(1), headers=same),
+        FakeRecord(1, click(2), headers=same),
+        FakeRecord(2, click(1), headers=[("ce_id", b"two")]),
+        FakeRecord(3, click(1)),
+        FakeRecord(4, click(1), headers=[("ce_id", None)]),
+        FakeRecord(5, click(1), headers=[("ce_id", b"")]),
+    ]
+    one, again, two, *bare = decode_clicks(0, batch, FUTURE_MS).ids.tolist()
+    assert one == again and len({one, two, *bare}) == 3 and len(set(bare)) == 1
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -9,7 +9,7 @@ from bad_records import FakeRecord
 from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import batch_bytes
 from streams.errors import Reject
-from streams.rejected import TRACE_BYTES, TRACE_FRAMES, Rejected, rejected_by
+from streams.rejected import TRACE_BYTES, TRACE_FRAMES, Place, Rejected, rejected_by
 from streams.settings import kafka_lib
 
 SENDER = Sender("headrace.clicks", "streams.agents.clicks.ClicksAgent", "headrace/9")
@@ -22,7 +22,9 @@ CONNECT = {
 
 def letter(record: FakeRecord, limit_bytes: int = LIMIT, message: str = "no") -> tuple[object, ...]:
     rejected = Rejected(record, "undecodable", message)
-    sent = dead_letters("clicks", 3, [Letter(rejected, "clicks", 3, record.offset)], SENDER, limit_bytes)
+    sent = dead_letters(
+        "clicks", 3, [Letter(rejected, Place("clicks", 3, record.offset, 0))], SENDER, limit_bytes
+    )
     assert sent is not None and sent.emit.headers is not None
     return sent.emit.keys[0], sent.emit.values[0], sent.emit.headers[0], sent.left_out
 
@@ -30,7 +32,7 @@ def letter(record: FakeRecord, limit_bytes: int = LIMIT, message: str = "no") ->
 def test_a_dead_letter_is_the_record_itself_with_reasons_behind_its_headers() -> None:
     record = FakeRecord(7, b"\xff\x00", None, [("a", b"1"), ("a", b"2"), ("null", None)])
     rejected = Rejected(record, "undecodable", "Müll " * 200)
-    sent = dead_letters("clicks", 3, [Letter(rejected, "clicks", 3, 7, attempts=4)], SENDER, LIMIT)
+    sent = dead_letters("clicks", 3, [Letter(rejected, Place("clicks", 3, 7, 0, attempts=4))], SENDER, LIMIT)
     assert sent is not None and sent.emit.headers is not None and sent.left_out == 0
     assert (sent.emit.topic, sent.emit.partition) == ("clicks.dlt", 3)
     assert sent.emit.keys == [None] and sent.emit.values == [b"\xff\x00"]

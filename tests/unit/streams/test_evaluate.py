@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from made_up_clicks import random_pairs
 from streams.cli.run import run
 
 # Users a, b, c; seconds. Sorted by time: a x, a y, b x, b y, c x, c z, b x (one line out of order).
@@ -229,6 +230,21 @@ def test_bad_lines_are_counted_named_and_cost_nothing_else(capsys: pytest.Captur
         (SEVEN, ("--format", "yoochoose", "--protocol", "all", "--new-only"), "--new-only"),
         (SEVEN, ("--format", "yoochoose", "--layers", "blend,magic"), "--layers magic"),
         (SEVEN, ("--format", "yoochoose", "--ties", "mine"), "--ties mine"),
+        (SEVEN, ("--format", "yoochoose", "--layers", "list"), "--layers list needs --list JSON"),
+        (SEVEN, ("--format", "yoochoose", "--list", "no"), "--list is not JSON"),
+        (SEVEN, ("--format", "yoochoose", "--list", '{"thetta": 1}'), "--list: thetta: Extra inputs"),
+        (SEVEN, ("--format", "yoochoose", "--interleave", "blend"), "--interleave takes two rows"),
+        (
+            SEVEN,
+            ("--format", "yoochoose", "--interleave", "blend,magic"),
+            "--interleave magic: it is not among",
+        ),
+        (SEVEN, ("--format", "yoochoose", "--interleave", "blend,blend"), "two different rows"),
+        (
+            SEVEN,
+            ("--format", "yoochoose", "--interleave", "blend,counts", "--freshness"),
+            "do not go together",
+        ),
         (SEVEN, ("--format", "yoochoose", "--train", "nowhere"), "there is no file nowhere"),
         (SEVEN, ("--format", "yoochoose", "--served", "{"), "not JSON"),
         (SEVEN, ("--format", "yoochoose", "--served", '{"magic": 1}'), "knows no magic"),
@@ -340,3 +356,60 @@ def test_content_by_a_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["notes"] == ["items says nothing of 1 items"]
     assert "needs --catalogue FILE" in refused(capsys, *arguments)
     assert "there is no file nowhere" in refused(capsys, *arguments, "--catalogue", "nowhere")
+
+
+def test_the_list_without_stages_is_the_blend_and_diversity_changes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = [f"{u}\t{i}\t5\t{100 * n}" for n, (u, i) in enumerate(random_pairs(3, 400, users=15, items=25))]
+    path = written("user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + "\n".join(lines) + "\n")
+    arguments = (path, "--format", "movielens", "--top", "5", "--layers", "blend,list", "--list")
+    same = by_layer(evaluated(capsys, *arguments, "{}"))
+    other = by_layer(evaluated(capsys, *arguments, '{"diversity": "mmr", "theta": 0.2}'))
+
+    assert {**same["list"], "layer": "blend"} == same["blend"] == other["blend"]
+    assert other["list"]["intra_list_distance"] > same["list"]["intra_list_distance"]
+    assert other["list"]["ndcg_at_k"] != same["list"]["ndcg_at_k"]
+
+
+def test_diversity_by_the_topics_of_a_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = random_pairs(3, 400, users=15, items=25)
+    lines = [f"{u}\t{i}\t5\t{100 * n}" for n, (u, i) in enumerate(pairs)]
+    path = written("user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + "\n".join(lines) + "\n")
+    items = [json.dumps({"item": f"i{n}", "topics": [f"t{n % 4}"]}) for n in range(25)]
+    catalogue = written("\n".join(items), "items")
+    arguments = (
+        path,
+        "--format",
+        "movielens",
+        "--top",
+        "4",
+        "--catalogue",
+        catalogue,
+        "--layers",
+        "blend,list",
+    )
+    found = evaluated(capsys, *arguments, "--list", '{"diversity": "mmr", "theta": 0.1, "alike": "topics"}')
+    rows = by_layer(found)
+
+    assert rows["list"]["topic_distance"] > 0.98 > rows["blend"]["topic_distance"]  # 1: each of another topic
+    assert run(["evaluate", "clicks", *arguments, "--list", "{}"]) == 0
+    assert "by topics" in capsys.readouterr().out
+
+
+def test_interleaved_rows_are_preferred_by_what_they_list(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--format", "yoochoose", "--new-only", "--layers", "popularity,last-item,counts")
+    path = written(chain(400))
+    found = evaluated(capsys, path, *arguments, "--top", "1", "--interleave", "last-item,popularity")[
+        "interleaved"
+    ]
+
+    # with one place the coin says whose it is; q follows p, so that only last-item is ever right
+    assert (found["of"], found["over"], found["preference"]) == ("last-item", "popularity", 0.5)
+    assert found["wins"]["popularity"] == 0 and 55 < found["wins"]["last-item"] < 105
+    equal = evaluated(capsys, path, *arguments, "--top", "5", "--interleave", "last-item,counts")[
+        "interleaved"
+    ]
+    assert equal["low"] < 0 < equal["high"]
+    assert run(["evaluate", "clicks", path, *arguments, "--interleave", "counts,popularity"]) == 0
+    assert "counts and popularity interleaved (team draft)" in capsys.readouterr().out

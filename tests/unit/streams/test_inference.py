@@ -8,137 +8,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 import pytest
 
 from models.errors import BadInput, DeviceLost, WeightsMismatch
-from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
-from streams.inference.device import BatchReport
+from models.inference.batching import Lane
+from models.types import LoadOptions, Task, Unit
+from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
 from streams.inference.service import InferenceClosed, InferenceFailed, InferenceLimits, InferenceService
-
-R = TypeVar("R")
-
-
-class Shouter:
-    """A unit a word, upper-cased. `hold` stops the device inside a forward until it is set."""
-
-    name = "shout"
-    model = ModelInfo("shout", "1", "", "float32")
-    batch_cost = 64
-    max_units = 4
-
-    def __init__(self) -> None:
-        self.hold = threading.Event()
-        self.hold.set()
-        self.entered = threading.Event()
-        self.ran: list[bytes] = []
-        self.broken: BaseException | None = None
-
-    @classmethod
-    def load(cls, options: LoadOptions) -> "Shouter":
-        return cls()
-
-    @classmethod
-    def accepts(cls, media_type: str) -> bool:
-        return True
-
-    def prepare(self, payload: Payload) -> Prepared:
-        if payload.data == b"undecodable":
-            raise BadInput("undecodable", "on purpose")
-        return Prepared(tuple(Unit(len(word), word) for word in payload.data.split()))
-
-    def forward(self, units: Sequence[Unit]) -> list[Any]:
-        self.entered.set()
-        assert self.hold.wait(20)
-        if self.broken is not None:
-            raise self.broken
-        if any(unit.data == b"poison" for unit in units):
-            raise ValueError("cannot shout this")
-        self.ran += [unit.data for unit in units]
-        return [unit.data.upper() for unit in units]
-
-    def finish(self, prepared: Prepared, outputs: Sequence[Any]) -> Outcome:
-        return Outcome((Finding(self.name, b" ".join(outputs).decode()),))
-
-    def examples(self) -> Sequence[Payload]:
-        return [text("hello")]
-
-
-class Ears:
-    """An observer that remembers."""
-
-    def __init__(self) -> None:
-        self.batches: list[BatchReport] = []
-        self.failures: list[tuple[str, str]] = []
-
-    def batch_done(self, batch: BatchReport) -> None:
-        assert batch.forward_s >= 0
-        assert batch.queue_s >= 0
-        self.batches.append(batch)
-
-    def failed(self, task: str, reason: str) -> None:
-        self.failures.append((task, reason))
-
-
-def text(words: str) -> Payload:
-    return Payload("text/plain", words.encode())
-
-
-def service(
-    *, observer: Ears | None = None, limits: InferenceLimits | None = None, **tasks: Task
-) -> InferenceService:
-    """One that serves these very objects."""
-
-    def find(name: str) -> type[Task]:
-        class Found(Shouter):
-            @classmethod
-            def load(cls, options: LoadOptions) -> Any:
-                return tasks[name]
-
-        return Found
-
-    return InferenceService(
-        clock=time.monotonic, observer=observer, limits=limits, compute_threads=1, find_class=find
-    )
-
-
-async def started(made: InferenceService, *names: str) -> InferenceService:
-    await made.start({name: LoadOptions(cache=Path("unused")) for name in names or ("shout",)})
-    return made
-
-
-def run(main: Coroutine[Any, Any, R]) -> R:
-    async def bounded() -> R:
-        return await asyncio.wait_for(main, 30)
-
-    return asyncio.run(bounded())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  other threads bring it about, and set no event
-        await asyncio.sleep(0.001)
-
-
-async def held(task: Shouter, made: InferenceService, words: str = "held") -> "asyncio.Task[Outcome]":
-    """A submit whose forward is under way and stays so until `task.hold` is set."""
-    task.hold.clear()
-    task.entered.clear()
-    submitted = asyncio.create_task(made.submit("shout", text(words)))
-    await until(task.entered.is_set)
-    return submitted
-
-
-def waiting(made: InferenceService) -> int:
-    """Units in the planner."""
-    assert made._device is not None
-    return len(made._device)
-
-
-def said(outcome: Outcome) -> Any:
-    return outcome.findings[0].value
+from streams.inference.totals import Answer
 
 
 async def error_of(waiting: Awaitable[Any]) -> BaseException | None:
@@ -267,8 +147,8 @@ def test_when_the_device_thread_dies_everyone_hears_of_it(death: BaseException) 
         with pytest.raises(InferenceFailed, match="device thread died"):
             await made.submit("shout", text("late"))
         await made.stop(5)
-        assert made._in_flight == 0
-        assert not made._pending
+        assert not made._open
+        assert not made._open
 
     run(main())
 
@@ -450,20 +330,45 @@ def test_under_cancellation_and_poison_every_caller_is_answered_and_all_room_giv
         submitted = []
         for n in range(400):
             words = "poison" if n % 17 == 0 else f"text number {n}"
-            submitted.append(asyncio.create_task(made.submit("shout", text(words), priority=n % 3)))
+            submitted.append(asyncio.create_task(made.submit("shout", text(words), Lane(n % 3))))
             if n % 5 == 0:
                 await asyncio.sleep(0)
             if n % 7 == 0:
                 submitted[n // 2].cancel()
         results = await asyncio.gather(*submitted, return_exceptions=True)
         for n, result in enumerate(results):
-            if isinstance(result, Outcome):
+            if isinstance(result, Answer):
                 assert said(result) == f"TEXT NUMBER {n}"
             else:
                 assert isinstance(result, asyncio.CancelledError) or n % 17 == 0
         await made.stop(5)
         admission = made._tasks["shout"].admission
-        assert (admission.units, admission.bytes, made._in_flight, waiting(made)) == (0, 0, 0, 0)
-        assert not made._pending
+        assert (admission.units, admission.bytes, len(made._open), waiting(made)) == (0, 0, 0, 0)
+        assert not made._open
+
+    run(main())
+
+
+def test_graphs_compiled_after_the_warm_up_are_counted() -> None:
+    import torch
+
+    class Compiling(Shouter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.double = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
+
+        def forward(self, units: Sequence[Unit]) -> list[Any]:
+            self.double(torch.ones(len(units[0].data)))  # a shape a length
+            return super().forward(units)
+
+    async def main() -> None:
+        made = await started(service(shout=Compiling()))  # its example has five letters
+        await made.submit("shout", text("words"))
+        assert made.totals["shout"].compiles == 0
+        await made.submit("shout", text("longer"))
+        assert made.totals["shout"].compiles == 1
+        await made.submit("shout", text("length"))
+        assert made.totals["shout"].compiles == 1
+        await made.stop(5)
 
     run(main())

@@ -9,6 +9,7 @@ import pytest
 
 from streams.cli.commands import COMMANDS
 from streams.events import EVENT_TYPES, json_schema
+from streams.query.openapi import document
 from streams.settings import Settings
 from streams.topics import TOPOLOGY
 
@@ -48,7 +49,9 @@ def test_every_topic_stands_in_the_table_with_its_key_and_event() -> None:
 
 def test_every_command_and_every_section_of_the_settings_is_named() -> None:
     assert all(f"`headrace {command}" in README for command in COMMANDS)
-    sections = {name for name, field in Settings.model_fields.items() if name != "log_level"}
+    sections = {
+        name for name, field in Settings.model_fields.items() if name not in ("log_level", "log_format")
+    }
     assert all(f"| `{section}` |" in README for section in sections)
 
 
@@ -70,3 +73,9 @@ def test_schemas_have_not_drifted(name: str) -> None:
 
 def test_no_schema_is_left_over() -> None:
     assert {path.stem for path in (ROOT / "docs" / "schemas").glob("*.json")} == set(EVENT_TYPES)
+
+
+def test_the_openapi_document_has_not_drifted() -> None:
+    """After a meant change: `headrace config openapi > docs/openapi.json`."""
+    committed = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+    assert committed == document(committed["info"]["version"])

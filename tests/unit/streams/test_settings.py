@@ -209,7 +209,7 @@ def test_kafkas_jars_are_named_by_a_variable(monkeypatch: pytest.MonkeyPatch) ->
         ("share", 256, "a weight lies between"),
         ("click", -1, "its weight is 0 or more"),
         ("hide", 1, "its weight is 0 or less"),
-        ("undo", 0.5, "its weight is 0 or less"),
+        ("undo", -1, "no such setting"),
     ],
 )
 def test_weights_are_finite_bounded_and_of_their_kinds_sign(setting: str, given: object, words: str) -> None:
@@ -229,9 +229,66 @@ def test_weights_are_finite_bounded_and_of_their_kinds_sign(setting: str, given:
         ("budget_s", 0),
         ("taste", float("nan")),
         ("profile", "maybe"),
-        ("author_most", 2),  # there is no such setting yet
+        ("author_most", -1),
+        ("author_decay", 0),
+        ("author_floor", 1.5),
+        ("max_age_s", -1),
+        ("calibration", 2),
+        ("max_age", 60),  # there is no such setting: it has a unit
     ],
 )
 def test_a_list_is_told_nothing_that_makes_no_sense(setting: str, given: object) -> None:
     (mistake,) = mistakes(overrides={"taste": {"list": {setting: given}}})
     assert mistake.startswith(f"taste.list.{setting}")
+
+
+ARMS = "[[experiments.e.arms]]\nname = 'control'\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("", "experiments.e: an experiment has two arms or more"),
+        (ARMS, "experiments.e: arm control: there is another one of this name"),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nweight = 0",
+            "experiments.e: arm b: its weight must be above 0",
+        ),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nweight = nan",
+            "experiments.e: arm b: its weight must be above 0",
+        ),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nlist = {thetta = 1}",
+            "experiments.e: arm b: list.thetta: no such setting",
+        ),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nlist = {theta = 2.0}",
+            "experiments.e: arm b: list.theta: Input should be less than 1",
+        ),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\nlist = {profile = 'off'}",
+            "experiments.e: arm b: profile is for all readers alike",
+        ),
+        ("[[experiments.e.arms]]\nname = 'B c'", "experiments.e.arms.1.name: String should match"),
+        (
+            "[[experiments.e.arms]]\nname = 'b'\n[experiments.e]\nshare = 0",
+            "experiments.e.share: Input should",
+        ),
+    ],
+)
+def test_an_experiment_that_makes_no_sense_is_one_line(more: str, words: str) -> None:
+    if "[experiments.e]" in more:
+        more = more.replace("[experiments.e]\nshare = 0", "")
+        file = toml("[experiments.e]\nshare = 0\n" + ARMS + more)
+    else:
+        file = toml(ARMS + more)
+    (line,) = mistakes(file)
+    assert line.startswith(words)
+
+
+def test_lists_of_three_arms_are_not_interleaved() -> None:
+    arms = "".join(f"[[experiments.e.arms]]\nname = '{name}'\n" for name in "abc")
+    (line,) = mistakes(toml("[experiments.e]\nshow = 'interleaved'\n" + arms))
+    assert line == "experiments.e: two lists are interleaved, so there are two arms"
+    assert [arm.name for arm in load(toml(arms)).experiments["e"].arms] == ["a", "b", "c"]

@@ -108,6 +108,7 @@ def test_an_honest_run_has_no_differences(exactly_once: bool) -> None:
     judged = judge(found, rules, replayed(load(), found.records["clicks"]))
     assert judged.differences == []
     assert judged.expected["dead letters of clicks"] > 0  # the load has poison
+    assert judged.expected["clicks taken back"] > 5
     assert judged.expected["labelled assets"] + judged.expected["dead letters of uploads"] == 30
 
 
@@ -162,7 +163,13 @@ def _other_header(logs: dict[str, list[Row]]) -> None:
 
 def _one_more_impression(logs: dict[str, list[Row]]) -> None:
     row = logs["item-table"][-1]
-    row.value = (row.value or b"")[:35] + np.float32(99).tobytes() + (row.value or b"")[39:]
+    row.value = (row.value or b"")[:43] + np.float64(99).tobytes() + (row.value or b"")[51:]
+
+
+def _not_taken_back(logs: dict[str, list[Row]]) -> None:
+    """A transition with a weight below 0 that never came."""
+    weights = [np.frombuffer((row.value or b"")[20:24], "<f4")[0] for row in logs["transitions"]]
+    logs["transitions"].pop(next(n for n, weight in enumerate(weights) if weight < 0))
 
 
 def _not_as_sent(logs: dict[str, list[Row]]) -> None:
@@ -180,6 +187,8 @@ def _not_as_sent(logs: dict[str, list[Row]]) -> None:
         (_older_state, "fence"),
         (_counted_twice, "net sum"),
         (_spoil("taste-changelog", -1, -1), "ring"),
+        (_spoil("taste-changelog", -1, -8), "ring"),  # a weight
+        (_not_taken_back, "transitions"),
         (_late_list, "last list"),
         (_lose("recommendations", -1), "list"),
         (_lose("transitions", 7), "transitions"),

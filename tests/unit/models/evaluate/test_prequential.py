@@ -14,8 +14,10 @@ from models.evaluate.prequential import Judge, Run, Scored
 from models.evaluate.protocols import PROTOCOLS, Plan, plan
 from models.evaluate.recording import Event, Moment, Recording
 from models.evaluate.registry import ROWS, Given, build
+from models.evaluate.sequential import Retraining
 from models.evaluate.served import ServedSettings
 from models.taste.content import unit
+from sequence_models import random_model
 
 BASELINES = ("popularity", "last-item", "item-knn")
 
@@ -28,10 +30,17 @@ def judged(
 
 
 def given(clicks: Recording) -> Given:
-    """With a content vector an item, but for the last."""
+    """With a content vector an item, but for the last, and a sequence model of all."""
     vectors = unit(np.random.default_rng(1).normal(size=(len(clicks.item_names), 5)))
     vectors[-1:] = 0
-    return Given(clicks.item_names, ServedSettings(), content=vectors)
+    model = random_model(clicks.item_names or ("x",))
+    return Given(
+        clicks.item_names,
+        ServedSettings(),
+        content=vectors,
+        sequence=model,
+        retraining=Retraining(every=10_000),
+    )
 
 
 def run(clicks: Recording, todo: Plan, rows: Sequence[str], delay_ms: int | None = 0) -> Scored:

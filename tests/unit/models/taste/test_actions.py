@@ -18,7 +18,7 @@ def test_codes_are_those_of_version_1() -> None:
 def test_weights() -> None:
     kinds = actions.codes_of([*actions.KINDS, "dwell", "dwell", "dwell"])
     dwell_s = [math.nan] * 12 + [10.0, 1e9, -5.0]
-    expected = [-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, -1, math.log(2), 2, 0]
+    expected = [-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, 0, math.log(2), 2, 0]
     assert actions.weights_of(kinds, dwell_s).tolist() == pytest.approx(expected, rel=1e-6)
     assert actions.weights_of(kinds, dwell_s).dtype == np.float32
 
@@ -43,3 +43,5 @@ def test_default_weights_are_those_that_the_settings_name_and_one_can_be_changed
     assert actions.weight_table({}).tolist() == actions.WEIGHTS.tolist()
     with pytest.raises(ValueError, match="there is no such kind"):
         actions.weight_table({"clik": 1.0})
+    with pytest.raises(ValueError, match="takes an event back"):
+        actions.weight_table({"undo": -1.0})

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.taste import actions
+from models.taste.catalogue import Catalogue, Entry
 from models.taste.filters import Wishes, had, mask, of_authors, too_old
+from models.taste.items import ItemIndex
 
 HIDE, CLICK, REPORT, SKIP = (actions.CODES[kind] for kind in ("hide", "click", "report", "skip"))
 
@@ -26,10 +28,20 @@ def test_all_of_the_ring_is_barred_or_only_what_was_hidden() -> None:
     st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 6)), max_size=8),
 )
 def test_items_of_blocked_authors(authors: list[int], blocked: list[tuple[int, int]]) -> None:
-    found = of_authors(np.array(blocked, np.int64).reshape(-1, 2), np.array(authors, np.int32))
-    wanted = {
-        (place, item) for place, author in blocked for item, own in enumerate(authors) if own == author >= 0
+    catalogue = Catalogue(ItemIndex())
+    catalogue.apply(["before"], [Entry("0", 0)])
+    assert pairs(of_authors(np.array([[0, 0]]), catalogue)) == {
+        (0, 1)
+    }  # its order is made anew after the next entries
+    names = [f"i{n}" for n in range(len(authors))]
+    catalogue.apply(names, [Entry(str(own) if own >= 0 else None, 0) for own in authors])
+    ids = dict(zip(range(7), catalogue.author_ids([str(n) for n in range(7)]).tolist(), strict=True)) | {
+        -1: -1
     }
+    given_ids = [(place, ids[author]) for place, author in blocked]
+    found = of_authors(np.array(given_ids, np.int64).reshape(-1, 2), catalogue)
+    own = {n + 2: author for n, author in enumerate(authors)} | {1: 0}
+    wanted = {(place, item) for place, author in blocked for item, by in own.items() if by == author >= 0}
     assert pairs(found) == wanted
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.errors import BadInput
 from models.taste import actions
-from models.taste.items import ItemIndex
+from models.taste.items import ItemIndex, hash_of
 from models.taste.users import UserRows
 
 GOLDEN = Path(__file__).parents[3] / "golden"
@@ -26,25 +27,54 @@ def known_state(with_ids: bool = True) -> UserRows:
     return rows
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_rows_of_every_version_are_read_as_ever(version: int) -> None:
-    """Version 1 has no recent ids, and is written as version 2."""
+FIRST = np.array([0], np.int32)
+
+
+def loaded(version: int) -> tuple[bytes, UserRows]:
     golden = (GOLDEN / f"taste-user-v{version}.bin").read_bytes()
     assert golden[0] == version
-    written = known_state(with_ids=version > 1).encode(np.array([0], np.int32))[0]
     rows = UserRows(ItemIndex(), ring=16)
     rows.load(["user"], [golden])
-    again = rows.encode(np.array([0], np.int32))[0]
-    if version == 2:
-        assert written == again == golden
-    else:
-        ids = slice(len(golden) - 15 * 16, len(golden) - 15 * 16 + 1 + 8 * 16)
-        assert again[ids] == bytes(1 + 8 * 16)
-        assert again[1 : ids.start] + again[ids.stop :] == golden[1:]
+    return golden, rows
+
+
+def test_rows_of_this_version_are_what_they_were() -> None:
+    golden, rows = loaded(3)
+    assert known_state().encode(FIRST)[0] == golden == rows.encode(FIRST)[0]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_rows_of_older_versions_are_read_and_written_as_this_one(version: int) -> None:
+    """Version 1 has no recent ids. Neither has weights of entries: they get those of their kinds; and none that are
+    undos, which older versions kept."""
+    golden, rows = loaded(version)
+    head = 1 + 4 + 8 + 8 + 4 * 8
+    bank = slice(head + 2, head + 2 + 4 * 4 * 66)
+    ids = slice(bank.stop, bank.stop + 1 + 8 * 16)
+    again = rows.encode(FIRST)[0]
+    assert again[0] == 3 and again[1:head] == golden[1:head] and again[bank] == golden[bank]
+    assert again[ids] == (golden[ids] if version == 2 else bytes(1 + 8 * 16))
     assert rows.fence[0] == 129 and rows.newest_at_ms[0] == START_MS + 29 * 29 * 7_001
-    items, kinds, at_ms = rows.recent(np.array([0], np.int32), 2)
-    assert [rows.items.hashes[i] for i in items[0]] == known_state().items.hashes[[2, 1]].tolist()
-    assert kinds[0].tolist() == [29 % 12, 28 % 12] and at_ms[0, 0] == rows.newest_at_ms[0]
+    kept = [i for i in range(30) if i % 12 != actions.IMPRESSION][-16:]
+    kept = [i for i in kept[::-1] if i % 12 != actions.UNDO]
+    items, kinds, at_ms = rows.recent(FIRST, len(kept) + 1)
+    assert items[0, -1] == -1
+    names = [f"item-{i % 7}" for i in kept]
+    assert [rows.items.hashes[i] for i in items[0, :-1]] == [hash_of(name) for name in names]
+    assert kinds[0, :-1].tolist() == [i % 12 for i in kept]
+    assert at_ms[0, :-1].tolist() == [START_MS + i * i * 7_001 for i in kept]
+    slots = np.arange(len(kept))[::-1]
+    default = [0.0 if i % 12 == actions.DWELL else round(actions.WEIGHTS[i % 12] * 256) / 256 for i in kept]
+    assert actions.signed(rows.ring_kinds[0, slots], rows.ring_sizes[0, slots]).tolist() == default
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_damaged_rows_of_older_versions_are_refused(version: int) -> None:
+    golden, _ = loaded(version)
+    for damaged in (golden[:-1], golden[:-15], golden[:40], golden + b"x"):
+        with pytest.raises(BadInput) as error:
+            UserRows(ItemIndex(), ring=16).load(["user"], [damaged])
+        assert error.value.reason == "state_layout"
 
 
 def test_a_user_costs_at_most_3_kb() -> None:
@@ -64,8 +94,8 @@ def test_a_user_costs_at_most_3_kb() -> None:
     tracemalloc.stop()
     assert held / count < 3072
     assert rows.bytes_used() / count < 3072
-    row = 8 + 8 + 4 * 8 + 4 * 66 * 4 + 8 + 64 * (4 + 1 + 8)  # fence, newest, refs, bank, pushed, ring
-    assert row == 1944
+    row = 8 + 8 + 4 * 8 + 4 * 66 * 4 + 8 + 64 * (4 + 1 + 8 + 4)  # fence, newest, refs, bank, pushed, ring
+    assert row == 2200
     assert rows.bytes_used() >= (row + 100) * count
 
 

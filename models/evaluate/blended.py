@@ -1,0 +1,159 @@
+"""The calibrated blend as rows of the table: the served parts and further ones, weighed by what readers chose so far.
+
+Rows: `steps` and `wide` (pairs over other windows, `models.taste.pairs`), `walk` (a second step along the counts),
+`nearest` (readers alike, a reader's latest items counting most), and of all these with counts, taste and popularity
+`blend-online`. Where a reader's own items may be right, the places of these are features like others: how often one
+comes back to the last, the one before, ... is learnt with the rest. `own-online` lists them first in any case.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluate.layer import Layer
+from models.evaluate.recording import Event, Moment
+from models.evaluate.served import Served, ServedSettings
+from models.taste.blend import FORMS, Blend, spread
+from models.taste.nearest import NearestReaders
+from models.taste.pairs import LAST_STEPS, WIDE, Pairs
+from models.taste.trends import Trends
+from models.taste.usercf import latest, of, with_value
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+
+PARTS = ("counts", "taste", "popularity", "steps", "wide", "walk", "nearest", "now", "place")
+START = {"counts": 1.0, "popularity": 0.1}  # weights of the first form before anything is learnt
+OWN = 8  # features of a reader's own items
+_FADE = 0.95  # of a reader's items when looking for the like, from one to the one before
+
+
+class Blended(Layer):
+    """Learns from every choice with what was known before it; the first events weigh by `START`."""
+
+    rows = ("steps", "wide", "walk", "nearest", "blend-online", "own-online")
+
+    def __init__(self, item_names: Sequence[str], settings: ServedSettings, repeats: bool) -> None:
+        """`repeats`: a reader's own items may be chosen again."""
+        self._items, self._ring, self._repeats = len(item_names), settings.ring, repeats
+        self._served = Served(item_names, settings)
+        self._steps, self._wide = Pairs(LAST_STEPS, self._items), Pairs(WIDE, self._items)
+        self._nearest = NearestReaders(settings.ring, settings.nearest, max_items=max(self._items, 1))
+        self._trends = Trends(self._items)
+        start = np.zeros((len(PARTS), FORMS))
+        for name, weight in START.items():
+            start[PARTS.index(name), 0] = weight
+        self._blend = Blend(np.append(start.reshape(-1), np.zeros(OWN if repeats else 0)))
+        self._waiting: deque[Event] = deque()  # followed, and not yet in readers' own states
+        self._learnt = 0  # events
+        self._last: tuple[tuple[int, int, int, int], tuple[F32, F32, Bools]] | None = None
+
+    def scores(self, moment: Moment) -> F32:
+        self._follow_before(None)
+        parts, features, listable = self._at(moment)
+        found = np.empty((len(self.rows), self._items), np.float32)
+        found[:4] = parts[3:7]
+        found[:4][found[:4] <= 0] = -np.inf
+        found[4] = self._blend.scores(features)
+        found[:, ~listable] = -np.inf
+        found[5] = own_first(found[4], moment.history)
+        return found
+
+    def follow(self, events: Sequence[Event]) -> None:
+        """Kept until somebody is asked or the event is learnt: it must not be in what is learnt from it."""
+        self._waiting += events
+
+    def learn(self, events: Sequence[Event]) -> None:
+        """One after the other: each choice is weighed with the counts before it. One that comes later than its reader's
+        own state (a stale item side is being measured) leaves the weights as they are."""
+        for event in events:
+            if event.positive and len(event.moment.history):
+                self._choose(event)
+            self._follow_before(event.number + 1)
+            if event.positive:
+                self._remember(event)
+            self._served.learn([event])
+            self._learnt += 1
+
+    def _choose(self, event: Event) -> None:
+        moment = event.moment
+        if self._last is None or self._last[0] != self._key(moment):
+            if not self._waiting or self._waiting[0].number > event.number:
+                return
+            self._follow_before(event.number)
+        _, features, listable = self._at(moment)
+        possible = listable.copy()
+        if not self._repeats:
+            possible[moment.history] = False
+        self._blend.learn(features, event.item, possible)
+
+    def _follow_before(self, number: int | None) -> None:
+        """Bring readers' own states up to an event, or to all there are."""
+        due = []
+        while self._waiting and (number is None or self._waiting[0].number < number):
+            due.append(self._waiting.popleft())
+        if due:
+            self._served.follow(due)
+
+    def _remember(self, event: Event) -> None:
+        history, item = event.moment.history, event.item
+        self._steps.learn(history, item)
+        self._wide.learn(history, item)
+        self._trends.learn(len(history), item)
+        before = latest(history, self._ring)
+        self._nearest.change(event.moment.user, with_value(before, item, 1.0, self._ring), item)
+
+    def _at(self, moment: Moment) -> tuple[F32, F32, Bools]:
+        """Parts (P, I), features (F, I) and listable items (I,) of a moment; kept until something is learnt."""
+        key = self._key(moment)
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self._fresh(moment))
+        return self._last[1]
+
+    def _key(self, moment: Moment) -> tuple[int, int, int, int]:
+        return moment.user, moment.at_ms, len(moment.history), self._learnt
+
+    def _fresh(self, moment: Moment) -> tuple[F32, F32, Bools]:
+        history, size = moment.history, self._items
+        served, listable = self._served.parts(moment)
+        parts = np.zeros((len(PARTS), size), np.float32)
+        parts[:3] = served
+        parts[3] = self._steps.scores(history, size)
+        parts[4] = self._wide.scores(history, size)
+        parts[5] = self._served.second_step(served[0], moment.at_ms)
+        distinct = latest(history, self._ring).items
+        ages = np.arange(len(distinct), dtype=np.float64)[::-1]
+        fading = of(distinct, np.power(_FADE, ages))
+        parts[6] = self._nearest.scores(fading, size, reader=moment.user)
+        parts[7] = self._trends.recent(size)
+        parts[8] = self._trends.at_place(len(history), size)
+        features = spread(parts)
+        if self._repeats:
+            features = np.concatenate([features, own_places(history, size)])
+        return parts, features, listable
+
+
+def own_places(history: I32, size: int) -> F32:
+    """(OWN, I): whether an item is the reader's last, the distinct one before, ... the fifth, an older one; how often
+    it was had beyond once; whether it was had twice running just now."""
+    found = np.zeros((OWN, size), np.float32)
+    newest_first = history[::-1]
+    distinct, first, times = np.unique(newest_first, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    found[np.minimum(np.arange(len(order)), OWN - 3), distinct[order]] = 1
+    found[OWN - 2, distinct] = np.log1p(times - 1)
+    if len(history) > 1 and history[-1] == history[-2]:
+        found[OWN - 1, history[-1]] = 1
+    return found
+
+
+def own_first(scores: F32, history: I32) -> F32:
+    """Scores (I,) with the items of a history on top, the latest first."""
+    found = scores.copy()
+    top = float(found.max(initial=-np.inf))
+    base = top if np.isfinite(top) else 0.0
+    found[history] = base + (1 + abs(base)) * np.arange(1, len(history) + 1, dtype=np.float32)
+    return found

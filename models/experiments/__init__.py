@@ -1,0 +1,1 @@
+"""Readers in arms, two lists in one, and what their clicks say of them. NumPy alone."""

@@ -1,0 +1,1 @@
+"""What a reader takes next, from the order of what they took: learned offline, served with NumPy alone."""

@@ -1,0 +1,118 @@
+"""`undo` takes an event back: the reader's last one of that item which the ring still holds. NumPy alone.
+
+The event leaves the ring, and its weight is added once more with the other sign at its own time: forward decay gives
+the late addition the very factor that the event has by now, so the sums are those of a history without it, to
+rounding. An undo enters nothing itself. One that finds nothing (never there, pushed out of the ring, taken back before,
+an impression, an item beyond the index's bound) changes no sum.
+
+What an undo finds depends on what came before it, so readers with one in a batch are walked event by event; it is rare.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste import actions
+from models.taste.items import UNKNOWN
+
+I8 = NDArray[np.int8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+Entry = tuple[int, int, int, int]
+"""Of a ring: item, kind, at_ms, size of the weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Events taken back: m of n given ones are an undo that found something."""
+
+    places: I64  # (m,) of the undo among the events given, ascending
+    kinds: I8  # (m,) of the event taken back
+    weights: F32  # (m,) as it was added, in steps of 1/256
+    at_ms: I64  # (m,)
+
+
+NOTHING = Undone(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+@dataclass(slots=True)
+class Events:
+    """Columns of n events, grouped by reader, in order."""
+
+    items: I32
+    kinds: I8
+    weights: F32
+    at_ms: I64
+
+
+class Walk:
+    """Goes through readers' events one by one, with the ring as it stands before each."""
+
+    def __init__(self, events: Events, ring: int, window: int) -> None:
+        n = len(events.items)
+        self._events = events
+        self._ring = ring
+        self._sizes = actions.sizes_of(events.weights)
+        self.kinds: I8 = np.full(n, -1, np.int8)  # of the event that an undo takes back, else -1
+        self.weights: F32 = events.weights.copy()  # to be added
+        self.at_ms: I64 = events.at_ms.copy()  # at these times
+        self.before: I32 = np.full(
+            (n, window), -1, np.int32
+        )  # positive items before each event, or before the undone
+
+    def through(self, entries: list[Entry], start: int, stop: int) -> list[Entry]:
+        """One reader's events start..stop after a ring, oldest first; the ring after them."""
+        events = self._events
+        columns = (events.items, events.kinds, events.at_ms, self._sizes)
+        own: list[Entry] = list(zip(*(column[start:stop].tolist() for column in columns), strict=True))
+        for place, event in enumerate(own, start):
+            item, kind, _, _ = event
+            if kind == actions.UNDO:
+                self._undo(entries, place, item)
+                continue
+            self._look_back(entries, place)
+            if kind != actions.IMPRESSION:
+                entries.append(event)
+                del entries[: -self._ring]
+        return entries
+
+    def _undo(self, entries: list[Entry], place: int, item: int) -> None:
+        self.weights[place] = 0
+        nth = next((n for n in range(len(entries) - 1, -1, -1) if entries[n][0] == item), -1)
+        if nth < 0 or item == UNKNOWN:
+            return
+        _, kind, at_ms, size = entries.pop(nth)
+        self.kinds[place] = kind
+        self.weights[place] = -size * _SIGNS[kind]
+        self.at_ms[place] = at_ms
+        self._look_back(entries[:nth], place)
+
+    def _look_back(self, entries: list[Entry], place: int) -> None:
+        window = self.before.shape[1]
+        if window:
+            last = entries[-window:][::-1]
+            self.before[place, : len(last)] = [item if _POSITIVE[kind] else -1 for item, kind, _, _ in last]
+
+
+_SIGNS: list[float] = actions.signed(
+    np.arange(len(actions.KINDS), dtype=np.int8), np.ones(len(actions.KINDS), np.uint16)
+).tolist()
+_POSITIVE: list[bool] = actions.is_positive(np.arange(len(actions.KINDS), dtype=np.int8)).tolist()
+
+
+def joined(parts: list[Undone]) -> Undone:
+    """All of them, in the order of the events."""
+    if not parts:
+        return NOTHING
+    places = np.concatenate([part.places for part in parts])
+    order = np.argsort(places)
+    return Undone(
+        places[order],
+        np.concatenate([part.kinds for part in parts])[order],
+        np.concatenate([part.weights for part in parts])[order],
+        np.concatenate([part.at_ms for part in parts])[order],
+    )

@@ -1,0 +1,1 @@
+"""Claim checks: payloads that lie elsewhere, opened from allowed places only."""

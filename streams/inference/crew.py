@@ -1,0 +1,136 @@
+"""The few threads that decode payloads and finish answers, so that neither the loop nor the device waits for it.
+
+Small payloads are taken several at a time: handing one over costs more than preparing it. Large ones are taken alone,
+so that a long recording holds no text up. What the device has done is finished before anything new is prepared.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from models.inference.steps import finish, prepare
+from models.types import Outcome, Task
+from streams.inference.device import Request
+
+_TOGETHER = 32
+_SMALL_BYTES = 4096
+
+Ended = tuple[Request, Outcome | BaseException | None]
+"""A request and its answer or error; None: nobody wants it any more."""
+
+
+class Crew:
+    """Start once, hand over at will from any thread, stop."""
+
+    def __init__(
+        self,
+        threads: int,
+        prepared: Callable[[list[Request]], None],
+        ended: Callable[[list[Ended]], None],
+    ) -> None:
+        """Both are called on the crew's threads; `prepared` gets requests with at least one unit each."""
+        self._threads = threads
+        self._on_prepared = prepared
+        self._on_ended = ended
+        # Under `_wake`:
+        self._wake = threading.Condition()
+        self._to_prepare: deque[Request] = deque()
+        self._to_finish: deque[tuple[Task, list[Request]]] = deque()
+        self._idle = 0
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin."""
+        for number in range(self._threads):
+            # Daemons: a decoder that hangs must not keep the worker from ending.
+            threading.Thread(target=self._work, name=f"inference-prepare-{number}", daemon=True).start()
+
+    def prepare(self, request: Request) -> None:
+        """Decode it when there is a hand free."""
+        with self._wake:
+            self._to_prepare.append(request)
+            if self._idle:
+                self._wake.notify()
+
+    def finish(self, task: Task, requests: list[Request]) -> None:
+        """Turn outputs into answers."""
+        with self._wake:
+            self._to_finish.append((task, requests))
+            if self._idle:
+                self._wake.notify()
+
+    def stop(self) -> None:
+        """End after what is under way; the rest is left undone."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            task, requests = job
+            if task is None:
+                self._prepare_all(requests)
+            else:
+                self._on_ended([(request, _finished(task, request)) for request in requests])
+            del job, task, requests  # or the last one's data and model would stay in memory until the next
+
+    def _next(self) -> tuple[Task | None, list[Request]] | None:
+        with self._wake:
+            while not self._stopping:
+                if self._to_finish:
+                    return self._to_finish.popleft()
+                if self._to_prepare:
+                    return None, self._some()
+                self._idle += 1
+                self._wake.wait()
+                self._idle -= 1
+        return None
+
+    def _some(self) -> list[Request]:
+        """One, or a share of the small ones in front."""
+        taken = [self._to_prepare.popleft()]
+        most = min(_TOGETHER, -(-len(self._to_prepare) // self._threads))
+        while len(taken) < most and _is_small(taken[-1]) and _is_small(self._to_prepare[0]):
+            taken.append(self._to_prepare.popleft())
+        return taken
+
+    def _prepare_all(self, requests: list[Request]) -> None:
+        ready: list[Request] = []
+        ended: list[Ended] = []
+        for request in requests:
+            error = _prepare(request)
+            if error is not None:
+                ended.append((request, error))
+            elif request.abandoned:
+                ended.append((request, None))
+            elif not request.prepared.units:  # silence, say: nothing to run
+                ended.append((request, _finished(request.task, request)))
+            else:
+                ready.append(request)
+        if ended:
+            self._on_ended(ended)
+        if ready:
+            self._on_prepared(ready)
+
+
+def _is_small(request: Request) -> bool:
+    return len(request.payload.data) <= _SMALL_BYTES
+
+
+def _prepare(request: Request) -> BaseException | None:
+    if request.abandoned:
+        return None
+    try:
+        request.got(prepare(request.task, request.payload))
+    except BaseException as error:  # whatever it was, the one who waits must hear of it
+        return error
+    return None
+
+
+def _finished(task: Task, request: Request) -> Outcome | BaseException | None:
+    if request.abandoned:
+        return None
+    try:
+        return finish(task, request.prepared, request.outputs)
+    except BaseException as error:  # as above
+        return error

@@ -1,0 +1,1 @@
+"""Questions to a worker about its own state, over HTTP."""

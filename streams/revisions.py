@@ -1,0 +1,101 @@
+"""The sequence model of `taste.sequence.folder`, and every later revision that is put there, without a restart.
+
+The folder is looked at every `check_s`; what changed is read and checked in a thread and then taken into use at once,
+between two groups. A revision that is refused is said and counted, and the one before goes on serving.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from models.errors import WeightsMismatch
+from models.sequence.folder import Loaded, read
+from models.sequence.source import SequenceSource
+from models.taste.sources import Weighted
+from models.taste.users import UserRows
+from streams.errors import EnvironmentProblem
+from streams.settings import Sequence
+
+log = logging.getLogger(__name__)
+
+_MOST_FILES = 1_000
+
+Signature = tuple[tuple[str, int, int, int], ...]
+"""Name, inode, nanoseconds of the last change and size of each file."""
+
+
+class Revisions:
+    """`further` is what lists take: nothing where no folder is set."""
+
+    def __init__(self, settings: Sequence, users: UserRows, observe: Callable[[str], None]) -> None:
+        """`observe` is told `loaded` or `refused` for each revision."""
+        self._settings, self._users, self._observe = settings, users, observe
+        self._source: SequenceSource | None = None
+        self._looked: Signature = ()
+        self.further: tuple[Weighted, ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        """The revision in use."""
+        return self._source.revision if self._source else None
+
+    def bytes_used(self) -> int:
+        """Of readers' states under the model."""
+        return self._source.states.bytes_used() if self._source else 0
+
+    async def start(self) -> None:
+        """Read the first model. Raises EnvironmentProblem if there is none that is whole."""
+        folder = self._settings.folder
+        if folder is None:
+            return
+        self._looked = await asyncio.to_thread(_signature, folder)
+        try:
+            loaded = await asyncio.to_thread(read, folder)
+        except WeightsMismatch as error:
+            raise EnvironmentProblem(f"taste.sequence.folder: {error}") from None
+        self._source = SequenceSource(self._users, loaded)
+        self.further = (Weighted(self._source, self._settings.weight),)
+        self._loaded(loaded)
+
+    async def run(self) -> None:
+        """Look for new revisions, for ever; at once over where there is no folder."""
+        while self._source is not None and self._settings.folder is not None:
+            await asyncio.sleep(self._settings.check_s)
+            await self._look(self._settings.folder, self._source)
+
+    async def _look(self, folder: Path, source: SequenceSource) -> None:
+        signature = await asyncio.to_thread(_signature, folder)
+        if signature == self._looked:
+            return
+        try:
+            loaded = await asyncio.to_thread(read, folder)
+        except WeightsMismatch as error:
+            if (
+                await asyncio.to_thread(_signature, folder) == signature
+            ):  # else it is being written: look again
+                self._looked = signature
+                self._observe("refused")
+                log.warning("%s; %s goes on serving", error, source.revision)
+            return
+        self._looked = signature
+        if loaded.id != source.loaded.id:
+            source.use(loaded)
+            self._loaded(loaded)
+
+    def _loaded(self, loaded: Loaded) -> None:
+        self._observe("loaded")
+        log.info("sequence model %s: %d items", loaded.manifest.revision, loaded.manifest.items)
+
+
+def _signature(folder: Path) -> Signature:
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry, _ in zip(entries, range(_MOST_FILES), strict=False):
+                stat = entry.stat(follow_symlinks=True)
+                found.append((entry.name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    except OSError:  # not there, or a file that went away meanwhile: reading it says which
+        return ()
+    return tuple(sorted(found))

@@ -1,0 +1,44 @@
+"""What single readers are to be spared in a list: what their click asks for, and what they brought in themselves. Pure.
+
+An item or author that nobody has met cannot be listed, so an unknown name is passed over, and never remembered.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste.catalogue import Catalogue
+from models.taste.filters import Wishes
+from models.taste.pipeline import Requests
+from streams.events import ListWishes
+
+
+def requests_of(
+    rows: NDArray[np.int32],
+    draws: NDArray[np.float64],
+    users: Sequence[str],
+    asked: Mapping[int, ListWishes],
+    catalogue: Catalogue,
+    profile_off: bool | NDArray[np.bool_],
+) -> Requests:
+    """Requests of readers by row (B,), with their names. `asked`: place -> what the click that causes the list wishes.
+    For `profile_off` (all of them,
+    or a reader each), or whoever asks for it, nothing of the reader is looked at, the own name included."""
+    anonymous = np.full(len(rows), profile_off)
+    for place, wishes in asked.items():
+        anonymous[place] |= wishes.profile == "off"
+    excluded = _pairs({place: catalogue.items.find(w.exclude) for place, w in asked.items() if w.exclude})
+    blocked = {place: catalogue.author_ids(w.exclude_authors) for place, w in asked.items()}
+    pairs = [_pairs(blocked)]
+    if catalogue.authors:
+        own = np.where(anonymous, np.int32(-1), catalogue.author_ids(users))
+        pairs.append(np.stack([np.arange(len(rows)), own], axis=1)[own >= 0])
+    wished = Wishes(excluded, np.concatenate(pairs))
+    return Requests(rows, draws, anonymous if anonymous.any() else None, wished)
+
+
+def _pairs(by_place: Mapping[int, NDArray[np.int32]]) -> NDArray[np.int64]:
+    """(N, 2) of place and what there is of it, without what is not known."""
+    found = [(place, value) for place, values in by_place.items() for value in values.tolist() if value >= 0]
+    return np.array(found, np.int64).reshape(-1, 2)
