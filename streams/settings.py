@@ -257,6 +257,12 @@ class Listing(Section):
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
+    walk: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="weight of a second step along the counts: finds more, costs time; 0: off",
+    )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
     own_first: bool = Field(
         False,

@@ -87,6 +87,7 @@ def list_settings(listing: Listing) -> ListSettings:
             counts=listing.counts,
             taste=listing.taste,
             popularity=listing.popularity,
+            walk=listing.walk,
             repeat=listing.repeat or listing.own_first,
         ),
         own_first=listing.own_first,
