@@ -189,8 +189,8 @@ class UserRows:
         is a duplicate and changes nothing.
 
         Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
-        the last W in the ring. An undo takes back what `models.taste.undo` says, whatever weight is given. Other weights
-        have the sign of their kind (`actions.weight_table` sees to it): the ring keeps their sizes.
+        the last W in the ring. An undo takes back what `models.taste.undo` says, whatever weight is given. Other
+        weights have the sign of their kind (`actions.weight_table` sees to it): the ring keeps their sizes.
 
         Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
         """
