@@ -84,8 +84,12 @@ def list_settings(listing: Listing) -> ListSettings:
     """The pipeline's settings from the worker's."""
     return ListSettings(
         rank=RankSettings(
-            counts=listing.counts, taste=listing.taste, popularity=listing.popularity, repeat=listing.repeat
+            counts=listing.counts,
+            taste=listing.taste,
+            popularity=listing.popularity,
+            repeat=listing.repeat or listing.own_first,
         ),
+        own_first=listing.own_first,
         candidates=listing.candidates,
         author_decay=listing.author_decay,
         author_floor=listing.author_floor,
@@ -473,8 +477,8 @@ class ClicksAgent(Agent[ClickColumns]):
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        off = self._taste.list.profile == "off"
-        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
+        anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, anonymous)
         at_ms = int(users.newest_at_ms[row])
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
         further = self._further()
