@@ -251,10 +251,17 @@ class Listing(Section):
     )
     counts: bool = Field(True, description="what others went on to after the reader's last items")
     taste: float = Field(0.1, ge=0, le=100, description="weight of the readers' vectors; 0: off")
+    content: float = Field(
+        0.2, ge=0, le=100, description="weight of what items are about, where uploads have vectors; 0: off"
+    )
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
+    own_first: bool = Field(
+        False,
+        description="the reader's own items lead, the latest first, as a shop's visitors want; implies `repeat`",
+    )
     only_catalogued: bool = Field(False, description="list no item of which topic `items` has no entry")
     max_age_s: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="items published longer ago are not listed; 0: no bound"
@@ -518,6 +525,13 @@ class Media(Section):
     )
     bytes_in_flight: Count = Field(
         256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    weights_bytes: Count | None = Field(
+        None,
+        description="of the models on the device together; idle ones are unloaded for others; default: no bound",
+    )
+    unload_idle_s: Seconds | None = Field(
+        None, description="unload a model that was not asked for so long; default: never for that alone"
     )
     kept_bytes: int = Field(
         32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"

@@ -95,8 +95,7 @@ class _Space:
 class Contents:
     """Which items are like which, fed by vectors. `likes.keys` and `likes.weights` (I, keep): items and cosines."""
 
-    def __init__(self, keep: int = 10) -> None:
-        """With signs of 64 places a sketch tells about ten items apart: more of them would drown each other."""
+    def __init__(self, keep: int = 50) -> None:
         self.likes = TopLists(keep, 0)
         self.beyond = 0  # vectors left out: too many items of a revision, or of another length than its first
         self._spaces: dict[str, _Space] = {}

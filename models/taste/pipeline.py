@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.taste import authors, diversity, explore, filters
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
+from models.taste.own import OWN_FIRST
 from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
@@ -48,6 +49,9 @@ class ListSettings:
     explore_below: float = 0.0  # exposures under which an item may be drawn; 0: no exploration
     explore_place: int = 10  # counted from 1; the last one of a shorter list
     ctr0: float = 0.05  # prior rate of clicks, in (0, 1]
+    own_first: bool = (
+        False  # what the reader had leads, the latest first; takes effect where `rank.repeat` is on
+    )
     max_age_ms: int = 0  # 0: no bound
     blocked_authors: tuple[str, ...] = ()  # for everybody
     only_catalogued: bool = False  # list no item that the catalogue does not describe
@@ -134,6 +138,8 @@ def lists(
     Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
     listed, whatever its source. Large batches are made in parts.
     """
+    if settings.own_first:
+        further = (*further, OWN_FIRST)
     table.cover()
     catalogue.cover()
     left_out: dict[str, int] = {}

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from streams.bench import clicks, delivery, latency, recovery, transport
+from streams.bench import clicks, delivery, inference, latency, recommend, recovery, transport
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -23,6 +23,8 @@ class Wanted:
     seconds: float = 30.0
     rate: float = 1000.0
     repetitions: int = 1
+    texts: int | None = None
+    device: str = "cpu"
 
 
 Say = Callable[[str], None]
@@ -73,12 +75,34 @@ def _recovery(place: Place, wanted: Wanted, say: Say) -> Result:
     return recovery.run(place, recovery.Plan(readers=2 * wanted.users, repetitions=wanted.repetitions), say)
 
 
+def _recommend(place: Place, wanted: Wanted, say: Say) -> Result:
+    default = recommend.Plan()
+    plan = recommend.Plan(
+        clicks=min(wanted.clicks or default.clicks, default.clicks),
+        users=wanted.users,
+        items=wanted.items,
+        memory_users=20 * wanted.users,
+        rate_per_s=wanted.rate,
+        seconds=wanted.seconds,
+        repetitions=wanted.repetitions,
+    )
+    return recommend.run(place, plan, say)
+
+
+def _inference(place: Place, wanted: Wanted, say: Say) -> Result:
+    default = inference.Plan()
+    plan = inference.Plan(wanted.texts or default.texts, wanted.device)
+    return inference.run(place, plan, say)
+
+
 BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "transport": _transport,
     "clicks": _clicks,
     "latency": _latency,
+    "recommend": _recommend,
     "delivery": _delivery,
     "recovery": _recovery,
+    "inference": _inference,
 }
 
 

@@ -60,6 +60,8 @@ def test_default_settings_are_those_of_the_pipeline_and_each_one_reaches_it() ->
         author_decay=0.9, author_floor=0.1, author_most=2, calibration=0.3,
         candidates=50, explore_below=9.0, explore_place=3, ctr0=0.01,
     )  # fmt: skip
+    own = list_settings(Listing(own_first=True))
+    assert own.own_first and own.rank.repeat
     assert list_settings(changed) == ListSettings(
         rank=RankSettings(counts=False, taste=0.7, popularity=0.2, repeat=True),
         candidates=50,

@@ -1,0 +1,89 @@
+"""`headrace bench recommend`: click -> update -> exact top 20 with filters and reasons, on one core; memory a reader.
+
+The pure parts of the clicks agent in their order, without a broker: fold a group of clicks of different readers, its
+transitions, then the lists of 64 at a time. `single` is one click at a time. `end_to_end` is the worker itself through
+the broker at a steady rate (as in `latency`). Rates by wall clock, and by processor second where other work shares the
+machine.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from streams.bench import latency
+from streams.bench.clicks import LISTS, PARTITIONS, Say
+from streams.bench.place import Place, contend
+from streams.bench.result import Result, Row, machine, median_row
+
+WITHIN_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is played."""
+
+    clicks: int = 30_000
+    users: int = 50_000
+    items: int = 4_000
+    many_items: int = 65_536
+    many_clicks: int = 3_000
+    single_clicks: int = 1_000
+    memory_users: int = 1_000_000
+    rate_per_s: float = 1000.0
+    seconds: float = 20.0
+    repetitions: int = 1
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row of what runs without a broker; `named`: reasons as objects with names, ready to be encoded."""
+
+    name: str
+    function: str
+    clicks: int
+    items: int
+    together: int
+    named: bool = True
+
+
+def cases(plan: Plan) -> list[Case]:
+    return [
+        Case("batches", "lists_job", plan.clicks, plan.items, 64, False),
+        Case("batches_named", "lists_job", plan.clicks, plan.items, 64),
+        Case("batches_many_items", "lists_job", plan.many_clicks, plan.many_items, 64, False),
+        Case("single", "lists_job", plan.single_clicks, plan.items, 1),
+        Case("memory", "memory_job", plan.memory_users, plan.items, 1),
+    ]
+
+
+def run(place: Place, plan: Plan, say: Say) -> Result:
+    """All cases; the fastest of `repetitions` is the (lower) median by rate."""
+    rows = []
+    for case in cases(plan):
+        say(f"{case.name}: {case.clicks:,} {'readers' if case.name == 'memory' else 'clicks'}")
+        count = 1 if case.name == "memory" else plan.repetitions
+        found = [_one(place, plan, case) for _ in range(count)]
+        rows.append(found[0] if count == 1 else median_row(found, "clicks_per_s"))
+    say(f"end_to_end: {plan.rate_per_s:g} clicks/s for {plan.seconds:g} s")
+    steady = latency.Plan(plan.rate_per_s, plan.seconds, plan.users, plan.items, plan.seed)
+    rows.append(latency.run_case(place, steady, latency.Case("end_to_end", LISTS)) | {"items": plan.items})
+    return Result("recommend", machine(place.described()), rows)
+
+
+def _one(place: Place, plan: Plan, case: Case) -> Row:
+    options: dict[str, Any] = {
+        "users": plan.users,
+        "items": case.items,
+        "together": case.together,
+        "named": case.named,
+        "seed": plan.seed,
+    }
+    job = {
+        "bootstrap": place.bootstrap,
+        "prefix": "",
+        "clicks": case.clicks,
+        "partitions": PARTITIONS,
+        "options": options,
+    }
+    answer = contend(place, f"streams.bench.listing:{case.function}", job, WITHIN_S, case.name)
+    return {"case": case.name, "items": case.items, **answer}
