@@ -166,8 +166,8 @@ def measured(model: SequenceModel, histories: Histories, asked: I64, own_out: bo
 
 
 def _ranks(model: SequenceModel, histories: Histories, asked: I64, own_out: bool) -> F64:
-    """Ranks (E,) from 1; infinite where nothing could be right: an item that the vocabulary lacks, a repeat of an own one
-    that is taken out."""
+    """Ranks (E,) from 1; infinite where nothing could be right: an item that the vocabulary lacks, a repeat of an own
+    item where those are taken out."""
     found = scores(model, model.replay(histories.before(asked, WINDOW)))
     targets = histories.items[asked].astype(np.int64)
     hopeless = targets < 0
