@@ -434,6 +434,21 @@ class Privacy(Section):
         "hash keyed with it; none: an unkeyed hash. Another key voids blocks and wishes made with the one before",
     )
 
+    pseudonym_keys_file: UserPath | None = Field(
+        None,
+        description="keys, `name secret` a line, newest first: `send`, `feed`, `forget` and `optout` replace readers' "
+        "names by keyed hashes before anything leaves; none: names travel as they are",
+    )
+    dead_letter_keys_file: UserPath | None = Field(
+        None,
+        description="Fernet keys, one a line, newest first: dead letters' values are sealed with the first, and `dlq` "
+        "opens them with any; none: values are readable",
+    )
+    mask: bool = Field(
+        True,
+        description="e-mail addresses, telephone and card numbers are masked in logs and errors of dead letters",
+    )
+
 
 class TaskSettings(Section):
     """One inference task: `[media.tasks.sentiment]`."""
