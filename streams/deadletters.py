@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.effects import Emit, Header, batch_bytes
+from streams.privacy.masking import masked
+from streams.privacy.sealing import FORM, SEALED, Seal
 from streams.rejected import Place, Rejected
 from streams.topics import dead_letter
 
@@ -35,6 +37,8 @@ class Sender:
     group: str
     agent: str  # the class
     worker: str  # name and version
+    seal: Seal | None = None  # closes values
+    mask: bool = True  # what people may read of errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,11 @@ def dead_letters(
     headers: list[list[Header]] = []
     left_out = 0
     for letter in letters:
-        key, value, own, added = _fitted(letter, _headers(partition, letter, sender), limit_bytes)
-        left_out += value is not letter.rejected.record.value
+        given, added = letter.rejected.record.value, _headers(partition, letter, sender)
+        if sender.seal is not None and given is not None:
+            given, added = sender.seal.close(given), [*added, (SEALED, FORM)]
+        key, value, own, added = _fitted(letter, given, added, limit_bytes)
+        left_out += value is not given
         keys.append(key)
         values.append(value)
         headers.append([*own, *added])
@@ -70,14 +77,14 @@ def dead_letters(
 
 
 def _fitted(
-    letter: Letter, added: list[Header], limit_bytes: int
+    letter: Letter, value: bytes | None, added: list[Header], limit_bytes: int
 ) -> tuple[bytes | None, bytes | None, list[Header], list[Header]]:
     """Key, value, the record's own headers and ours, as much of it as the topic takes."""
     record = letter.rejected.record
     own = original_headers(record.headers)
-    size = batch_bytes(record.key, record.value, [*own, *added])
+    size = batch_bytes(record.key, value, [*own, *added])
     if size <= limit_bytes:
-        return record.key, record.value, own, added
+        return record.key, value, own, added
     place = f"{letter.place.topic}/{letter.place.partition}/{letter.place.offset}"
     said = [*added, (f"{LEFT_OUT}.bytes", str(size).encode()), (f"{LEFT_OUT}.at", place.encode())]
     without_value = [*said, (LEFT_OUT, b"value")]
@@ -89,7 +96,8 @@ def _fitted(
 def _headers(partition: int, letter: Letter, sender: Sender) -> list[Header]:
     rejected = letter.rejected
     conversion = rejected.reason in _CONVERSION
-    message = rejected.message[:MESSAGE_CHARS]
+    masking = masked if sender.mask else str
+    message = masking(rejected.message[:MESSAGE_CHARS])
     connect = {
         "topic": letter.place.topic,
         "partition": str(letter.place.partition),
@@ -100,7 +108,7 @@ def _headers(partition: int, letter: Letter, sender: Sender) -> list[Header]:
         "class.name": "streams.codecs.EventDecoder" if conversion else sender.agent,
         "exception.class.name": rejected.error,
         "exception.message": message,
-        "exception.stacktrace": rejected.trace or f"{rejected.error}: {message}",
+        "exception.stacktrace": masking(rejected.trace) or f"{rejected.error}: {message}",
     }
     own = {
         "reason": rejected.reason,

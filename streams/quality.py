@@ -93,7 +93,7 @@ class LiveQuality:
             self._metrics.left_out({"time": int(np.count_nonzero(chosen))})
             return
         asked = live.ask(users, rows, items, kinds, at_ms, fresh, sampled, how.repeat)
-        asked, found = live.judge(self._served.table, users, asked, how, late)
+        asked, found = live.judge(self._served.table, users, asked, how, late, self._served.further())
         placed, by_arm = self._places(asked, partitions)
         self._waiting = _Judged(asked, np.concatenate([found, placed[None]]), by_arm)
         spent_s = self._clock.monotonic_s() - began_s

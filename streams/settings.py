@@ -251,6 +251,9 @@ class Listing(Section):
     )
     counts: bool = Field(True, description="what others went on to after the reader's last items")
     taste: float = Field(0.1, ge=0, le=100, description="weight of the readers' vectors; 0: off")
+    content: float = Field(
+        0.2, ge=0, le=100, description="weight of what items are about, where uploads have vectors; 0: off"
+    )
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
@@ -310,7 +313,7 @@ class Sequence(Section):
         None, description="what `headrace train sequence --out` wrote; empty: no such source"
     )
     weight: float = Field(
-        0.5, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
+        1.0, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
     )
     check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
 
@@ -437,6 +440,21 @@ class Privacy(Section):
         "hash keyed with it; none: an unkeyed hash. Another key voids blocks and wishes made with the one before",
     )
 
+    pseudonym_keys_file: UserPath | None = Field(
+        None,
+        description="keys, `name secret` a line, newest first: `send`, `feed`, `forget` and `optout` replace readers' "
+        "names by keyed hashes before anything leaves; none: names travel as they are",
+    )
+    dead_letter_keys_file: UserPath | None = Field(
+        None,
+        description="Fernet keys, one a line, newest first: dead letters' values are sealed with the first, and `dlq` "
+        "opens them with any; none: values are readable",
+    )
+    mask: bool = Field(
+        True,
+        description="e-mail addresses, telephone and card numbers are masked in logs and errors of dead letters",
+    )
+
 
 class TaskSettings(Section):
     """One inference task: `[media.tasks.sentiment]`."""
@@ -528,6 +546,13 @@ class Media(Section):
     )
     bytes_in_flight: Count = Field(
         256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    weights_bytes: Count | None = Field(
+        None,
+        description="of the models on the device together; idle ones are unloaded for others; default: no bound",
+    )
+    unload_idle_s: Seconds | None = Field(
+        None, description="unload a model that was not asked for so long; default: never for that alone"
     )
     kept_bytes: int = Field(
         32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"

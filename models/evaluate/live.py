@@ -9,7 +9,7 @@ Two things differ from a recording: the catalogue is what is known so far, so an
 as a miss whatever the number of items; and a reader's own items are those of the ring.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from models.evaluate.parts import ROWS, row_scores
 from models.evaluate.ranks import ranks, usable
 from models.taste import actions
 from models.taste.rank import RankSettings, batch_size
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 
@@ -94,6 +95,7 @@ def judge(
     asked: Asked,
     settings: RankSettings,
     late: Callable[[], bool] = lambda: False,
+    further: Sequence[Weighted] = (),
 ) -> tuple[Asked, F64]:
     """Ranks (6, N) from 1, in the order of ROWS, of the items that came; `inf` for one that cannot be listed.
 
@@ -107,17 +109,25 @@ def judge(
             asked = asked.upto(start)
             break
         part = slice(start, start + most)
-        found.append(_ranks(table, users, asked.rows[part], asked.targets[part], asked.at_ms[part], settings))
+        found.append(
+            _ranks(table, users, asked.rows[part], asked.targets[part], asked.at_ms[part], settings, further)
+        )
     return asked, np.concatenate(found, axis=1)
 
 
 def _ranks(
-    table: ItemTable, users: UserRows, rows: I32, targets: I32, at_ms: I64, settings: RankSettings
+    table: ItemTable,
+    users: UserRows,
+    rows: I32,
+    targets: I32,
+    at_ms: I64,
+    settings: RankSettings,
+    further: Sequence[Weighted],
 ) -> F64:
     items, kinds, _ = users.recent(rows, users.ring)
     had = np.where(actions.is_positive(kinds), items, -1)[:, ::-1]
     own = [line[line >= 0] for line in had]
-    scores = usable(row_scores(table, users, rows, int(at_ms.max()), settings, own))
+    scores = usable(row_scores(table, users, rows, int(at_ms.max()), settings, own, further))
     if not settings.repeat:
         for reader, items_had in enumerate(own):
             scores[:, reader, items_had] = np.nan

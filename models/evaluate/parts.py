@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.rank import RankSettings, layer_scores
+from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 
@@ -27,14 +28,15 @@ def row_scores(
     now_ms: int,
     settings: RankSettings,
     histories: Sequence[I32],
+    further: Sequence[Weighted] = (),
 ) -> F32:
     """Scores (6, B, I) in the order of ROWS, by item index; column 0, the unknown item, is `-inf` like every item that
-    has no row in the table. `histories` are the readers' own items, oldest first, for `own-first`.
+    has no row in the table. `histories` are the readers' own items, oldest first, for `own-first`. `further` sources
+    are in the sum and have no row.
     """
-    parts, listable = layer_scores(table, users, rows, now_ms, settings)
-    last, _ = layer_scores(
-        table, users, rows, now_ms, replace(settings, window=1, taste=0.0, popularity=0.0, walk=0.0)
-    )
+    parts, listable = layer_scores(table, users, rows, now_ms, settings, further)
+    alone = replace(settings, window=1, taste=0.0, popularity=0.0, walk=0.0)
+    last, _ = layer_scores(table, users, rows, now_ms, alone)
     found = np.empty((len(ROWS), *parts.shape[1:]), np.float32)
     found[:3] = parts[:3]
     np.sum(parts, axis=0, out=found[3])

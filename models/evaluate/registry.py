@@ -12,7 +12,7 @@ from models.evaluate.content import Content
 from models.evaluate.layer import Layer
 from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.readers import UserCosine, UserNearest
-from models.evaluate.sequential import Sequential
+from models.evaluate.sequential import RETRAINED_ROWS, Retraining, Sequential
 from models.evaluate.served import Served, ServedSettings
 from models.sequence.folder import Loaded
 
@@ -28,6 +28,7 @@ class Given:
     content: F32 | None = None  # (I, D) unit vectors of items, from a catalogue
     repeats: bool = False  # a reader's own items may be right
     sequence: Loaded | None = None  # a trained model
+    retraining: Retraining | None = None
     topics: F32 | None = None  # (I, T) the same of their topics alone
     listed: ListedSettings | None = None
 
@@ -51,6 +52,13 @@ def _sequence(given: Given) -> Layer:
     return Sequential(given.item_names, given.served, given.sequence)
 
 
+def _retrained(given: Given) -> Layer:
+    from models.evaluate.retrained import Retrained  # torch
+
+    assert given.retraining is not None
+    return Retrained(given.item_names, given.served, given.retraining)
+
+
 REGISTRY: tuple[Entry, ...] = (
     Entry(Popularity.rows, lambda given: Popularity(len(given.item_names))),
     Entry(LastItem.rows, lambda given: LastItem(len(given.item_names))),
@@ -64,6 +72,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
     Entry(Blended.rows, lambda given: Blended(given.item_names, given.served, given.repeats)),
     Entry(Sequential.rows, _sequence, needs="sequence"),
+    Entry(RETRAINED_ROWS, _retrained, needs="retraining"),
     Entry(
         Listed.rows,
         lambda given: Listed(given.item_names, given.served, given.listed or ListedSettings()),

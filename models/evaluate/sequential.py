@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,25 +17,49 @@ from models.taste.sources import Weighted
 
 F32 = NDArray[np.float32]
 
+RETRAINED_ROWS = ("retrained", "retrained-blend")
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """How the rows of `models.evaluate.retrained` are made; there, because this file does without torch."""
+
+    every: int  # events
+    kind: str = "recurrence"
+    first_rounds: int = 8  # of a beginning
+    rounds: int = 2
+    seed: int = 1
+
 
 class Sequential(Served):
     """The model knows what it was trained on and learns nothing here; readers' rings are always up to date."""
 
     rows: tuple[str, ...] = ("sequence", "sequence-blend")
 
-    def __init__(self, item_names: Sequence[str], settings: ServedSettings, loaded: Loaded) -> None:
+    def __init__(self, item_names: Sequence[str], settings: ServedSettings, loaded: Loaded | None) -> None:
+        """Without a model it says nothing, and the blend is that of the other layers."""
         super().__init__(item_names, settings)
-        self._source = SequenceSource(self._users, loaded)
-        self._further = (Weighted(self._source, settings.sequence_weight),)
+        self._source: SequenceSource | None = None
+        self._further: tuple[Weighted, ...] = ()
+        if loaded is not None:
+            self._use(loaded)
+
+    def _use(self, loaded: Loaded) -> None:
+        if self._source is None:
+            self._source = SequenceSource(self._users, loaded)
+            self._further = (Weighted(self._source, self._settings.sequence_weight),)
+        else:
+            self._source.use(loaded)
 
     def scores(self, moment: Moment) -> F32:
         rows = self._users.rows_of([str(moment.user)])
-        found = np.empty((2, len(self._names)), np.float32)
-        found[0] = self._source.scores(self._users, rows, moment.at_ms)[0, 1:]
-        found[0][found[0] <= 0] = -np.inf  # unknown to the model
+        found = np.full((2, len(self._names)), -np.inf, np.float32)
         parts, listable = layer_scores(
             self._table, self._users, rows, moment.at_ms, self._settings.rank, self._further
         )
         np.sum(parts[:, 0, 1:], axis=0, out=found[1])
-        found[1, ~listable[1:]] = -np.inf
+        if self._source is not None:
+            found[0] = self._source.scores(self._users, rows, moment.at_ms)[0, 1:]
+            found[0][found[0] <= 0] = -np.inf  # unknown to the model
+        found[:, ~listable[1:]] = -np.inf
         return found

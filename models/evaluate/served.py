@@ -42,7 +42,7 @@ class ServedSettings:
     keep: int = 100  # predecessors kept and published an item
     followers: int = 200
     nearest: int = 50  # readers that `user-nearest` sums over
-    sequence_weight: float = 0.5  # of a sequence model in `sequence-blend`
+    sequence_weight: float = 1.0  # of a sequence model in `sequence-blend`
     rank: RankSettings = field(default_factory=RankSettings)
 
     def __post_init__(self) -> None:

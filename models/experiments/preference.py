@@ -97,6 +97,22 @@ def rates(users: I64, arms: I64, points: I64, count: int, seed: int = 7, draws: 
     return found
 
 
+def mismatch(counts: I64, weights: F64, seed: int = 7, draws: int = 20_000) -> float:
+    """How likely arms (K,) of these weights are to hold readers as unevenly as `counts` (K,) or more: the p-value of a
+    chi-square test by simulation (never 0). Below 0.001 something else than chance has moved readers, and to compare
+    the arms means nothing (Fabijan et al., "Diagnosing Sample Ratio Mismatch", KDD 2019). NaN without readers.
+    """
+    total = int(counts.sum())
+    if not total:
+        return float("nan")
+    shares = weights / weights.sum()
+    wanted = shares * total
+    drawn = np.random.default_rng(seed).multinomial(total, shares, draws)
+    apart = ((drawn - wanted) ** 2 / wanted).sum(axis=1)
+    found = float(((counts - wanted) ** 2 / wanted).sum())
+    return float((1 + np.count_nonzero(apart >= found - 1e-9)) / (1 + draws))
+
+
 def _means(users: I64, points: I64, rng: np.random.Generator, draws: int) -> F64:
     """(draws,) means of points a list when readers are drawn anew; NaN without lists."""
     if not len(users):

@@ -38,6 +38,8 @@ LIMIT = 255.0  # of a weight's size: what decayed sums take (`models.taste.decay
 LONGEST_DWELL = 2.0  # most that a dwell weighs
 WEIGHTS: F32 = np.array([-0.05, -0.2, 1, LONGEST_DWELL, 2, 2, 3, 4, 4, -4, -10, 0], np.float32)
 _POSITIVE = np.array([k in ("click", "dwell", "complete", "like", "save", "share", "follow") for k in KINDS])
+STEPS = 256.0
+_SIGNS = np.where(_POSITIVE, np.float32(1 / STEPS), np.float32(-1 / STEPS))
 _HIDING = np.array([k in ("hide", "report") for k in KINDS])
 
 
@@ -80,6 +82,17 @@ def weights_of(
         seconds = np.nan_to_num(np.asarray(dwell_s, np.float64)[dwelt], nan=0.0, posinf=1e9, neginf=0.0)
         weights[dwelt] = np.minimum(table[DWELL], np.log1p(np.maximum(seconds, 0.0) / 10.0))
     return weights
+
+
+def sizes_of(weights: F32) -> NDArray[np.uint16]:
+    """Sizes (N,) of weights in steps of 1/256, as rings keep them; the kind tells the sign (`signed`)."""
+    sizes: NDArray[np.uint16] = np.rint(np.abs(weights) * np.float32(STEPS)).astype(np.uint16)
+    return sizes
+
+
+def signed(kinds: NDArray[np.int8], sizes: NDArray[np.uint16]) -> F32:
+    """Weights (N,) of such sizes."""
+    return sizes.astype(np.float32) * _SIGNS[kinds]
 
 
 def is_positive(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:

@@ -2,8 +2,8 @@
 
     head    version u1 · settings u4 · fence i8 · newest_at_ms i8 · refs i8[H] · filled u2 · bank f4[H, D + 2]
             · ids u1 · recent_ids u8[16], `ids` of them, oldest first
-    entries `filled` of them, oldest first: item hash u8 · kind u1, its high bit set where the weight is below 0
-            · size of the weight u2, in steps of 1/256 · at_ms low u4, high u2
+    entries `filled` of them, oldest first: item hash u8 · kind i1 · size of the weight u2, in steps of 1/256 (the kind
+            tells its sign) · at_ms low u4, high u2
 
 `settings` is a hash of D, the half-lives and the ring's length. A value of another version or other settings
 is refused, never misread: a change here needs a new version and a golden file beside the old one. Version 1 had no
@@ -29,13 +29,8 @@ Records = NDArray[np.void]
 
 VERSION = 3
 WITHOUT_IDS, WITHOUT_WEIGHTS = 1, 2  # older versions
-_BELOW_0 = 0x80  # in `kind`
-_STEPS = 256.0
-_ENTRY = np.dtype([("hash", "<u8"), ("kind", "u1"), ("size", "<u2"), ("at_low", "<u4"), ("at_high", "<u2")])
+_ENTRY = np.dtype([("hash", "<u8"), ("kind", "i1"), ("size", "<u2"), ("at_low", "<u4"), ("at_high", "<u2")])
 _ENTRY_2 = np.dtype([("hash", "<u8"), ("kind", "i1"), ("at_low", "<u4"), ("at_high", "<u2")])
-
-
-_OLD_WEIGHTS: NDArray[np.float32] = (np.rint(actions.WEIGHTS * _STEPS) / _STEPS).astype(np.float32)
 
 
 class StateLayout:
@@ -74,14 +69,14 @@ class StateLayout:
         self,
         hashes: NDArray[np.uint64],
         kinds: NDArray[np.int8],
-        weights: NDArray[np.float32],
+        sizes: NDArray[np.uint16],
         at_ms: NDArray[np.int64],
     ) -> Records:
-        """(E,) ring entries; `weights` are multiples of 1/256, at most 255 in size."""
+        """(E,) ring entries; `sizes` of weights in steps of 1/256."""
         entries: Records = np.empty(len(hashes), _ENTRY)
         entries["hash"] = hashes
-        entries["kind"] = kinds.view(np.uint8) | np.where(weights < 0, np.uint8(_BELOW_0), np.uint8(0))
-        entries["size"] = np.abs(weights) * np.float32(_STEPS)
+        entries["kind"] = kinds
+        entries["size"] = sizes
         entries["at_low"] = at_ms & 0xFFFFFFFF
         entries["at_high"] = at_ms >> 32
         return entries
@@ -146,27 +141,14 @@ class StateLayout:
             return value
         old = old[old["kind"] != actions.UNDO]
         kinds = old["kind"].astype(np.int8)
-        weights = np.where(kinds == actions.DWELL, np.float32(0), _OLD_WEIGHTS[kinds])
+        sizes = np.where(kinds == actions.DWELL, np.uint16(0), actions.sizes_of(actions.WEIGHTS[kinds]))
         head["version"], head["filled"] = VERSION, len(old)
-        return head.tobytes() + self.entries(old["hash"], kinds, weights, joined_at_ms(old)).tobytes()
+        return head.tobytes() + self.entries(old["hash"], kinds, sizes, joined_at_ms(old)).tobytes()
 
 
 def fence_of(value: bytes) -> int:
     """The fence of one encoded user, of any version; below every fence where the value is too short to have one."""
     return int.from_bytes(value[5:13], "little", signed=True) if len(value) >= 13 else -(1 << 63)
-
-
-def kinds_of(entries: Records) -> NDArray[np.int8]:
-    """Kinds (E,) of ring entries."""
-    kinds: NDArray[np.int8] = (entries["kind"] & 0x7F).astype(np.int8)
-    return kinds
-
-
-def weights_of(entries: Records) -> NDArray[np.float32]:
-    """Weights (E,) of ring entries."""
-    sizes = entries["size"].astype(np.float32) / np.float32(_STEPS)
-    weights: NDArray[np.float32] = np.where(entries["kind"] & _BELOW_0, -sizes, sizes)
-    return weights
 
 
 def joined_at_ms(entries: Records) -> NDArray[np.int64]:

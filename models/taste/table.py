@@ -25,6 +25,7 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 EVIDENCE = 10.0  # sum of predecessors at which an item is known half by these and half by its content
+IN_SKETCH = 10  # items alike in it: signs of 64 places tell about so many apart, more would drown each other
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
@@ -218,7 +219,7 @@ class ItemTable:
             keys, weights = self.columns.keys[part], self.columns.weights[part]
             sums = np.matmul(weights[:, None, :], codes[np.maximum(keys, 0)])[:, 0]
             if len(self.contents):
-                likes, cosines = self.contents.likes.keys[part], self.contents.likes.weights[part]
+                likes, cosines = self.contents.likes.heaviest(part, IN_SKETCH)
                 by_content = np.matmul(cosines[:, None, :], codes[np.maximum(likes, 0)])[:, 0]
                 share = np.where(likes >= 0, EVIDENCE, 0).max(axis=1) / (EVIDENCE + self.total[part])
                 sums = _unit(sums) * (1 - share)[:, None] + _unit(by_content) * share[:, None]

@@ -22,8 +22,8 @@ I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-Entry = tuple[int, int, int, float]
-"""Of a ring: item, kind, at_ms, weight."""
+Entry = tuple[int, int, int, int]
+"""Of a ring: item, kind, at_ms, size of the weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Walk:
         n = len(events.items)
         self._events = events
         self._ring = ring
+        self._sizes = actions.sizes_of(events.weights)
         self.kinds: I8 = np.full(n, -1, np.int8)  # of the event that an undo takes back, else -1
         self.weights: F32 = events.weights.copy()  # to be added
         self.at_ms: I64 = events.at_ms.copy()  # at these times
@@ -66,7 +67,7 @@ class Walk:
     def through(self, entries: list[Entry], start: int, stop: int) -> list[Entry]:
         """One reader's events start..stop after a ring, oldest first; the ring after them."""
         events = self._events
-        columns = (events.items, events.kinds, events.at_ms, events.weights)
+        columns = (events.items, events.kinds, events.at_ms, self._sizes)
         own: list[Entry] = list(zip(*(column[start:stop].tolist() for column in columns), strict=True))
         for place, event in enumerate(own, start):
             item, kind, _, _ = event
@@ -84,9 +85,9 @@ class Walk:
         nth = next((n for n in range(len(entries) - 1, -1, -1) if entries[n][0] == item), -1)
         if nth < 0 or item == UNKNOWN:
             return
-        _, kind, at_ms, weight = entries.pop(nth)
+        _, kind, at_ms, size = entries.pop(nth)
         self.kinds[place] = kind
-        self.weights[place] = -weight
+        self.weights[place] = -size * _SIGNS[kind]
         self.at_ms[place] = at_ms
         self._look_back(entries[:nth], place)
 
@@ -97,6 +98,9 @@ class Walk:
             self.before[place, : len(last)] = [item if _POSITIVE[kind] else -1 for item, kind, _, _ in last]
 
 
+_SIGNS: list[float] = actions.signed(
+    np.arange(len(actions.KINDS), dtype=np.int8), np.ones(len(actions.KINDS), np.uint16)
+).tolist()
 _POSITIVE: list[bool] = actions.is_positive(np.arange(len(actions.KINDS), dtype=np.int8)).tolist()
 
 

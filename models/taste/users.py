@@ -62,7 +62,7 @@ class UserRows:
 
     fence (U,) int64 last applied source offset or -1; newest_at_ms (U,) int64; refs (U, H) int64 newest n or
     -1; bank (U, H, D + 2) float32; recent_ids (U, KEPT) uint64, slot = number accepted mod KEPT; accepted (U,);
-    ring_items, ring_kinds, ring_at_ms, ring_weights (U, R), slot = number pushed mod R; pushed (U,).
+    ring_items, ring_kinds, ring_at_ms, ring_sizes (U, R), slot = number pushed mod R; pushed (U,).
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class UserRows:
         self.ring_items: I32 = np.zeros((size, r), np.int32)
         self.ring_kinds: I8 = np.zeros((size, r), np.int8)
         self.ring_at_ms: I64 = np.zeros((size, r), np.int64)
-        self.ring_weights: F32 = np.zeros((size, r), np.float32)
+        self.ring_sizes: NDArray[np.uint16] = np.zeros((size, r), np.uint16)  # of weights: `actions.sizes_of`
 
     def __len__(self) -> int:
         return sum(map(len, self._index.values()))
@@ -256,7 +256,7 @@ class UserRows:
         entries = self.layout.entries(
             self.items.hashes[self.ring_items.reshape(-1)[at]],
             self.ring_kinds.reshape(-1)[at],
-            self.ring_weights.reshape(-1)[at],
+            self.ring_sizes.reshape(-1)[at],
             self.ring_at_ms.reshape(-1)[at],
         )
         return self.layout.join(heads, entries, ends)
@@ -289,8 +289,8 @@ class UserRows:
         nth = np.arange(int(filled.sum())) - np.repeat(ends - filled, filled)
         at = np.repeat(rows.astype(np.int64), filled) * self.ring + nth
         self.ring_items.reshape(-1)[at] = self.items.by_hash(np.ascontiguousarray(entries["hash"]))
-        self.ring_kinds.reshape(-1)[at] = layout.kinds_of(entries)
-        self.ring_weights.reshape(-1)[at] = layout.weights_of(entries)
+        self.ring_kinds.reshape(-1)[at] = entries["kind"]
+        self.ring_sizes.reshape(-1)[at] = entries["size"]
         self.ring_at_ms.reshape(-1)[at] = layout.joined_at_ms(entries)
         return [self.names[row] for row in overtaken.tolist()]
 
@@ -338,7 +338,7 @@ class UserRows:
             self.ring_items,
             self.ring_kinds,
             self.ring_at_ms,
-            self.ring_weights,
+            self.ring_sizes,
         )
         for row, start, count in zip(
             run.rows.tolist(), run.starts.tolist(), run.counts.tolist(), strict=True
@@ -444,7 +444,7 @@ class UserRows:
         self.ring_items[rows, slots] = items[last]
         self.ring_kinds[rows, slots] = kinds[last]
         self.ring_at_ms[rows, slots] = events.at_ms[last]
-        self.ring_weights[rows, slots] = events.weights[last]
+        self.ring_sizes[rows, slots] = actions.sizes_of(events.weights[last])
         self.pushed[run.rows] += counts
         return before
 
@@ -498,7 +498,7 @@ _COLUMNS = {
     "ring_items": 0,
     "ring_kinds": 0,
     "ring_at_ms": 0,
-    "ring_weights": 0,
+    "ring_sizes": 0,
 }
 
 

@@ -18,6 +18,7 @@ from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
 from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.privacy.sealing import Seal
 from streams.rejected import Place, Rejected, class_name
 from streams.settings import Settings
 from streams.state.changelog import ChangelogReader
@@ -67,8 +68,13 @@ class Agent(ABC, Generic[W]):
         self.metrics = AgentMetrics(services.metrics, self.name, self.topic)
         self.recoveries = Recoveries(self.name, services.clock, self.metrics.recovery_remaining)
         self.commit: Commit[W] | None = None  # set by the composition root
+        privacy = services.settings.privacy
         self._sender = Sender(
-            f"{services.settings.kafka.group}.{self.name}", class_name(type(self)), services.worker
+            f"{services.settings.kafka.group}.{self.name}",
+            class_name(type(self)),
+            services.worker,
+            Seal.read(privacy.dead_letter_keys_file),
+            privacy.mask,
         )
 
     @property

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.taste import odd
 from models.taste.actions import weight_table, weights_of
+from models.taste.alike import ContentSource
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
@@ -123,6 +124,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
         self._table = ItemTable(self._items)
         self._catalogue = CatalogueState(self._items, services.metrics)
+        self._content = Weighted(ContentSource(self._table.contents), settings.taste.list.content)
         self._list = list_settings(self._taste.list)
         self._experiments = Experiments(
             settings.experiments,
@@ -476,8 +478,8 @@ class ClicksAgent(Agent[ClickColumns]):
         rows = np.array([row], np.int32)
         users = self._state.rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
-        off = self._taste.list.profile == "off"
-        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, off)
+        anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, anonymous)
         at_ms = int(users.newest_at_ms[row])
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
         further = self._further()
@@ -493,7 +495,10 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _further(self) -> Sequence[Weighted]:
         """Sources beside counts, taste and popularity."""
-        return () if self._taste.list.profile == "off" else self._revisions.further
+        if self._taste.list.profile == "off":
+            return ()
+        known = len(self._table.contents) and self._content.weight  # a source costs a pass over all scores
+        return (*self._revisions.further, self._content) if known else self._revisions.further
 
     def _revision(self, result: str) -> None:
         self.services.metrics.sequence_revisions.labels(result).inc()

@@ -141,7 +141,7 @@ def text_of(label: Label) -> str:
         return value.strip()[:TEXT_CHARS]
     if label.task == "tag":
         names = [value] if isinstance(value, str) else [str(one.get("tag", "")) for one in _rows(value)]
-        return ", ".join(filter(None, names or label.scores))[:TEXT_CHARS]
+        return ", ".join(filter(None, names))[:TEXT_CHARS]
     return ""
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from streams.bench import clicks, delivery, latency, recommend, recovery, transport
+from streams.bench import clicks, delivery, inference, latency, recommend, recovery, transport
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -23,6 +23,8 @@ class Wanted:
     seconds: float = 30.0
     rate: float = 1000.0
     repetitions: int = 1
+    texts: int | None = None
+    device: str = "cpu"
 
 
 Say = Callable[[str], None]
@@ -87,6 +89,12 @@ def _recommend(place: Place, wanted: Wanted, say: Say) -> Result:
     return recommend.run(place, plan, say)
 
 
+def _inference(place: Place, wanted: Wanted, say: Say) -> Result:
+    default = inference.Plan()
+    plan = inference.Plan(wanted.texts or default.texts, wanted.device)
+    return inference.run(place, plan, say)
+
+
 BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "transport": _transport,
     "clicks": _clicks,
@@ -94,6 +102,7 @@ BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "recommend": _recommend,
     "delivery": _delivery,
     "recovery": _recovery,
+    "inference": _inference,
 }
 
 

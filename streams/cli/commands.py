@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "bench": "streams.cli.bench",
     "verify": "streams.cli.verify",
     "lag": "streams.cli.lag",
+    "plan": "streams.cli.plan",
     "doctor": "streams.cli.doctor",
     "config": "streams.cli.config",
 }

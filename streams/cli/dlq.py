@@ -120,6 +120,7 @@ def _words(topic: str, done: "Replayed", dry_run: bool) -> str:
         "of another reason": done.other_reason,
         "beyond the limit": done.beyond_limit,
         "without their value": done.without_value,
+        "sealed with a key that privacy.dead_letter_keys_file has not": done.sealed,
     }
     why = ", ".join(f"{number:,} {words}" for words, number in left.items() if number)
     return f"{topic}: {'would send' if dry_run else 'sent'} {done.sent:,}{f'; left {why}' if why else ''}"

@@ -9,7 +9,7 @@ from streams.cli.context import Json, print_json, run_async, settings_of
 app = typer.Typer()
 
 
-@app.command(epilog="Example: headrace --config headrace.toml doctor")
+@app.command(epilog="Example: headrace doctor --strict")
 def doctor(
     ctx: typer.Context,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on a warning, too.")] = False,

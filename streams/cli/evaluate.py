@@ -11,6 +11,7 @@ from streams.cli.evaluate_tasks import add_to
 from streams.errors import UserMistake
 
 if TYPE_CHECKING:
+    from models.evaluate.sequential import Retraining
     from models.evaluate.served import ServedSettings
     from models.taste.pipeline import ListSettings
     from streams.settings import Settings
@@ -65,6 +66,11 @@ def clicks(
         Path | None,
         typer.Option(help="Items' titles, topics, ...: JSON lines or RecBole's .item; row content."),
     ] = None,
+    retrain: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train a sequence model anew after so many events: rows retrained, -blend."),
+    ] = None,
+    kind: Annotated[str, typer.Option(help="Of that model: recurrence or attention.")] = "recurrence",
     stages: Annotated[
         str,
         typer.Option(
@@ -95,7 +101,8 @@ def clicks(
     user-nearest (over the nearest); content (classic content-based) and content-recent (the same, forgetting) with
     --catalogue; counts, taste, trending (parts of what Headrace serves), blend (their sum, as served), own-first (the
     reader's own items before the blend), last (counts of the reader's last item alone); list (as published, with all
-    stages) with --list; sequence (a trained model) and sequence-blend (the blend with it) with --model;
+    stages) with --list; sequence (a trained model) and sequence-blend (the blend with it) with --model; retrained and
+    retrained-blend (one that is trained on the way) with --retrain;
     blend-online (the calibrated blend of the served parts and of steps, wide, walk, nearest, its weights refitted at
     every choice), own-online (own items before it).
     """
@@ -125,6 +132,7 @@ def clicks(
         _stages(settings_of(ctx), stages) if stages else None,
         _two(interleave) if interleave else None,
         model,
+        _retraining(settings_of(ctx), retrain, kind) if retrain else None,
     )
     found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)
     if on_terminal():
@@ -183,6 +191,17 @@ def _two(text: str) -> tuple[str, str]:
     if len(rows) != 2:
         raise UserMistake("--interleave takes two rows, as in counts,blend")
     return rows
+
+
+def _retraining(settings: "Settings", every: int, kind: str) -> "Retraining":
+    import torch
+
+    from models.evaluate.sequential import Retraining
+
+    if kind not in ("recurrence", "attention"):
+        raise UserMistake(f"--kind {kind}: it is recurrence or attention")
+    torch.set_num_threads(settings.media.threads)
+    return Retraining(every, kind)
 
 
 def _object(text: str, option: str = "--served") -> dict[str, Any]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 app = typer.Typer()
+UNLIKELY = 0.001
 
 
 @app.command(epilog="Example: headrace experiment calmer-lists --json")
@@ -53,6 +54,7 @@ def document(found: "Outcome") -> dict[str, Any]:
         "readers": found.readers,
         "clicks": found.clicks,
         "clicks_beside": found.beside,
+        "readers_as_weighed_p": None if found.mismatch is None else _figure(found.mismatch),
         "preference": liking
         and {
             "of": found.arms[0],
@@ -96,6 +98,11 @@ def lines(found: "Outcome") -> list[str]:
                     f", {rate.difference:+.4f} ({rate.difference_low:+.4f} to {rate.difference_high:+.4f})"
                 )
             shown.append(line)
+    if found.mismatch is not None and found.mismatch < UNLIKELY:
+        shown.append(
+            f"readers are not spread over the arms as their weights say (p = {found.mismatch:.2g}): something moves "
+            "them, and the arms cannot be compared"
+        )
     if found.preference is not None:
         liking, (first, second) = found.preference, found.arms[:2]
         shown.append(

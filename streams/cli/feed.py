@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streams.feed.clicks import BadLines
     from streams.feed.player import Played
     from streams.feed.records import Outgoing
+    from streams.privacy.pseudonyms import Pseudonyms
     from streams.settings import Settings
 
 app = typer.Typer()
@@ -39,7 +40,10 @@ def feed(
 
     settings, pace = settings_of(ctx), _speed(speed)
     bad = BadLines(strict, "file" if form == "media" else "line")
-    records = itertools.islice(_records(paths, form, topic, bad), limit)
+    from streams.privacy.pseudonyms import Pseudonyms
+
+    pseudonyms = Pseudonyms.read(settings_of(ctx).privacy.pseudonym_keys_file)
+    records = itertools.islice(_records(paths, form, topic, bad, pseudonyms), limit)
     first = next(records, None)  # a missing file or a wrong format shows before a broker is asked
     if first is None:
         raise EnvironmentProblem(f"no event in {', '.join(map(str, paths))}" + _bad_words(bad))
@@ -59,7 +63,13 @@ def feed(
         typer.echo(f"sent {counts} in {played.seconds:.1f} s ({played.per_s:,.0f}/s){_bad_words(bad)}")
 
 
-def _records(paths: list[Path], form: str, topic: str | None, bad: "BadLines") -> Iterator["Outgoing"]:
+def _records(
+    paths: list[Path],
+    form: str,
+    topic: str | None,
+    bad: "BadLines",
+    pseudonyms: "Pseudonyms | None",
+) -> Iterator["Outgoing"]:
     from streams.clock import SystemClock
     from streams.feed.clicks import read_clicks
     from streams.feed.items import read_items
@@ -77,7 +87,8 @@ def _records(paths: list[Path], form: str, topic: str | None, bad: "BadLines") -
                 yield outgoing(item, source=source, topic=topic, play_ms=now_ms)
             continue
         for click in read_clicks(path, form, bad):
-            yield outgoing(click, source=source, topic=topic)
+            named = pseudonyms.renamed(click) if pseudonyms is not None else click
+            yield outgoing(named, source=source, topic=topic)
 
 
 async def _play(

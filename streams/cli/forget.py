@@ -63,7 +63,8 @@ async def _asked(settings: "Settings", user: str, kind: "PrivacyKind", wait_s: f
     from streams.clock import SystemClock
     from streams.errors import UserMistake
     from streams.events import Privacy
-    from streams.privacy.request import ask
+    from streams.privacy.pseudonyms import Pseudonyms
+    from streams.privacy.request import Asked, ask
     from streams.topics import PRIVACY, PRIVACY_RECEIPTS
 
     fields = {"id": str(uuid.uuid4()), "user": user, "kind": kind, "at": SystemClock().wall_ms()}
@@ -72,4 +73,13 @@ async def _asked(settings: "Settings", user: str, kind: "PrivacyKind", wait_s: f
     except msgspec.ValidationError as error:
         raise UserMistake(f"{user!r} is no reader's id: {error}") from None
     partitions = (await require_topics(settings, (PRIVACY, PRIVACY_RECEIPTS)))[PRIVACY]
-    return await ask(settings, event, partitions, wait_s)
+    pseudonyms = Pseudonyms.read(settings.privacy.pseudonym_keys_file)
+    names = pseudonyms.all_of(user) if pseudonyms is not None else [user]
+    asked = []
+    for number, name in enumerate(names):
+        its = msgspec.structs.replace(
+            event, user=name, id=event.id if number == 0 else f"{event.id}.{number}"
+        )
+        asked.append(await ask(settings, its, partitions, wait_s))
+    complete = all(one.receipts for one in asked)
+    return Asked(event, [receipt for one in asked for receipt in one.receipts] if complete else [])

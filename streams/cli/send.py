@@ -12,6 +12,7 @@ from streams.errors import EnvironmentProblem, UserMistake
 
 if TYPE_CHECKING:
     from streams.feed.records import Event
+    from streams.privacy.pseudonyms import Pseudonyms
     from streams.settings import Settings
 
 app = typer.Typer()
@@ -29,8 +30,10 @@ def send(
 ) -> None:
     """Send one event, or one a line. A missing `id` or `at` is filled in (a new id, now)."""
     from streams.clock import SystemClock
+    from streams.privacy.pseudonyms import Pseudonyms
 
     settings = settings_of(ctx)
+    pseudonyms = Pseudonyms.read(settings.privacy.pseudonym_keys_file)
     now_ms = SystemClock().wall_ms()
     records: list[_Record] = []
     for number, line in enumerate(_lines(event), 1):
@@ -38,7 +41,7 @@ def send(
             records.append((key.encode() if key is not None else None, line, []))
             continue
         try:
-            records.append(_checked(topic, line, now_ms, key))
+            records.append(_checked(topic, line, now_ms, key, pseudonyms))
         except ValueError as error:
             raise UserMistake(f"event {number} is no event of topic {topic}: {error}") from None
     if not records:
@@ -66,13 +69,15 @@ def _lines(given: str) -> Iterator[bytes]:
             raise EnvironmentProblem(f"cannot read {given}: {error.strerror}") from error
 
 
-def _checked(topic: str, line: bytes, now_ms: int, key: str | None) -> _Record:
+def _checked(
+    topic: str, line: bytes, now_ms: int, key: str | None, pseudonyms: "Pseudonyms | None"
+) -> _Record:
     """The record of one JSON event. Raises ValueError (msgspec's errors are) with what is wrong."""
     import uuid
 
     import msgspec
 
-    from streams.events import EVENT_TYPES
+    from streams.events import EVENT_TYPES, Click, Privacy
     from streams.feed.records import outgoing
     from streams.topics import INPUTS, TOPOLOGY
 
@@ -84,6 +89,8 @@ def _checked(topic: str, line: bytes, now_ms: int, key: str | None) -> _Record:
         raise ValueError("it is not a JSON object")
     filled = {"id": str(uuid.uuid4()), "at": now_ms, **fields}
     event = msgspec.json.decode(msgspec.json.encode(filled), type=struct)
+    if pseudonyms is not None and isinstance(event, Click | Privacy):
+        event = pseudonyms.renamed(event)
     record = outgoing(cast("Event", event), source="headrace/send", topic=topic)
     return (key.encode() if key is not None else record.key), record.value, list(record.headers)
 

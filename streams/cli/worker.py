@@ -27,5 +27,5 @@ def worker(
     from streams.clock import SystemClock
     from streams.observe.logs import set_up
 
-    set_up(settings.log_level, SystemClock(), settings.log_format)
+    set_up(settings.log_level, SystemClock(), settings.log_format, settings.privacy.mask)
     raise typer.Exit(asyncio.run(run_worker(settings)))

@@ -14,6 +14,7 @@ from models.evaluate.protocols import FRESHNESS_FROM, PROTOCOLS, TOP, Plan, Prot
 from models.evaluate.ranks import Ties
 from models.evaluate.ratings import RatingRow, rating_errors
 from models.evaluate.registry import NEEDS, ROWS, Given, build
+from models.evaluate.sequential import Retraining
 from models.evaluate.served import ServedSettings
 from models.experiments.preference import Preference, preference
 from models.sequence.folder import Loaded as SequenceFolder
@@ -37,7 +38,12 @@ DELAYS: tuple[tuple[str, int | None], ...] = (
 DEFAULT_PROTOCOL = {"movielens": "fives", "yoochoose": "next-click", "jsonl": "all"}
 _VECTOR_CELLS = 1 << 27  # of items' vectors for intra-list distance: 512 MB
 
-_OPTIONS = {"content": "--catalogue FILE", "listed": "--list JSON", "sequence": "--model DIR"}
+_OPTIONS = {
+    "content": "--catalogue FILE",
+    "listed": "--list JSON",
+    "sequence": "--model DIR",
+    "retraining": "--retrain N",
+}
 
 Progress = Callable[[str, int, int], None]
 """What is being done, events done, events in all."""
@@ -62,6 +68,7 @@ class Wanted:
     stages: ListSettings | None = None  # of the row `list`
     interleave: tuple[str, str] | None = None  # two rows
     model: Path | None = None
+    retraining: Retraining | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
 def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, notes: list[str]) -> Given:
     """What layers are made from; files beside the clicks are read, and what is wrong with them is noted."""
     names = loaded.recording.item_names
-    given = Given(names, served)
+    given = Given(names, served, retraining=wanted.retraining)
     if wanted.stages:
         given = replace(given, listed=ListedSettings(wanted.stages, top))
     if wanted.catalogue:
@@ -254,5 +261,10 @@ def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], li
 
 def _missing(wanted: Wanted) -> set[str]:
     """Rows that nothing was given for."""
-    given = {"content": wanted.catalogue, "listed": wanted.stages, "sequence": wanted.model}
+    given = {
+        "content": wanted.catalogue,
+        "listed": wanted.stages,
+        "sequence": wanted.model,
+        "retraining": wanted.retraining,
+    }
     return {row for row, need in NEEDS.items() if not given[need]}

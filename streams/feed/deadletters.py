@@ -23,6 +23,7 @@ from streams.clock import Clock
 from streams.deadletters import LEFT_OUT, REPLAYED, number_of, original_headers, replays_of
 from streams.effects import Emit, Header
 from streams.feed.tail import POLL_MS, reading, records
+from streams.privacy.sealing import Seal, is_sealed
 from streams.settings import Settings
 from streams.topics import DLQ_PROGRESS, dead_letter, prefixed
 from streams.transport.producer import BatchProducer
@@ -51,6 +52,7 @@ class DeadLetter:
     value: bytes | None
     headers: tuple[Header, ...]
     replayed: bool = False  # before it was written again
+    sealed: bool = False  # and no key of ours opens it
 
     def as_json(self) -> dict[str, Any]:
         """What `dlq list --json` prints."""
@@ -86,6 +88,7 @@ class Replayed:
     done_before: int = 0
     beyond_limit: int = 0
     without_value: int = 0  # nothing to send: it was left out
+    sealed: int = 0  # no key of ours opens it
     by_reason: dict[str, int] = field(default_factory=dict)
 
 
@@ -122,15 +125,19 @@ class Progress:
 
 async def read(settings: Settings, topic: str, partitions: int) -> AsyncGenerator[DeadLetter, None]:
     """All dead letters of an input topic that were there when it began, in order per partition. Raises KafkaError."""
+    seal = Seal.read(settings.privacy.dead_letter_keys_file)
     found = records(settings, dead_letter(topic), partitions, from_beginning=True, follow=False)
     async with aclosing(found):
         async for record in found:
-            yield letter_of(topic, record)
+            yield letter_of(topic, record, seal)
 
 
-def letter_of(topic: str, record: Any) -> DeadLetter:
-    """A record of a dead-letter topic; `topic` is the input's."""
-    headers = dict(record.headers)
+def letter_of(topic: str, record: Any, seal: Seal | None = None) -> DeadLetter:
+    """The dead letter in a record of the dead-letter topic, opened where we have the key."""
+    headers, value, closed = dict(record.headers), record.value, is_sealed(record.headers)
+    if closed and seal is not None and value is not None:
+        opened = seal.open(value)
+        value, closed = (value, True) if opened is None else (opened, False)
     return DeadLetter(
         topic=topic,
         partition=record.partition,
@@ -143,9 +150,10 @@ def letter_of(topic: str, record: Any) -> DeadLetter:
         replays=replays_of(record.headers),
         left_out=LEFT_OUT in headers,
         key=record.key,
-        value=record.value,
+        value=value,
         headers=tuple(record.headers),
         replayed=REPLAYED in headers,
+        sealed=closed,
     )
 
 
@@ -184,7 +192,7 @@ async def find(
         while await consumer.position(tp) <= offset:
             for record in (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, ()):
                 if record.offset == offset:
-                    return letter_of(topic, record)
+                    return letter_of(topic, record, Seal.read(settings.privacy.dead_letter_keys_file))
     return None
 
 
@@ -227,6 +235,8 @@ def _chosen(letter: DeadLetter, before: Progress, wanted: Wanted, done: Replayed
         done.other_reason += 1
     elif letter.left_out:
         done.without_value += 1
+    elif letter.sealed:
+        done.sealed += 1
     elif letter.replays >= wanted.max_replays:
         done.looping += 1
     elif letter.replayed or before.covers(letter):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from models.experiments.preference import Preference, Rate, preference, rates
+from models.experiments.preference import Preference, Rate, mismatch, preference, rates
 from models.taste.actions import CODES, codes_of, is_positive
 from streams.errors import UserMistake
 from streams.events import Click
@@ -51,6 +51,7 @@ class Outcome:
     beside: int  # clicks of these readers after a list on nothing of it, or on what has no team
     preference: Preference | None
     rates: list[Rate]
+    mismatch: float | None = None  # p-value of readers a weight; None where weights are not known
 
 
 class Join:
@@ -105,8 +106,9 @@ class Join:
             return
         shown.points[arm] = shown.points.get(arm, 0) + 1
 
-    def outcome(self, arms: Sequence[str], seed: int) -> Outcome:
-        """`arms` in the order of the settings, where they are known. Raises UserMistake where there is no list."""
+    def outcome(self, arms: Sequence[str], seed: int, weights: Sequence[float] = ()) -> Outcome:
+        """`arms` in the order of the settings with their `weights`, where they are known. Raises UserMistake where
+        there is no list."""
         lists = [one for of_reader in self._lists.values() for one in of_reader.values()]
         if not lists:
             others = ", ".join(f"{name} ({count:,} lists)" for name, count in sorted(self.seen.items()))
@@ -138,7 +140,15 @@ class Join:
             beside=self.beside,
             preference=liking,
             rates=by_arm,
+            mismatch=_mismatch(by_arm, weights, seed),
         )
+
+
+def _mismatch(by_arm: Sequence[Rate], weights: Sequence[float], seed: int) -> float | None:
+    """None as well where lists are of arms that the settings do not have (any more)."""
+    if not by_arm or len(by_arm) != len(weights):
+        return None
+    return mismatch(np.array([rate.readers for rate in by_arm], np.int64), np.array(weights), seed)
 
 
 async def read(settings: Settings, name: str, partitions: dict[str, int], seed: int) -> Outcome:
@@ -155,7 +165,9 @@ async def read(settings: Settings, name: str, partitions: dict[str, int], seed: 
             if record.value:
                 join.click(record.partition, record.offset, record.value)
     known = settings.experiments.get(name)
-    return join.outcome(tuple(arm.name for arm in known.arms) if known else (), seed)
+    if known is None:
+        return join.outcome((), seed)
+    return join.outcome(tuple(arm.name for arm in known.arms), seed, tuple(arm.weight for arm in known.arms))
 
 
 class _Place(msgspec.Struct):

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from streams.clock import Clock
+from streams.privacy.masking import masked
 
 QUIET_S = 30.0
 NOISY = ("aiokafka", "faust", "mode")
@@ -87,13 +88,26 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def set_up(level: str, clock: Clock, form: Literal["text", "json"] = "text") -> None:
+class Masked(logging.Filter):
+    """E-mail addresses, telephone and card numbers are taken out of what is logged."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        hidden = masked(said)
+        if hidden != said:
+            record.msg, record.args = hidden, ()
+        return True
+
+
+def set_up(level: str, clock: Clock, form: Literal["text", "json"] = "text", mask: bool = True) -> None:
     """Log to standard error. Libraries below us speak from WARNING on, rate-limited."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if form == "json" else text)
     handler.addFilter(RateLimit(clock))
     handler.addFilter(ClientInALine())
+    if mask:
+        handler.addFilter(Masked())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import logging
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -23,6 +24,8 @@ from streams.query.served import Served
 from streams.settings import Settings
 from streams.topics import ITEMS, LABELS
 from streams.transport.directory import Directory
+
+log = logging.getLogger(__name__)
 
 
 class Face:
@@ -78,6 +81,8 @@ class Face:
         observe = self._settings.observe
         if observe.enabled and observe.page:
             self._tasks += [asyncio.create_task(self._follow()), asyncio.create_task(self._page.run())]
+            for task in self._tasks:
+                task.add_done_callback(_ended)
 
     async def stop(self) -> None:
         """End the streams and close connections."""
@@ -103,6 +108,12 @@ class Face:
             self._letters.add(letter_of(topic.removesuffix(".dlt"), record).as_json())
         elif (label := self._labels.add(record.value)) is not None:
             self._page.labelled(label)
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    """The worker works on without its page; but nobody should wait for it."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("the live page stands still", exc_info=task.exception())
 
 
 def login() -> web.Response:

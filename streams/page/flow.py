@@ -7,7 +7,7 @@ from streams.manifests import rights_of
 from streams.topics import TOPOLOGY
 
 _ROLE = {topic.name: topic.role for topic in TOPOLOGY}
-_HIDDEN = ("taste-changelog",)  # an agent's own memory: it stands with the agent
+_HIDDEN = ("taste-changelog", "dlq-progress")  # agents' own memory: it stands with the agent
 
 
 def flow(served: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:

@@ -37,6 +37,7 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 READER_S = 0.25  # how often a reader who is looked at is looked up
+REMOTE_TURNS = 4  # on another worker: every so many times
 WALL = 60  # labels on the wall
 LETTERS = 30
 WORKERS_S = 5
@@ -95,7 +96,7 @@ class LivePage:
         """For the port."""
         return [
             *(web.get(path, self._file) for path in self._files),
-            web.get("/events", self._events),
+            web.get("/events", self._events, allow_head=False),
             web.get("/page/readers/{user}", self._reader),
             web.get("/page/media/{label}", self._medium),
             web.post("/page/click", self._click),
@@ -109,21 +110,18 @@ class LivePage:
 
     async def run(self) -> None:
         """Read the numbers and send what is new, until cancelled."""
-        readers = asyncio.create_task(self._follow_readers())
+        beside = asyncio.gather(self._follow_readers(), self._follow_workers())
         try:
-            ticks = 0
-            while True:
+            while not beside.done():
                 self._metrics.pages.set(len(self._hub))
                 self._metrics.pages_dropped.inc(self._hub.dropped - self._dropped)
                 self._dropped = self._hub.dropped
                 chart = self._numbers.take(self._clock.monotonic_s(), self._clock.wall_ms())
-                if ticks % WORKERS_S == 0 and len(self._hub):
-                    await self._workers.refresh()
                 self._tick(chart)
-                ticks += 1
                 await asyncio.sleep(PERIOD_S)
+            await beside
         finally:
-            readers.cancel()
+            beside.cancel()
 
     def _tick(self, chart: dict[str, float | None]) -> None:
         shown = self._numbers.shown()
@@ -184,22 +182,27 @@ class LivePage:
         last: dict[str, bytes] = {}
         while True:
             turn += 1
-            for user in self._readers.keep(self._hub.readers()):
-                if self._readers.local(user):
-                    picture = self._readers.changed(user)
-                elif turn % 4 == 0:
-                    picture = await self._readers.remote(user)
-                else:
-                    continue
+            users = self._readers.keep(self._hub.readers())
+            pictures = [self._readers.changed(user) for user in users if self._readers.local(user)]
+            if turn % REMOTE_TURNS == 0:
+                far = [self._readers.remote(user) for user in users if not self._readers.local(user)]
+                pictures += await asyncio.gather(*far)
+            for picture in pictures:
                 if picture is None:
                     continue
-                data = message("reader", _encode(picture))
+                user, data = picture["user"], message("reader", _encode(picture))
                 if last.get(user) != data:
                     last[user] = data
                     self._hub.send(data, user)
             for user in last.keys() - self._hub.readers():
                 del last[user]
             await asyncio.sleep(READER_S)
+
+    async def _follow_workers(self) -> None:
+        while True:
+            if len(self._hub):
+                await self._workers.refresh()
+            await asyncio.sleep(WORKERS_S)
 
     async def stop(self) -> None:
         """End the streams, so that the port can close, and the connections."""

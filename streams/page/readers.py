@@ -139,7 +139,7 @@ class Readers:
                 if answer.status != 200:
                     return missing
                 found = msgspec.json.decode(body)
-                return found if isinstance(found, dict) else missing
+                return found if isinstance(found, dict) and found.get("user") == user else missing
         except (Retry, aiohttp.ClientError, asyncio.TimeoutError, msgspec.DecodeError):
             return missing
 

@@ -60,7 +60,13 @@ class PrivacyKeeper:
             self._observer.repeated(1)  # read again: was carried out, and is durable
             return
         row = register.ordered(
-            partition, order.user, order.kind, placed.offset, placed.at_ms, max(order.until, placed.at_ms)
+            partition,
+            order.user,
+            order.kind,
+            placed.offset,
+            placed.at_ms,
+            max(order.until, placed.at_ms),
+            has_state=fence >= 0,
         )
         if order.kind == "forget":
             self._state.forget(order.user, partition)

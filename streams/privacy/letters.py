@@ -9,6 +9,7 @@ is read and left alone.
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -27,6 +28,7 @@ from streams.effects import Emit, Header
 from streams.errors import NoBroker, Retry
 from streams.feed.deadletters import Progress, letter_of, progress_of
 from streams.feed.tail import reading
+from streams.privacy.sealing import Seal, is_sealed
 from streams.settings import Settings
 from streams.topics import CLICKS, DAY_MS, PRIVACY, dead_letter
 from streams.transport.client import check_not_refused
@@ -53,7 +55,7 @@ async def erase(settings: Settings, users: Collection[str], now_ms: int) -> int 
 
 
 async def _erase_all(settings: Settings, users: Collection[str], now_ms: int) -> int | None:
-    names = sorted({user.encode() for user in users})
+    names = Names.of(users, Seal.read(settings.privacy.dead_letter_keys_file))
     removed = 0
     for topic in KEYED_BY_USER:
         name, partitions = dead_letter(topic), settings.topics.partitions
@@ -76,14 +78,14 @@ async def _erase(
     consumer: Any,
     tp: TopicPartition,
     span: tuple[int, int],
-    names: Sequence[bytes],
+    names: "Names",
     now_ms: int,
 ) -> int | None:
     """Of one partition, from the first offset of the span up to the second."""
     found = 0
     async with aclosing(_letters(consumer, tp, *span)) as letters:
         async for one in letters:
-            found += _names(one, names)
+            found += names.are_of(one)
     if not found:
         return 0
     if not await _can_remove(settings, tp, span[0]):
@@ -95,7 +97,7 @@ async def _erase(
         kept: list[Any] = []
         async with aclosing(_letters(consumer, tp, *span)) as letters:
             async for one in letters:
-                if not _names(one, names) and now_ms - _first_at(one) < KEPT_MS:
+                if not names.are_of(one) and now_ms - _first_at(one) < KEPT_MS:
                     kept.append(one)
                 if len(kept) == TOGETHER:
                     await _again(producer, topic, tp.partition, kept, progress, now_ms)
@@ -135,12 +137,26 @@ async def _can_remove(settings: Settings, tp: TopicPartition, begin: int) -> boo
     return False
 
 
-def _names(record: Any, names: Sequence[bytes]) -> bool:
-    """Whether the record is one of these readers': by its key; without one, by any of its bytes."""
-    if record.key is not None:
-        return record.key in names
-    parts = [record.value or b"", *(value or b"" for _, value in record.headers)]
-    return any(name in part for name in names for part in parts)
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Readers who are looked for."""
+
+    names: frozenset[bytes]
+    seal: Seal | None
+
+    @classmethod
+    def of(cls, users: Collection[str], seal: Seal | None) -> "Names":
+        return cls(frozenset(user.encode() for user in users), seal)
+
+    def are_of(self, record: Any) -> bool:
+        """Whether the record is one of these readers': by its key; without one, by any of its bytes."""
+        if record.key is not None:
+            return record.key in self.names
+        value = record.value or b""
+        if self.seal is not None and is_sealed(record.headers):
+            value = self.seal.open(value) or value
+        parts = [value, *(content or b"" for _, content in record.headers)]
+        return any(name in part for name in self.names for part in parts)
 
 
 def _first_at(record: Any) -> int:

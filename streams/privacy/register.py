@@ -111,14 +111,21 @@ class Register:
             names.add(user)
         return key
 
-    def ordered(self, partition: int, user: str, kind: str, offset: int, at_ms: int, until_ms: int) -> Row:
-        """The reader's row after an order."""
+    def ordered(
+        self, partition: int, user: str, kind: str, offset: int, at_ms: int, until_ms: int, has_state: bool
+    ) -> Row:
+        """The reader's row after an order; `has_state`: whether there is a row of state, which no blocked one has.
+
+        Whoever is let in again without state lost all clicks up to the order: a replay must not let them in late.
+        """
         row = self.row(partition, user) or Row(-1)
         if kind == "forget":
             return replace(row, fence=offset, forgot=offset, until_ms=until_ms, at_ms=at_ms)
         if kind == "opt_out":
-            return replace(row, fence=offset, opted_out=True, at_ms=at_ms)
-        return replace(row, fence=offset, opted_out=False, until_ms=-1, at_ms=at_ms)
+            until_ms = -1 if has_state else row.until_ms
+            return replace(row, fence=offset, opted_out=True, until_ms=until_ms, at_ms=at_ms)
+        forgot = offset if row.forgot >= 0 and not has_state else row.forgot
+        return replace(row, fence=offset, forgot=forgot, opted_out=False, until_ms=-1, at_ms=at_ms)
 
     def load(
         self, partition: int, keys: Sequence[bytes], values: Sequence[bytes | None]

@@ -230,14 +230,14 @@ def _state_differs(row: bytes, events: list[Event], fence: int, left: Left, rule
         [("version", "u1"), ("settings", "<u4"), ("fence", "<i8"), ("newest", "<i8"), ("refs", "<i8", (h,)),
          ("filled", "<u2"), ("bank", "<f4", (h, width)), ("ids", "u1"), ("recent", "<u8", (16,))]
     )  # fmt: skip
-    entry = np.dtype([("hash", "<u8"), ("kind", "u1"), ("weight", "<u2"), ("low", "<u4"), ("high", "<u2")])
+    entry = np.dtype([("hash", "<u8"), ("kind", "i1"), ("size", "<u2"), ("low", "<u4"), ("high", "<u2")])
     found = np.frombuffer(row[: head.itemsize], head)[0]
     if int(found["fence"]) != fence:
         return f"fence {found['fence']}, the last click is at {fence}"
     ring = np.frombuffer(row[head.itemsize :], entry)
     wanted = [(_hash(e["item"]), _kind(e), abs(_steps(e)), e["at"]) for e in left.ring]
     held = [
-        (int(e["hash"]), int(e["kind"]), int(e["weight"]), int(e["low"]) | int(e["high"]) << 32) for e in ring
+        (int(e["hash"]), int(e["kind"]), int(e["size"]), int(e["low"]) | int(e["high"]) << 32) for e in ring
     ]
     if held != wanted:
         return "the ring does not hold the last events in their order"
@@ -267,7 +267,7 @@ def _hash(item: str) -> int:
 
 
 def _kind(event: Event) -> int:
-    return KINDS.index(event["kind"]) | (0x80 if _steps(event) < 0 else 0)
+    return KINDS.index(event["kind"])
 
 
 def _steps(event: Event) -> int:

@@ -34,7 +34,7 @@ def main() -> None:
     """Raises SystemExit, or what stopped the worker."""
     clock = JumpingClock(Path(sys.argv[1]))
     settings = Given(None, tuple(option.removeprefix("--set=") for option in sys.argv[2:])).settings()
-    set_up(settings.log_level, clock, settings.log_format)
+    set_up(settings.log_level, clock, settings.log_format, settings.privacy.mask)
     sys.exit(asyncio.run(run_worker(settings, clock=clock)))
 
 

@@ -4,11 +4,16 @@ import asyncio
 import json
 import random
 from collections import Counter
-from typing import Any
+
+import pytest
 
 from bad_records import NOW_MS, click
 from running import produce, read_all, running, settings_for, until
 
+LANES = [
+    pytest.param("embedded", marks=pytest.mark.embedded),
+    pytest.param("kafka", marks=pytest.mark.kafka),
+]
 ITEMS, AUTHORS = 120, 12
 DAY_MS = 86_400_000
 
@@ -40,8 +45,11 @@ def clicks(count: int, seed: int) -> list[tuple[bytes | None, bytes | None]]:
     return made
 
 
-def test_no_list_holds_an_item_that_may_not_be_shown(embedded_broker: Any, topic_prefix: str) -> None:
-    bootstrap = embedded_broker.bootstrap
+@pytest.mark.parametrize("lane", LANES)
+def test_no_list_holds_an_item_that_may_not_be_shown(
+    lane: str, request: pytest.FixtureRequest, topic_prefix: str
+) -> None:
+    bootstrap = request.getfixturevalue(f"{lane}_broker").bootstrap
     rules = {
         "max_age_s": 30 * 86_400.0,
         "blocked_authors": ("blocked", "nobody"),

@@ -51,20 +51,54 @@ def test_an_upload_is_listed_before_its_first_click(embedded_broker: Any, topic_
             await until(lambda: contents._value.get() == len(OLD) + 2, 30, "the new ones are there")
             second = await _listed(bootstrap, topic_prefix, worker, 2, "ada", "match")
             assert second[0] == "fresh" and "mine" not in second
+            log = await read_all(bootstrap, f"{topic_prefix}recommendations", 1)
+            places = json.loads(max((r for r in log if r.key == b"ada"), key=lambda r: r.offset).value)[
+                "items"
+            ]
+            assert max(places[0]["reasons"], key=lambda one: float(one["share"]))["type"] in (
+                "content",
+                "taste",
+            )
+            assert "content" in {one["type"] for one in places[0]["reasons"]}
+            await _told_by_other_labels(bootstrap, topic_prefix, worker)
             assert "mine" in await _listed(bootstrap, topic_prefix, worker, 3, "bob", "goal")
         labels = await read_all(bootstrap, f"{topic_prefix}labels")
-        labelled = {
-            r.key: r.timestamp for r in labels if json.loads(r.value)["task"] == "embed"
-        }  # when the broker took it
+        labelled = {r.key: r.timestamp for r in labels if b'"embed"' in r.value}  # when the broker took it
         table = await read_all(bootstrap, f"{topic_prefix}item-table")
         known: dict[bytes, int] = {}
         for record in table:
             known[record.key] = min(known.get(record.key, record.timestamp), record.timestamp)
+        labelled = {key: at for key, at in labelled.items() if key in known}  # not those that are no vectors
         assert len(labelled) == len(OLD) + 2
         late_s = {key: (known[key] - at) / 1000 for key, at in labelled.items()}
         assert max(late_s.values()) <= WITHIN_S, late_s
 
     asyncio.run(main())
+
+
+async def _told_by_other_labels(bootstrap: str, prefix: str, worker: Any) -> None:
+    """A transcript becomes a vector too; what cannot become one is counted, and nobody waits for it."""
+
+    def label(asset: str, task: str, value: Any) -> tuple[bytes, bytes]:
+        made = {
+            "id": f"l-{asset}",
+            "asset": asset,
+            "task": task,
+            "at": NOW_MS,
+            "model": {"name": "m", "revision": "1", "dtype": "float32", "sha256": "0" * 64},
+            "value": value,
+            "because": {"topic": "audio", "partition": 0, "offset": 0},
+            "timing": {},
+        }
+        return asset.encode(), json.dumps(made).encode()
+
+    before, left_out = worker.metrics.contents._value.get(), worker.metrics.contents_left_out
+    odd = [label("bad", "embed", [0.0, 0.0]), label("none", "embed", "no numbers"), (b"x", b"{")]
+    radio = label("radio", "transcribe", "And now the football: the cup final went to penalties.")
+    await produce(bootstrap, f"{prefix}labels", [*odd, label("mood", "sentiment", "positive"), radio])
+    await until(lambda: worker.metrics.contents._value.get() == before + 1, 20, "the recording is known")
+    counted = {reason: left_out.labels(reason)._value.get() for reason in ("bad_vector", "undecodable")}
+    assert counted == {"bad_vector": 2, "undecodable": 1}
 
 
 async def _listed(bootstrap: str, prefix: str, worker: Any, sent: int, user: str, item: str) -> list[str]:

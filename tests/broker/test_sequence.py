@@ -37,7 +37,7 @@ def trained() -> dict[int, dict[str, np.ndarray]]:
         items = ((users + direction * steps) % 12).astype(np.int32)
         order, parts = cut(users, steps, "leave-one-out")
         histories = Histories(items[order], steps[order], np.arange(0, 289, 12), parts)
-        recipe = Recipe(rounds=16, patience=16, batch=8, dropout=0.0, kept=0.5)
+        recipe = Recipe(rounds=16, patience=16, batch=90, dropout=0.0, kept=0.5)
         done = train_sequence(histories, HASHES, recipe, own_out=False)
         assert done.validation.ndcg > 0.9
         found[direction] = done.tensors

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-WIDTH = 1360
-SHOTS = (("page-flow-light", "light", "#flow", "#now"), ("page-reader-light", "light", "#reader", "#reader"))
-SHOTS += (
+WIDTH, TALLEST = 1360, 1540
+SHOTS = (
+    ("page-flow-light", "light", "#flow", "#now"),
+    ("page-reader-light", "light", "#reader", "#reader"),
     ("page-labels-dark", "dark", "#labels", ".pair"),
-    ("page-reader-dark", "dark", "#reader", "#reader"),
 )
 
 
@@ -22,7 +22,7 @@ def shoot(page: Page, first: str, last: str, file: Path) -> None:
     scrolled = page.evaluate("scrollY")
     above = top["y"] + scrolled
     height = bottom["y"] + bottom["height"] + scrolled - above
-    clip = {"x": 0, "y": max(0, above - 16), "width": WIDTH, "height": height + 32}
+    clip = {"x": 0, "y": max(0, above - 16), "width": WIDTH, "height": min(height + 32, TALLEST)}
     page.screenshot(path=file, full_page=True, clip=clip)  # type: ignore[arg-type]
 
 

@@ -80,6 +80,14 @@ def site(embedded_broker: Any) -> Iterator[Site]:
         site.live.stop()
 
 
+@pytest.fixture(scope="module")
+def fed(site: Site) -> Site:
+    """The site after 270 clicks of nine readers, and one bad record."""
+    site.clicks()
+    site.send("clicks", [(b"u1", b"{")])
+    return site
+
+
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
     """A fresh page; whatever the browser complains about fails the test."""
@@ -106,13 +114,14 @@ def media(name: str, media_type: str) -> bytes:
     return msgspec.json.encode(Media(f"id-{name}-{HOSTILE}", HOSTILE, NOW_MS, media_type, payload))
 
 
-def axe(page: Page) -> list[str]:
-    """What axe-core finds wrong, by the rules of WCAG 2.2 A and AA."""
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def axe(page: Page, rules: list[str] = WCAG) -> list[str]:
+    """What axe-core finds wrong."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate(
-        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
-    )
+    found = page.evaluate("rules => axe.run(document, {runOnly: rules})", rules)
     return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found["violations"]]
 
 
@@ -125,20 +134,18 @@ def test_it_works_before_the_first_event(page: Page, site: Site) -> None:
     assert axe(page) == []
 
 
-def test_numbers_equal_metrics(page: Page, site: Site) -> None:
-    page.goto(site.url)
-    site.clicks()
-    site.send("clicks", [(b"u1", b"{")])
+def test_numbers_equal_metrics(page: Page, fed: Site) -> None:
+    page.goto(fed.url)
     pairs = "[e.dataset.series ?? e.dataset.sum, [e.dataset.value, e.textContent]]"
     read = f"all => Object.fromEntries(all.map(e => {pairs}))"
     differ: dict[str, Any] = {"": "nothing read"}
     for _ in range(40):  # until all has come through, both are still for a second
         page.wait_for_timeout(250)
-        metrics = site.metrics()
+        metrics = fed.metrics()
         shown = page.locator("[data-series]").evaluate_all(read)
         wanted = {n: v for n, v in metrics.items() if n in shown}
         differ = {n: (v, shown[n]) for n, v in wanted.items() if v != float(shown[n][0])}
-        if not differ and metrics['headrace_applied_total{agent="clicks"}'] == 271:
+        if not differ and metrics['headrace_applied_total{agent="clicks"}'] >= 271:
             break
     assert not differ and len(wanted) > 30
     assert {'headrace_dead_letters_total{agent="clicks",reason="schema"}'} & set(shown) or any(
@@ -154,8 +161,8 @@ def test_numbers_equal_metrics(page: Page, site: Site) -> None:
         assert float(value) == whole, metric
 
 
-def test_a_click_changes_the_list_before_ones_eyes(page: Page, site: Site) -> None:
-    page.goto(f"{site.url}?reader=u1")
+def test_a_click_changes_the_list_before_ones_eyes(page: Page, fed: Site) -> None:
+    page.goto(f"{fed.url}?reader=u1")
     rows = page.locator(".list > li")
     expect(rows.first).to_be_visible()
     expect(rows.first).to_contain_text("after")
@@ -168,14 +175,14 @@ def test_a_click_changes_the_list_before_ones_eyes(page: Page, site: Site) -> No
     expect(page.locator("#reader-said")).to_contain_text("u1 liked")
 
 
-def test_hostile_text_stays_text(page: Page, site: Site) -> None:
-    page.goto(f"{site.url}?reader={HOSTILE}")
+def test_hostile_text_stays_text(page: Page, fed: Site) -> None:
+    page.goto(f"{fed.url}?reader={HOSTILE}")
     place = partition_of(b"a", 4)
-    site.send("uploads", [(b"a", media("pictures/cat.jpg", HOSTILE))])  # no task reads that: a dead letter
-    site.send("audio", [(b"a", media("audio/digits-1024-yweweler.wav", "audio/wav"))])
+    fed.send("uploads", [(b"a", media("pictures/cat.jpg", HOSTILE))])  # no task reads that: a dead letter
+    fed.send("audio", [(b"a", media("audio/digits-1024-yweweler.wav", "audio/wav"))])
     spans = [LabelSpan(0.0, 1.0, HOSTILE), LabelSpan(1.0, 2.0, "and then two zero")]
     picture, recording = Because("uploads", place, 0), Because("audio", place, 0)
-    site.send(
+    fed.send(
         "labels",
         [
             label("transcribe", HOSTILE, recording, spans),
@@ -199,17 +206,17 @@ def test_hostile_text_stays_text(page: Page, site: Site) -> None:
     assert axe(page) == []
 
 
-def test_light_and_dark(browser: Browser, site: Site) -> None:
+def test_light_and_dark(browser: Browser, fed: Site) -> None:
     grounds = {}
     for scheme in ("light", "dark"):
         context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         page = context.new_page()
-        page.goto(f"{site.url}?reader=u2")
+        page.goto(f"{fed.url}?reader=u2")
         expect(page.locator(".list > li").first).to_be_visible(timeout=WITHIN_MS)
         ground = "getComputedStyle(document.body).backgroundColor"
         grounds[scheme] = page.evaluate(ground)
         if scheme == "dark":  # light: in the test above
-            assert axe(page) == []
+            assert axe(page, ["color-contrast"]) == []
         button = page.get_by_role("button", name="Colours")
         for name in ("light", "dark", "as the system has them"):
             button.press("Enter")
@@ -220,8 +227,8 @@ def test_light_and_dark(browser: Browser, site: Site) -> None:
     assert len(set(grounds.values())) == 2
 
 
-def test_by_keyboard_and_on_a_telephone(page: Page, site: Site) -> None:
-    page.goto(site.url)
+def test_by_keyboard_and_on_a_telephone(page: Page, fed: Site) -> None:
+    page.goto(fed.url)
     expect(page.locator("#state")).to_have_text("live")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
@@ -243,12 +250,12 @@ def test_by_keyboard_and_on_a_telephone(page: Page, site: Site) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_the_page_outlives_its_worker(page: Page, site: Site) -> None:
-    page.goto(f"{site.url}?reader=u1")
+def test_the_page_outlives_its_worker(page: Page, fed: Site) -> None:
+    page.goto(f"{fed.url}?reader=u1")
     expect(page.locator(".list > li").first).to_be_visible()
-    site.live.stop()
+    fed.live.stop()
     expect(page.locator("#state")).to_contain_text("does not answer")
-    site.live = LiveWorker(site.settings)
+    fed.live = LiveWorker(fed.settings)
     expect(page.locator("#state")).to_have_text("live", timeout=30_000)
     expect(page.locator(".list > li").first).to_be_visible()
     # the new worker's own token for clicks came with its first words

@@ -40,7 +40,7 @@ def ring_of(rows: UserRows) -> list[tuple[str | None, int, int, float]]:
             rows.items.names[rows.ring_items[row, slot]],
             int(rows.ring_kinds[row, slot]),
             int(rows.ring_at_ms[row, slot]),
-            float(rows.ring_weights[row, slot]),
+            float(actions.signed(rows.ring_kinds[row, slot], rows.ring_sizes[row, slot])),
         )
         for slot in slots
     ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 from running import running
+from streams.agents.base import Services
 from streams.agents.media import UploadsAgent
 from streams.app import Worker
 from streams.settings import Settings
@@ -15,7 +16,10 @@ class UploadsWithoutModels(UploadsAgent):
     """The real agent with no task: what it reads is dead-lettered as `unsupported`; labels come from elsewhere."""
 
     companions: ClassVar[tuple[str, ...]] = ()
-    tasks = ()
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self.tasks = ()
 
 
 class LiveWorker:

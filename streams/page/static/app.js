@@ -93,7 +93,7 @@ function tick(now) {
 
 function build(agents) {
   const main = agents.includes('clicks') ? 'clicks' : agents[0];
-  const shown = agents.filter((agent) => !agent.endsWith('-retry'));
+  const shown = agents.filter((agent) => !agent.endsWith('-retry') && agent !== 'privacy');
   const tones = ['one', 'two', 'three', 'four', 'five', 'six'];
   const perAgent = (what) => shown.map((agent, n) => ({ series: `${what}.${agent}`, name: agent, tone: tones[n % tones.length] }));
   const perSecond = (value) => number(value, value !== null && value < 10 ? 1 : 0);

@@ -44,7 +44,7 @@ export class Flow {
     picture.setAttribute('height', this.height);
     this.lines = this.edges.map((edge) => {
       const d = this.path(edge);
-      const line = s('path', { class: 'edge', d });
+      const line = s('path', { class: edge.back ? 'edge back' : 'edge', d });
       const moving = s('path', { class: 'moving', d });
       const label = s('text', { class: 'rate', 'text-anchor': 'middle', ...this.middle(edge) });
       return { edge, line, moving, label };

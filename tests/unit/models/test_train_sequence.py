@@ -140,7 +140,7 @@ def test_over_many_items_a_sample_is_enough(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_time_bounds_it_and_the_best_round_is_kept() -> None:
     asked = iter([False] * 5 + [True] * 100)
     found = train_sequence(
-        histories(), HASHES, Recipe(batch=8), own_out=False, out_of_time=lambda: next(asked)
+        histories(), HASHES, Recipe(batch=90), own_out=False, out_of_time=lambda: next(asked)
     )
     assert found.out_of_time
     assert found.best_round >= 1

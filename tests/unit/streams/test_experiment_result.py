@@ -73,7 +73,12 @@ def test_arms_are_compared_with_the_first_one() -> None:
             join.click(0, 100 + reader, clicked(f"u{reader}", "b"))
     found = join.outcome(("old", "new"), seed=1)
 
-    assert found.clicks == {"old": 5, "new": 20} and found.preference is None
+    assert found.clicks == {"old": 5, "new": 20} and found.preference is None and found.mismatch is None
+    uneven = join.outcome(("old", "new"), 1, (1.0, 9.0))
+    assert uneven.mismatch is not None and uneven.mismatch < 0.001
+    assert any("not spread over the arms" in line for line in lines(uneven))
+    even = join.outcome(("old", "new"), 1, (1.0, 1.0))
+    assert even.mismatch == 1 and not any("not spread" in line for line in lines(even))
     assert [rate.value for rate in found.rates] == [0.25, 1.0]
     assert found.rates[1].difference == 0.75 and found.rates[1].difference_low > 0.4
     text = "\n".join(lines(found))

@@ -163,7 +163,7 @@ def _other_header(logs: dict[str, list[Row]]) -> None:
 
 def _one_more_impression(logs: dict[str, list[Row]]) -> None:
     row = logs["item-table"][-1]
-    row.value = (row.value or b"")[:35] + np.float32(99).tobytes() + (row.value or b"")[39:]
+    row.value = (row.value or b"")[:43] + np.float64(99).tobytes() + (row.value or b"")[51:]
 
 
 def _not_taken_back(logs: dict[str, list[Row]]) -> None:

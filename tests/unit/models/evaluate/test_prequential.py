@@ -14,6 +14,7 @@ from models.evaluate.prequential import Judge, Run, Scored
 from models.evaluate.protocols import PROTOCOLS, Plan, plan
 from models.evaluate.recording import Event, Moment, Recording
 from models.evaluate.registry import ROWS, Given, build
+from models.evaluate.sequential import Retraining
 from models.evaluate.served import ServedSettings
 from models.taste.content import unit
 from sequence_models import random_model
@@ -33,7 +34,13 @@ def given(clicks: Recording) -> Given:
     vectors = unit(np.random.default_rng(1).normal(size=(len(clicks.item_names), 5)))
     vectors[-1:] = 0
     model = random_model(clicks.item_names or ("x",))
-    return Given(clicks.item_names, ServedSettings(), content=vectors, sequence=model)
+    return Given(
+        clicks.item_names,
+        ServedSettings(),
+        content=vectors,
+        sequence=model,
+        retraining=Retraining(every=10_000),
+    )
 
 
 def run(clicks: Recording, todo: Plan, rows: Sequence[str], delay_ms: int | None = 0) -> Scored:

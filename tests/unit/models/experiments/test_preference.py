@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.experiments.arms import Experiment
-from models.experiments.preference import preference, rates
+from models.experiments.preference import mismatch, preference, rates
 
 
 def test_ties_count_half_and_lists_without_points_do_not() -> None:
@@ -73,3 +73,19 @@ def test_arms_that_cannot_be_drawn_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         Experiment("e", "salt", arms, weights, share)
+
+
+def test_readers_who_are_not_spread_as_the_weights_say_are_noticed() -> None:
+    weights = np.array([1.0, 1.0])
+    assert mismatch(np.array([500, 500]), weights) == 1
+    # two-sided, normal: 530 of 1000 is 1.9 standard deviations off, 600 is 6.3
+    assert mismatch(np.array([530, 470]), weights) == pytest.approx(0.058, abs=0.015)
+    assert mismatch(np.array([600, 400]), weights) < 0.001
+    assert mismatch(np.array([600, 400]), np.array([3.0, 2.0])) == 1
+    assert math.isnan(mismatch(np.array([0, 0]), weights))
+
+
+def test_honest_arms_are_rarely_called_uneven() -> None:
+    drawn = np.random.default_rng(3).multinomial(900, [0.2, 0.3, 0.5], 200)
+    small = [mismatch(one, np.array([2.0, 3.0, 5.0]), draws=2000) < 0.05 for one in drawn]
+    assert 2 <= sum(small) <= 22

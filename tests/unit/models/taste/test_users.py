@@ -65,7 +65,7 @@ def test_rows_of_older_versions_are_read_and_written_as_this_one(version: int) -
     assert at_ms[0, :-1].tolist() == [START_MS + i * i * 7_001 for i in kept]
     slots = np.arange(len(kept))[::-1]
     default = [0.0 if i % 12 == actions.DWELL else round(actions.WEIGHTS[i % 12] * 256) / 256 for i in kept]
-    assert rows.ring_weights[0, slots].tolist() == default
+    assert actions.signed(rows.ring_kinds[0, slots], rows.ring_sizes[0, slots]).tolist() == default
 
 
 @pytest.mark.parametrize("version", [1, 2])

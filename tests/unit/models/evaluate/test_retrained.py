@@ -1,0 +1,65 @@
+"""The rows of a model that is trained on the way: before the first training nothing, then what was learnt."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from made_up_clicks import recording
+from models.evaluate.prequential import Run
+from models.evaluate.protocols import plan
+from models.evaluate.recording import Recording
+from models.evaluate.registry import Given, build
+from models.evaluate.retrained import Retrained
+from models.evaluate.sequential import RETRAINED_ROWS, Retraining
+from models.evaluate.served import Served, ServedSettings
+from models.train.online import Online
+from models.train.sequence import Recipe
+
+
+@pytest.fixture(scope="module")
+def circle() -> Recording:
+    """Twenty readers go round ten items; each visit begins one item further."""
+    return recording([(f"u{user}", f"i{(user + step) % 10}") for user in range(20) for step in range(8)])
+
+
+def made(clicks: Recording, every: int) -> Retrained:
+    how = Retraining(every, first_rounds=12, rounds=2)
+    (layer,) = build(RETRAINED_ROWS, Given(clicks.item_names, ServedSettings(), retraining=how))
+    assert isinstance(layer, Retrained)
+    return layer
+
+
+def test_before_the_first_training_the_blend_is_that_of_the_others(circle: Recording) -> None:
+    layer, other = made(circle, 10_000), Served(circle.item_names, ServedSettings())
+    Run(circle, plan(circle, "next-click"), [layer, other]).advance(100)
+    moment = circle.moment(100)
+    alone, blend = layer.scores(moment)
+    assert np.isinf(alone).all()
+    np.testing.assert_array_equal(blend, other.scores(moment)[other.rows.index("blend")])
+
+
+def test_what_comes_next_is_learnt_and_cuts_change_nothing(circle: Recording) -> None:
+    """A training falls behind the same event, whether events are handed in one by one or together."""
+    todo = plan(circle, "next-click")
+    whole, pieces = made(circle, 60), made(circle, 60)
+    Run(circle, todo, [whole]).advance(155)
+    run = Run(circle, todo, [pieces])
+    for stop in (1, 59, 61, 130, 155):
+        run.advance(stop)
+    moment = circle.moment(155)  # the last reader after three items
+    (alone, blend), (again, also) = whole.scores(moment), pieces.scores(moment)
+    np.testing.assert_array_equal(alone, again)
+    np.testing.assert_allclose(blend, also, atol=1e-6)  # the counts are sums in another order
+    assert alone.argmax() == circle.items[155]
+
+
+def test_twice_as_many_events_begin_anew() -> None:
+    online = Online(6, Recipe(dropout=0.0), first_rounds=1, rounds=1)
+    fits = []
+    for _ in range(5):
+        online.take([0, 1, 0, 1], [0, 1, 2, 3])
+        weights = online.train()
+        assert all(np.isfinite(value).all() for value in weights.values())
+        fits.append(online._fit)
+    assert [a is b for a, b in pairwise(fits)] == [False, True, False, True]
