@@ -337,11 +337,9 @@ def _past(users: UserRows, rows: I32, settings: RankSettings) -> tuple[I32, I8, 
 def _walk(table: ItemTable, counts: F32, scale: F32, settings: RankSettings, prepared: Prepared) -> F32:
     """(B, I) where a second step leads from the best items by counts (B, I): at most q * m."""
     batch, size = counts.shape
-    most = min(_WALK_FROM, size)
-    best = np.argpartition(counts, size - most, axis=1)[:, size - most :]
-    heads = np.take_along_axis(counts, best, 1)
+    best, heads = top_k(np.where(counts > 0, counts, np.float32(-np.inf)), min(_WALK_FROM, size))
     heads /= np.maximum(heads.sum(axis=1, keepdims=True), np.float32(1e-30))
-    heads /= ((1 + table.row_sums(best.astype(np.int32)) * prepared.factor) ** settings.row_power).astype(
+    heads /= ((1 + table.row_sums(np.maximum(best, 0)) * prepared.factor) ** settings.row_power).astype(
         np.float32
     )
     reader, nth = np.nonzero(heads > 0)
