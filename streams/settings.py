@@ -257,6 +257,12 @@ class Listing(Section):
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
+    walk: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="weight of a second step along the counts: finds more, costs time; 0: off",
+    )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
     own_first: bool = Field(
         False,
@@ -358,7 +364,7 @@ class Quality(Section):
         10_000, description="newest lists of readers in experiments, to credit their clicks"
     )
     time_share: float = Field(
-        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out and counted"
+        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out; 1: no bound"
     )
 
 

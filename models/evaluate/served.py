@@ -88,7 +88,7 @@ class Served(Layer):
         """Scores of counts, taste and popularity (3, I), and which items may be listed (I,)."""
         rows = self._users.rows_of([str(moment.user)])
         parts, listable = layer_scores(self._table, self._users, rows, moment.at_ms, self._settings.rank)
-        return parts[:, 0, 1:], listable[1:]
+        return parts[:3, 0, 1:], listable[1:]
 
     def second_step(self, counts: F32, at_ms: int) -> F32:
         """(I,) where two steps lead, from the counts (I,) of a moment."""

@@ -177,7 +177,7 @@ def _stages(settings: "Settings", text: str) -> "ListSettings":
     """The worker's stages, with what the command line says instead. Raises UserMistake."""
     from pydantic import ValidationError
 
-    from streams.agents.clicks import list_settings
+    from streams.listmaker import list_settings
     from streams.settings import Listing
 
     try:
