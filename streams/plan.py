@@ -35,7 +35,7 @@ class Assumed:
     list_bytes: int = 2_600  # 20 items with reasons
     transition_bytes: int = 140
     name_bytes: int = 24  # of an item
-    content_bytes: int = 440  # of an item: 384 numbers of 8 bits, revision and author
+    content_bytes: int = 0  # of an item's content vector: 0 where none is made
     growth: float = 2.0  # partitions for so many times the workers: their number cannot change later
     replication: int = 3
 
@@ -58,8 +58,9 @@ def plan(asked: Asked, settings: Settings, assumed: Assumed | None = None) -> di
     wanted = max(FEWEST_PARTITIONS, workers * assumed.growth)
     partitions = math.ceil(wanted / ROUND_TO) * ROUND_TO
     row_bytes, memory_bytes = _user_bytes(settings)
-    item_bytes = largest_bytes(KEEP, partitions, assumed.name_bytes, assumed.content_bytes)
-    item_bytes += assumed.name_bytes
+    item_bytes = (
+        largest_bytes(KEEP, partitions, assumed.name_bytes, assumed.content_bytes) + assumed.name_bytes
+    )
     rates = _rates(asked, assumed, row_bytes)
     written = sum(rate for name, rate in rates.items() if name != "clicks_in")
     return {

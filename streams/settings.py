@@ -364,7 +364,7 @@ class Quality(Section):
         10_000, description="newest lists of readers in experiments, to credit their clicks"
     )
     time_share: float = Field(
-        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out and counted"
+        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out; 1: no bound"
     )
 
 

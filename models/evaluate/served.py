@@ -99,6 +99,11 @@ class Served(Layer):
         scores = np.append(np.float32(0), counts)
         return walked(scores, self._table.followers, sums, prepared.column, self._settings.rank.row_power)[1:]
 
+    @property
+    def users(self) -> UserRows:
+        """Readers' own states, up to the events followed."""
+        return self._users
+
     def scores(self, moment: Moment) -> F32:
         rows = self._users.rows_of([str(moment.user)])
         found: F32 = row_scores(

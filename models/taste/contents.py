@@ -205,7 +205,8 @@ class Contents:
 def _best(cosines: F32, count: int) -> tuple[I64, I64]:
     """Rows and columns of the `count` largest of each row that count at all."""
     if cosines.shape[1] <= count:
-        return np.nonzero(cosines >= LEAST)
-    columns = np.argpartition(cosines, -count, axis=1)[:, -count:]
-    rows, nth = np.nonzero(np.take_along_axis(cosines, columns, 1) >= LEAST)
-    return rows, columns[rows, nth]
+        rows, columns = np.nonzero(cosines >= LEAST)
+        return rows, columns
+    best = np.argpartition(cosines, -count, axis=1)[:, -count:]
+    rows, nth = np.nonzero(np.take_along_axis(cosines, best, 1) >= LEAST)
+    return rows, best[rows, nth]

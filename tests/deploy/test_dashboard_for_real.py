@@ -1,0 +1,112 @@
+"""Every expression of the dashboard and the alerts, asked of a real Prometheus that scraped a real worker."""
+
+import asyncio
+import contextlib
+import json
+import re
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bad_records import click
+from running import produce, running, settings_for, until
+from streams.demo.server import free_ports
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/headrace.json").read_text(encoding="utf-8"))
+RULES = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text(encoding="utf-8"))
+PANELS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
+ALERTS = [rule["expr"] for group in RULES["groups"] for rule in group["rules"]]
+RANGE = "8s"
+
+
+def asked(port: int, expression: str) -> list[Any]:
+    """The result of an instant query. Raises HTTPError with 400 on a fault in the expression."""
+    query = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}", timeout=10) as answer:
+        result: list[Any] = json.load(answer)["data"]["result"]
+        return result
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path, worker: int) -> Iterator[int]:
+    """Scrapes the worker twice a second; its port."""
+    config = {
+        "global": {"scrape_interval": "500ms"},
+        "scrape_configs": [
+            {"job_name": "headrace", "static_configs": [{"targets": [f"127.0.0.1:{worker}"]}]}
+        ],
+    }
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (port,) = free_ports(1)
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={folder / 'prometheus.yaml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def scraped(port: int, times: int) -> bool:
+    try:
+        (found,) = asked(port, "count_over_time(up{job='headrace'}[1m])") or [{"value": [0, "0"]}]
+    except (urllib.error.URLError, ConnectionError):
+        return False
+    return int(found["value"][1]) >= times
+
+
+@pytest.mark.tool("prometheus")
+@pytest.mark.embedded
+def test_every_expression_has_an_answer(embedded_broker: Any, topic_prefix: str, tmp_path: Path) -> None:
+    bootstrap = embedded_broker.bootstrap
+    settings = settings_for(bootstrap, topic_prefix, ("clicks", "items"), topics={"partitions": 2})
+
+    def expressions(port: int, page: str) -> None:
+        shown = set(re.findall(r"^(headrace_\w+)(?:\{| )", page, re.MULTILINE))
+        answered = 0
+        for expression in (*PANELS, *ALERTS):
+            filled = expression.replace("$__rate_interval", RANGE).replace("$instance", ".*")
+            result = asked(port, filled)  # a fault is a 400, and an error here
+            names = set(re.findall(r"headrace_\w+", expression))
+            if expression in PANELS and names <= shown:
+                assert result, f"no answer to {filled}"
+                answered += 1
+        assert answered >= 40, answered
+        with pytest.raises(urllib.error.HTTPError):
+            asked(port, "sum by (")
+
+    async def main() -> None:
+        async with running(settings) as worker:
+            with prometheus(tmp_path, worker.port.port) as port:
+                for n in range(12):
+                    records = [
+                        (b"u%d" % (n % 5), click(20 * n + i, user=f"u{n % 5}", item=f"i{i}"))
+                        for i in range(20)
+                    ]
+                    await produce(bootstrap, f"{topic_prefix}clicks", [*records, (b"u1", b"{bad")])
+                    await asyncio.sleep(0.2)
+                await until(lambda: worker.metrics.applied.labels("items")._value.get() > 0, 20, "items too")
+                deadline = asyncio.get_running_loop().time() + 30
+                while not await asyncio.to_thread(scraped, port, 6):
+                    assert asyncio.get_running_loop().time() < deadline
+                    await asyncio.sleep(0.3)
+                await asyncio.to_thread(expressions, port, worker.metrics.text().decode())
+
+    asyncio.run(main())
