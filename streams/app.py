@@ -227,7 +227,7 @@ class Worker:
 
     async def _watch_inference(self) -> None:
         await self._inference.failed.wait()
-        raise Fatal("the inference device stopped working; restart the worker")
+        raise Fatal(f"the inference device stopped working: {self._inference.failure}; restart the worker")
 
     async def _guarded(self, work: Any) -> None:
         try:

@@ -55,7 +55,7 @@ class Lane:
 ORDINARY = Lane()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take twice as long to make, and there is one an item
 class Waiting(Generic[T]):
     """One unit in a queue, with whatever its owner needs to find it again."""
 

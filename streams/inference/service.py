@@ -212,6 +212,11 @@ class InferenceService:
             await _wait(self._thread_ended, max(_IDLE_THREAD_ENDS_S, deadline_s - self._clock()))
 
     @property
+    def failure(self) -> str:
+        """Why `failed` is set, in words; empty while it is not."""
+        return str(self._refusal) if self.failed.is_set() else ""
+
+    @property
     def saturated(self) -> frozenset[str]:
         """The tasks to which a submit would wait now."""
         return frozenset(name for name, served in self._tasks.items() if served.admission.saturated)

@@ -1,6 +1,6 @@
 """What the service counts, and who hears of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from models.types import Outcome
@@ -56,7 +56,7 @@ class Totals:
         self.queue_s += batch.queue_s
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stages:
     """Seconds that a payload spent, one after the other: for room, being prepared, in the queue, on the device (whole
     batches, shared with others), being finished."""
@@ -68,10 +68,10 @@ class Stages:
     finish_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a task made of a payload. `repeated`: how, where the same content had been labelled before."""
 
     outcome: Outcome
-    stages: Stages = Stages()
+    stages: Stages = field(default_factory=Stages)
     repeated: How | None = None

@@ -139,11 +139,13 @@ def test_when_the_device_thread_dies_everyone_hears_of_it(death: BaseException) 
         queued = [asyncio.create_task(made.submit("shout", text(f"w{n}"))) for n in range(6)]
         await until(lambda: waiting(made) == 2)
         assert not made.failed.is_set()
+        assert made.failure == ""
         task.broken = death
         task.hold.set()
         results = await asyncio.gather(running, *queued, return_exceptions=True)
         assert [type(result) for result in results] == [InferenceFailed] * 7
         await asyncio.wait_for(made.failed.wait(), 5)
+        assert "device thread died" in made.failure and type(death).__name__ in made.failure
         with pytest.raises(InferenceFailed, match="device thread died"):
             await made.submit("shout", text("late"))
         await made.stop(5)

@@ -140,6 +140,7 @@ def test_a_busy_model_stays_until_its_work_is_done_and_what_comes_meanwhile_wait
         task = made._tasks["b"].task
         assert isinstance(task, Heavy)
         task.hold.clear()
+        task.entered.clear()
         running = asyncio.create_task(made.submit("b", text("running")))
         await until(task.entered.is_set)
         wanted = asyncio.create_task(made.submit("a", text("wanted")))
@@ -230,6 +231,7 @@ def test_those_who_wait_for_a_model_hear_of_the_end() -> None:
         task = made._tasks["b"].task
         assert isinstance(task, Heavy)
         task.hold.clear()
+        task.entered.clear()
         running = asyncio.create_task(made.submit("b", text("running")))
         await until(task.entered.is_set)
         wanted = asyncio.create_task(made.submit("a", text("wanted")))

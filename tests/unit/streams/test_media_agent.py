@@ -143,6 +143,7 @@ def test_a_long_recording_does_not_hold_back_its_neighbours_labels(monkeypatch: 
     async def test(stage: Stage) -> None:
         assert stage.agent.profile().max_records == 1
         stage.task.hold.clear()
+        stage.task.entered.clear()
         long = stage.batch(media("long", "audio/wav", b" ".join(b"w%03d" % n for n in range(240))))
         await until(stage.task.entered.is_set)
         short = [stage.batch(media(f"short{n}", "audio/wav", b"s%d" % n)) for n in range(4)]
@@ -163,6 +164,7 @@ def test_a_long_recording_does_not_hold_back_its_neighbours_labels(monkeypatch: 
 def test_what_is_held_between_fetch_and_label_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(stage: Stage) -> None:
         stage.task.hold.clear()
+        stage.task.entered.clear()
         batch = stage.batch(*(words(f"a{n}", f"{n:02d}" + "x" * 98) for n in range(10)))
         await until(stage.task.entered.is_set)
         await asyncio.sleep(0.05)
@@ -178,6 +180,7 @@ def test_what_is_held_between_fetch_and_label_is_bounded_in_bytes(monkeypatch: p
 def test_a_topics_lane_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(stage: Stage) -> None:
         stage.task.hold.clear()
+        stage.task.entered.clear()
         blocked = stage.batch(words("a", "blocks"))
         await until(stage.task.entered.is_set)
         waiting = stage.batch(words("b", "waits"))
