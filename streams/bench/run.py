@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from streams.bench import clicks, delivery, latency, recommend, recovery, transport
+from streams.bench import clicks, delivery, latency, recommend, recovery, scale, transport
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -87,6 +87,11 @@ def _recommend(place: Place, wanted: Wanted, say: Say) -> Result:
     return recommend.run(place, plan, say)
 
 
+def _scale(place: Place, wanted: Wanted, say: Say) -> Result:
+    clicks = wanted.clicks or scale.Plan().clicks
+    return scale.run(place, scale.Plan(clicks, wanted.users, wanted.items), say)
+
+
 BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "transport": _transport,
     "clicks": _clicks,
@@ -94,6 +99,7 @@ BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "recommend": _recommend,
     "delivery": _delivery,
     "recovery": _recovery,
+    "scale": _scale,
 }
 
 

@@ -14,7 +14,9 @@ def bench(
     ctx: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(help="transport, clicks, latency, recommend, delivery, recovery; without one, all."),
+        typer.Argument(
+            help="transport, clicks, latency, recommend, delivery, recovery, scale; without one, all."
+        ),
     ] = "all",
     as_json: Json = False,
     broker: Annotated[
@@ -36,6 +38,7 @@ def bench(
     transport: records a second of the reader. clicks: the profile job, and lists. latency: click to output.
     recommend: lists alone, of few and of many items, and memory a reader. delivery: exactly-once against at-least-once.
     recovery: readers read back from the changelog.
+    scale: 1, 2 and 4 workers on one broker, and a worker that joins.
     """
     from streams.bench.run import Wanted, run_benchmarks
 
