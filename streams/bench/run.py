@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from streams.bench import clicks, delivery, inference, latency, recommend, recovery, transport
+from streams.bench import clicks, delivery, inference, latency, recommend, recovery, scale, transport
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -95,6 +95,11 @@ def _inference(place: Place, wanted: Wanted, say: Say) -> Result:
     return inference.run(place, plan, say)
 
 
+def _scale(place: Place, wanted: Wanted, say: Say) -> Result:
+    clicks = wanted.clicks or scale.Plan().clicks
+    return scale.run(place, scale.Plan(clicks, wanted.users, wanted.items), say)
+
+
 BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "transport": _transport,
     "clicks": _clicks,
@@ -103,6 +108,7 @@ BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "delivery": _delivery,
     "recovery": _recovery,
     "inference": _inference,
+    "scale": _scale,
 }
 
 

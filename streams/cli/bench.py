@@ -15,7 +15,7 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="transport, clicks, latency, recommend, delivery, recovery, inference; without one, all."
+            help="transport, clicks, latency, recommend, delivery, recovery, inference, scale; without one, all."
         ),
     ] = "all",
     as_json: Json = False,
@@ -41,6 +41,7 @@ def bench(
     recommend: lists alone, of few and of many items, and memory a reader. delivery: exactly-once against at-least-once.
     recovery: readers read back from the changelog.
     inference: texts through the engine, against batches as they arrive, and the whole way against an offline loop.
+    scale: 1, 2 and 4 workers on one broker, and a worker that joins.
     """
     from streams.bench.run import Wanted, run_benchmarks
 

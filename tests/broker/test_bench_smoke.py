@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from streams.bench import scale
+from streams.bench.place import Cores, Place
+from streams.demo.kafka import KafkaBroker
+
 CLICKS, FAUST_CLICKS = 2000, 400
 
 
@@ -95,3 +99,18 @@ def test_recovery_reads_everybody_back_with_and_without_a_snapshot() -> None:
         "restart_from_snapshot": (100, 105),
     }
     assert result["ratios"]["snapshot_vs_log"] > 0
+
+
+def test_scale_plays_the_feed_through_each_number_of_workers_and_moves_state(
+    kafka_broker: KafkaBroker,
+) -> None:
+    place = Place(kafka_broker.bootstrap, "kafka", Cores(frozenset(), frozenset()))
+    found = scale.run(place, scale.Plan(3000, 300, 60, workers=(1, 2), output="touched"), lambda line: None)
+
+    one, two = found.rows
+    assert (one["workers"], one["fewest_partitions"], one["most_partitions"]) == (1, 12, 12)
+    assert (two["workers"], two["fewest_partitions"], two["most_partitions"]) == (2, 6, 6)
+    for row, moved in ((one, 6), (two, 4)):
+        assert row["moved_partitions"] == moved and row["moved_rows"] > 0 and row["recovery_s"] > 0
+        assert row["clicks_per_s"] > 0 and row["join_s"] > 0
+    assert set(found.ratios) == {"workers_2_vs_1"}
