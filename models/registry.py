@@ -10,6 +10,8 @@ TASKS: dict[str, str] = {
     "tag": "models.tasks.tag:Tag",
     "sentiment": "models.tasks.sentiment:Sentiment",
     "topics": "models.tasks.topics:Topics",
+    "safety": "models.tasks.safety:Safety",
+    "ocr": "models.tasks.ocr:Ocr",
     "embed": "models.tasks.embed:Embed",
 }
 

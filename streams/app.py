@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -75,7 +76,11 @@ class Worker:
         self._inference = InferenceService(
             clock=clock.monotonic_s,
             observer=InferenceMetrics(self.metrics),
-            limits=InferenceLimits(kept_bytes=settings.media.kept_bytes),
+            limits=InferenceLimits(
+                kept_bytes=settings.media.kept_bytes,
+                weights_bytes=settings.media.weights_bytes or sys.maxsize,
+                idle_s=settings.media.unload_idle_s,
+            ),
             compute_threads=settings.media.threads,
         )
         self._scratch = tempfile.mkdtemp(prefix="headrace-")

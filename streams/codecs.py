@@ -190,7 +190,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         dwell_s=np.array([np.nan if e.dwell_s is None else e.dwell_s for e in events], np.float64),
         at_ms=at_ms,
         offsets=np.array([r.offset for r in good], np.int64),
-        ids=np.array([_identity(e, r) for e, r in zip(events, good, strict=True)], np.uint64),
+        ids=np.array(_identities(events, good), np.uint64),
         wishes={place: e.wishes for place, e in enumerate(events) if e.wishes is not None},
         rejected=rejected,
         records=good,
@@ -198,12 +198,24 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
     )
 
 
-def _identity(click: Click, record: Record) -> int:
-    """By which a producer's duplicates are known: the CloudEvents attribute stands before the event's own id."""
-    for name, value in record.headers:
-        if name == "ce_id" and value:
-            return hash_of(value)
-    return hash_of(click.id.encode()) if click.id else 0
+def _identities(clicks: Sequence[Click], records: Sequence[Record]) -> list[int]:
+    """By which a producer's duplicates are known: the CloudEvents attribute stands before the event's own id.
+
+    A producer's records all have it in one place, where it is looked for first.
+    """
+    found: list[int] = []
+    place = 0
+    for click, record in zip(clicks, records, strict=True):
+        headers, given = record.headers, None
+        if headers:
+            if place >= len(headers) or headers[place][0] != "ce_id":
+                place = next((at for at, (name, _) in enumerate(headers) if name == "ce_id"), len(headers))
+            given = headers[place][1] if place < len(headers) else None
+        if given:
+            found.append(hash_of(given))
+        else:
+            found.append(hash_of(click.id.encode()) if click.id else 0)
+    return found
 
 
 def _time_words(at_ms: int) -> str:

@@ -34,7 +34,7 @@ Bools = NDArray[np.bool_]
 LAYERS = (*ROWS, "list")
 """Values of the label `layer`: the rows of an evaluation, and the list as it would be published now."""
 SALT = 1  # the sample knows nothing of what is explored
-BURST_S = 0.25  # of work that may have been saved up
+BURST_S = 0.01  # of work that may have been saved up: what a group of clicks waits longer, at most about
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,12 @@ class LiveQuality:
         return found
 
     def _budget(self) -> tuple[float, Callable[[], bool]]:
-        """Now, and whether the time is spent."""
+        """Now, and whether the time is spent; a share of 1 is no bound."""
         now_s = self._clock.monotonic_s()
-        earned_s = (now_s - self._seen_s) * self._settings.time_share
-        self._credit_s, self._seen_s = min(self._credit_s + earned_s, BURST_S), now_s
-        return now_s, lambda: self._clock.monotonic_s() - now_s > self._credit_s
+        share = self._settings.time_share
+        if share >= 1:
+            self._credit_s = BURST_S
+            return now_s, lambda: False
+        self._credit_s = min(self._credit_s + (now_s - self._seen_s) * share, BURST_S)
+        self._seen_s = now_s
+        return now_s, lambda: self._clock.monotonic_s() - now_s >= self._credit_s

@@ -257,6 +257,12 @@ class Listing(Section):
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
+    walk: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="weight of a second step along the counts: finds more, costs time; 0: off",
+    )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
     own_first: bool = Field(
         False,
@@ -358,7 +364,7 @@ class Quality(Section):
         10_000, description="newest lists of readers in experiments, to credit their clicks"
     )
     time_share: float = Field(
-        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out and counted"
+        0.02, gt=0, le=1, description="of the time; beyond it clicks of the sample are left out; 1: no bound"
     )
 
 
@@ -540,6 +546,13 @@ class Media(Section):
     )
     bytes_in_flight: Count = Field(
         256 << 20, description="of payloads between fetch and label, per agent; a larger one goes alone"
+    )
+    weights_bytes: Count | None = Field(
+        None,
+        description="of the models on the device together; idle ones are unloaded for others; default: no bound",
+    )
+    unload_idle_s: Seconds | None = Field(
+        None, description="unload a model that was not asked for so long; default: never for that alone"
     )
     kept_bytes: int = Field(
         32 << 20, ge=0, description="of findings kept for content that comes again, over all tasks; 0: none"

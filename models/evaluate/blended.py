@@ -34,7 +34,7 @@ _FADE = 0.95  # of a reader's items when looking for the like, from one to the o
 class Blended(Layer):
     """Learns from every choice with what was known before it; the first events weigh by `START`."""
 
-    rows = ("steps", "wide", "walk", "nearest", "blend-online", "own-online")
+    rows: tuple[str, ...] = ("steps", "wide", "walk", "nearest", "blend-online", "own-online")
 
     def __init__(self, item_names: Sequence[str], settings: ServedSettings, repeats: bool) -> None:
         """`repeats`: a reader's own items may be chosen again."""

@@ -31,7 +31,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-TOGETHER = 64  # readers judged at once, at most
+TOGETHER = 32  # events judged at once, at most
 METERS = ("recall", "mrr", "ndcg")
 LEFT_OUT = ("first", "repeat", "group", "time")
 """Why an event of the sample is not scored: no history yet; an item the reader had; not the reader's first event of its
@@ -99,13 +99,13 @@ def judge(
 ) -> tuple[Asked, F64]:
     """Ranks (6, N) from 1, in the order of ROWS, of the items that came; `inf` for one that cannot be listed.
 
-    `late` is asked before each part of the work; what is then still to do is left out.
+    `late` is asked between the parts of the work (TOGETHER events); what is then still to do is left out.
     """
     table.cover()
     most = min(TOGETHER, max(1, batch_size(table) // 2))
     found = [np.empty((len(ROWS), 0))]
     for start in range(0, len(asked.events), most):
-        if late():
+        if start and late():
             asked = asked.upto(start)
             break
         part = slice(start, start + most)

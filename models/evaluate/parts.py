@@ -35,7 +35,8 @@ def row_scores(
     are in the sum and have no row.
     """
     parts, listable = layer_scores(table, users, rows, now_ms, settings, further)
-    last, _ = layer_scores(table, users, rows, now_ms, replace(settings, window=1, taste=0.0, popularity=0.0))
+    alone = replace(settings, window=1, taste=0.0, popularity=0.0, walk=0.0)
+    last, _ = layer_scores(table, users, rows, now_ms, alone)
     found = np.empty((len(ROWS), *parts.shape[1:]), np.float32)
     found[:3] = parts[:3]
     np.sum(parts, axis=0, out=found[3])

@@ -12,7 +12,7 @@ from models.evaluate.content import Content
 from models.evaluate.layer import Layer
 from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.readers import UserCosine, UserNearest
-from models.evaluate.sequential import RETRAINED_ROWS, Retraining, Sequential
+from models.evaluate.sequential import ONLINE_ROWS, RETRAINED_ROWS, Retraining, Sequential
 from models.evaluate.served import Served, ServedSettings
 from models.sequence.folder import Loaded
 
@@ -59,6 +59,13 @@ def _retrained(given: Given) -> Layer:
     return Retrained(given.item_names, given.served, given.retraining)
 
 
+def _retrained_online(given: Given) -> Layer:
+    from models.evaluate.retrained import RetrainedOnline  # torch
+
+    assert given.retraining is not None
+    return RetrainedOnline(given.item_names, given.served, given.repeats, given.retraining)
+
+
 REGISTRY: tuple[Entry, ...] = (
     Entry(Popularity.rows, lambda given: Popularity(len(given.item_names))),
     Entry(LastItem.rows, lambda given: LastItem(len(given.item_names))),
@@ -73,6 +80,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry(Blended.rows, lambda given: Blended(given.item_names, given.served, given.repeats)),
     Entry(Sequential.rows, _sequence, needs="sequence"),
     Entry(RETRAINED_ROWS, _retrained, needs="retraining"),
+    Entry(ONLINE_ROWS, _retrained_online, needs="retraining"),
     Entry(
         Listed.rows,
         lambda given: Listed(given.item_names, given.served, given.listed or ListedSettings()),

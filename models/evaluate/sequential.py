@@ -18,6 +18,7 @@ from models.taste.sources import Weighted
 F32 = NDArray[np.float32]
 
 RETRAINED_ROWS = ("retrained", "retrained-blend")
+ONLINE_ROWS = ("retrained-online",)
 
 
 @dataclass(frozen=True, slots=True)

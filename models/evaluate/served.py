@@ -88,7 +88,7 @@ class Served(Layer):
         """Scores of counts, taste and popularity (3, I), and which items may be listed (I,)."""
         rows = self._users.rows_of([str(moment.user)])
         parts, listable = layer_scores(self._table, self._users, rows, moment.at_ms, self._settings.rank)
-        return parts[:, 0, 1:], listable[1:]
+        return parts[:3, 0, 1:], listable[1:]
 
     def second_step(self, counts: F32, at_ms: int) -> F32:
         """(I,) where two steps lead, from the counts (I,) of a moment."""
@@ -98,6 +98,11 @@ class Served(Layer):
         sums = self._table.row_sums(every) * prepared.factor
         scores = np.append(np.float32(0), counts)
         return walked(scores, self._table.followers, sums, prepared.column, self._settings.rank.row_power)[1:]
+
+    @property
+    def users(self) -> UserRows:
+        """Readers' own states, up to the events followed."""
+        return self._users
 
     def scores(self, moment: Moment) -> F32:
         rows = self._users.rows_of([str(moment.user)])

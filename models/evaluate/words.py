@@ -1,7 +1,8 @@
 """Word and character error rates: (substituted + left out + put in) / spoken, summed over all recordings. NumPy alone.
 
 Text is compared in lower case, compatibility forms joined (NFKC), hyphens as spaces, and without what is neither
-letter, mark, digit nor an apostrophe within a word. Languages that write no spaces are compared by character.
+letter, mark, digit nor an apostrophe within a word; whole numbers are spelt out in English. Languages that write no
+spaces are compared by character.
 """
 
 import unicodedata
@@ -13,6 +14,11 @@ import numpy as np
 
 from models.evaluate.labelled import Share, share_of
 
+_NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen - - twenty thirty forty fifty sixty seventy eighty ninety"
+)
+_SMALL, _TENS = tuple(_NUMBERS.split(" "))[:20], tuple(_NUMBERS.split(" "))[20:]
 _APOSTROPHES = "'’ʼ"
 _HYPHENS = "-‐‑–—"
 
@@ -64,7 +70,25 @@ def compared(text: str, by_character: bool) -> list[str]:
         elif char.isspace() or char in _HYPHENS:
             kept.append(" ")
     joined = "".join(kept)
-    return list("".join(joined.split())) if by_character else joined.split()
+    if by_character:
+        return list("".join(joined.split()))
+    return [word for token in joined.split() for word in _spelt(token)]
+
+
+def _spelt(token: str) -> list[str]:
+    """A whole number below a million in English words, as it is read aloud; any other token as it stands."""
+    if not (token.isascii() and token.isdigit() and len(token) <= 6):
+        return [token]
+    number = int(token)
+    if number < 20:
+        return [_SMALL[number]]
+    if number < 100:
+        return [_TENS[number // 10], *([_SMALL[number % 10]] if number % 10 else [])]
+    for size, name in ((1000, "thousand"), (100, "hundred")):
+        if number >= size:
+            rest = number % size
+            return [*_spelt(str(number // size)), name, *(_spelt(str(rest)) if rest else [])]
+    raise AssertionError(number)
 
 
 def align(said: Sequence[str], heard: Sequence[str]) -> Alignment:

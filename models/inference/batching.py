@@ -168,6 +168,10 @@ class Planner(Generic[T]):
         self._latencies[name] = Latency()
         return self._budgets[name]
 
+    def budget(self, task: str) -> Budget:
+        """Of a task that was added. Raises KeyError."""
+        return self._budgets[task]
+
     def put(
         self,
         task: str,

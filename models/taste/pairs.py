@@ -108,9 +108,9 @@ def walked(
     """A second step from one-step scores (I,): from the `most` best, along `followers`, with the sums of rows (I,) and
     what a column is multiplied by (I,)."""
     size = len(scores)
-    most = min(most, size)
-    best = np.argpartition(-scores, most - 1)[:most] if size else np.empty(0, np.int64)
-    best = best[scores[best] > 0]
+    best = np.flatnonzero(scores > 0)  # a partition among many equal zeros would take a hundred times as long
+    if len(best) > most:
+        best = best[np.argpartition(-scores[best], most - 1)[:most]]
     if not len(best):
         return np.zeros(size, np.float32)
     heads = scores[best] / float(scores[best].sum()) / (1 + row_sums[best]) ** row_power

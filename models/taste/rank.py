@@ -6,8 +6,9 @@ NumPy alone. What happens between scores and reasons is in `models.taste.pipelin
     L1(i)   = sum over half-lives h of beta_h * cos(bank_h, sketch_i)
     score   = L0 + m * (beta * L1 + p * popularity / max popularity),  m = the user's largest L0, 1 if that is 0
 
-Further sources (`models.taste.sources`) add their scores at the scale of m. A user without history gets popular items.
-Every term is a sum over known parts, so shares and reasons are exact.
+A second step along the counts (`walk`) finds what goes with what goes with the reader's items; weight q, at the scale
+of m like the rest. Further sources (`models.taste.sources`) add their scores at the scale of m, too. A user without
+history gets popular items. Every term is a sum over known parts, so shares and reasons are exact.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LAYERS = ("counts", "taste", "popularity")
+_WALK_FROM = 30  # best items by counts from which a second step goes
 _CELLS = 1 << 19  # users x items ranked at once: 5 MB of scratch, about the second-level cache
 _BLOCK = 16  # items whose maximum stands for them in the first selection
 
@@ -44,6 +46,7 @@ class RankSettings:
     counts: bool = True  # L0
     taste: float = 0.1  # beta; 0 switches L1 off
     half_lives: tuple[float, ...] | None = None  # beta_h; None weighs them equally, sum 1
+    walk: float = 0.0  # q; 0: no second step
     repeat: bool = False  # may an item of the user's ring be listed again
 
 
@@ -162,6 +165,8 @@ def score(
     np.matmul(np.concatenate([wanted, weight[:, None]], axis=1), prepared.blend, out=scores)
     scores += counts
     given = sources.parts(further, users, rows, now_ms, scale, anonymous)
+    if settings.walk:
+        given = given.and_one("walk", _walk(table, counts, scale, settings, prepared))
     for part in given.scores:
         scores += part
     return Scored(scores, followers, wanted, weight, past, kinds, at_ms, given)
@@ -224,20 +229,24 @@ def layer_scores(
     settings: RankSettings,
     further: Sequence[Weighted] = (),
 ) -> tuple[F32, Bools]:
-    """The parts of all scores (3 + S, B, I), as LAYERS and then the S `further` sources, before any filter, and which
-    items may be listed at all (I,). What `rank` adds up, for those who measure the layers one by one.
+    """The parts of all scores (3 + S, B, I), as LAYERS and then the S `further` sources (last the walk, if on),
+    before any filter, and which items may be listed at all (I,). What `rank` adds up, for those who measure the layers
+    one by one.
     """
     table.cover()
-    parts = np.empty((len(LAYERS) + len(further), len(rows), len(table.items)), np.float32)
     past, _, _ = _past(users, rows, settings)
     prepared = table.prepared(now_ms, settings.popularity_power)
+    parts = np.empty((len(LAYERS), len(rows), len(table.items)), np.float32)
     _Followers.of(table, past, settings, prepared).write_to(parts[0])
     scale = _scale(parts[0])
     wanted, weight = _weights(users, rows, past, scale, settings)
     np.matmul(wanted, prepared.blend[:-1], out=parts[1])
     np.multiply(weight[:, None], prepared.popularity, out=parts[2])
-    for nth, given in enumerate(sources.parts(further, users, rows, now_ms, scale).scores):
-        parts[len(LAYERS) + nth] = given
+    given = sources.parts(further, users, rows, now_ms, scale)
+    if settings.walk:
+        given = given.and_one("walk", _walk(table, parts[0], scale, settings, prepared))
+    if given.scores:
+        parts = np.concatenate([parts, np.stack(given.scores)])
     listable = np.ones(parts.shape[2], np.bool_)
     listable[prepared.barred] = False
     return parts, listable
@@ -323,6 +332,27 @@ def _past(users: UserRows, rows: I32, settings: RankSettings) -> tuple[I32, I8, 
     """The last W items (B, W), most recent first, -1 where none or not positive; their kinds and times."""
     past, kinds, at_ms = users.recent(rows, settings.window)
     return np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1)), kinds, at_ms
+
+
+def _walk(table: ItemTable, counts: F32, scale: F32, settings: RankSettings, prepared: Prepared) -> F32:
+    """(B, I) where a second step leads from the best items by counts (B, I): at most q * m."""
+    batch, size = counts.shape
+    best, heads = top_k(np.where(counts > 0, counts, np.float32(-np.inf)), min(_WALK_FROM, size))
+    heads /= np.maximum(heads.sum(axis=1, keepdims=True), np.float32(1e-30))
+    heads /= ((1 + table.row_sums(np.maximum(best, 0)) * prepared.factor) ** settings.row_power).astype(
+        np.float32
+    )
+    reader, nth = np.nonzero(heads > 0)
+    source = best[reader, nth]
+    keys = table.followers.keys[source]
+    held = keys >= 0
+    parts = (table.followers.weights[source] * heads[reader, nth][:, None])[held]
+    cells = (reader[:, None] * size + keys)[held]
+    found = np.bincount(cells, parts, batch * size).astype(np.float32).reshape(batch, size)
+    found *= prepared.column
+    largest = np.maximum(found.max(axis=1, initial=0), np.float32(1e-30))
+    found *= (np.float32(settings.walk) * scale / largest)[:, None]
+    return found
 
 
 def _scale(counts: F32) -> F32:

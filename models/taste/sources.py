@@ -52,6 +52,10 @@ class Parts:
     names: tuple[str, ...] = ()
     scores: tuple[F32, ...] = ()  # S of (B, I)
 
+    def and_one(self, name: str, scores: F32) -> "Parts":
+        """With one more, last."""
+        return Parts((*self.names, name), (*self.scores, scores))
+
     def of(self, items: I32) -> F32:
         """Their parts (B, k, S) of listed items (B, k); 0 at -1."""
         found = np.zeros((*items.shape, len(self.names)), np.float32)

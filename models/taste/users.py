@@ -23,6 +23,7 @@ from models.errors import BadInput
 from models.taste import actions, columns, decay, layout, recent, undo
 from models.taste.fences import standing
 from models.taste.items import UNKNOWN, ItemIndex
+from models.taste.runs import BLOCK, Run, latest, repeats
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -33,8 +34,6 @@ Bools = NDArray[np.bool_]
 
 HALF_LIVES_S = (60.0, 3600.0, 86400.0, 30 * 86400.0)
 _CHUNK = 4096  # events folded at once: bounds the working memory (about 5 MB), and the cut changes no bit
-_BLOCK = 128  # users whose sums (135 KB) stay in cache while their rounds go on
-_HOT_COST = 3.0  # cost of a hot user's own pass, in rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +189,8 @@ class UserRows:
         is a duplicate and changes nothing.
 
         Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
-        the last W in the ring. An undo takes back what `models.taste.undo` says, whatever weight is given.
+        the last W in the ring. An undo takes back what `models.taste.undo` says, whatever weight is given. Other
+        weights have the sign of their kind (`actions.weight_table` sees to it): the ring keeps their sizes.
 
         Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
         """
@@ -209,7 +209,7 @@ class UserRows:
         lasts: list[I64] = []
         undone: list[undo.Undone] = []
         for part in _parts(np.flatnonzero(applied), row_of, kinds):
-            run = _Run.of(row_of[part])
+            run = Run.of(row_of[part])
             events = undo.Events(items[part], kinds[part], weights[part], at_ms[part])
             if (events.kinds == actions.UNDO).any():
                 walk = self._walk(run, events, window)
@@ -230,7 +230,7 @@ class UserRows:
             self.newest_at_ms[run.rows] = np.maximum(self.newest_at_ms[run.rows], newest)
             touched.append(run.rows)
             lasts.append(last)
-        rows, last = _latest(touched, lasts)
+        rows, last = latest(touched, lasts)
         found = undo.joined(undone)
         wanted = int(np.count_nonzero(applied & (kinds == actions.UNDO)))
         return Folded(rows, last, applied, row_of, repeated, previous, found, wanted - len(found.places))
@@ -305,7 +305,7 @@ class UserRows:
         return items, self.ring_kinds[at, slots], self.ring_at_ms[at, slots]
 
     def _beyond_fence(self, row_of: I32, offsets: I64) -> Bools:
-        if not _repeats(row_of, offsets):
+        if not repeats(row_of, offsets):
             return offsets > self.fence[row_of]
         fences: dict[int, int] = {}  # a batch that repeats offsets: rare, so event by event
         applied = np.zeros(len(offsets), np.bool_)
@@ -324,14 +324,14 @@ class UserRows:
         applied[chosen[found]] = False
         return int(np.count_nonzero(found))
 
-    def _keep_ids(self, run: "_Run", ids: U64) -> None:
+    def _keep_ids(self, run: Run, ids: U64) -> None:
         nth = np.arange(len(ids)) - run.starts[run.rank]
         last = nth >= run.counts[run.rank] - recent.KEPT  # older ones would be overwritten at once
         rows = run.rows[run.rank[last]]
         self.recent_ids[rows, (self.accepted[rows] + nth[last]) % recent.KEPT] = ids[last]
         self.accepted[run.rows] += run.counts
 
-    def _walk(self, run: "_Run", events: undo.Events, window: int) -> undo.Walk:
+    def _walk(self, run: Run, events: undo.Events, window: int) -> undo.Walk:
         """Fold users of whom an undo is among the events: rings one by one, then the sums of all."""
         walk = undo.Walk(events, self.ring, window)
         rings: tuple[NDArray[Any], ...] = (
@@ -355,7 +355,7 @@ class UserRows:
         return walk
 
     def _fold_bank(
-        self, run: "_Run", items: I32, weights: F32, at_ms: I64, taken_back: Bools | None = None
+        self, run: Run, items: I32, weights: F32, at_ms: I64, taken_back: Bools | None = None
     ) -> None:
         whole, scaled = decay.frames(at_ms, weights, self._half_lives_ms)
         before = self.refs[run.rows].T
@@ -384,7 +384,7 @@ class UserRows:
         codes[:, dim + 1] = signs
         return codes
 
-    def _rounds(self, run: "_Run", hot: I64, items: I32, signs: F32, own: F32, advance: I64) -> None:
+    def _rounds(self, run: Run, hot: I64, items: I32, signs: F32, own: F32, advance: I64) -> None:
         """Step k takes the k-th event of every user that has one: sum * keep + own * code."""
         order, users, blocks = run.rounds(hot)
         if not len(order):
@@ -392,10 +392,10 @@ class UserRows:
         rows = run.rows[users]
         codes = self._codes(items[order], signs[order])[:, None, :]
         own, keep = own[order][:, :, None], decay.scale_of(advance[order])[:, :, None]
-        added = np.empty((_BLOCK, len(self.half_lives_ms), self.items.dim + 2), np.float32)
+        added = np.empty((BLOCK, len(self.half_lives_ms), self.items.dim + 2), np.float32)
         start = 0
         for block, sizes in enumerate(blocks):
-            mine = rows[block * _BLOCK : (block + 1) * _BLOCK]
+            mine = rows[block * BLOCK : (block + 1) * BLOCK]
             sums = self.bank[mine]
             for size in sizes:
                 stop = start + size
@@ -406,7 +406,7 @@ class UserRows:
             self.bank[mine] = sums
 
     def _sequence(
-        self, run: "_Run", user: int, items: I32, signs: F32, own: F32, advance: I64, refs: I64
+        self, run: Run, user: int, items: I32, signs: F32, own: F32, advance: I64, refs: I64
     ) -> None:
         """All events of one busy user, in stretches short enough to be exact in the frame of their end."""
         start = int(run.starts[user])
@@ -426,7 +426,7 @@ class UserRows:
             first = end
         self.bank[run.rows[user]] = sums
 
-    def _fold_ring(self, run: "_Run", events: undo.Events, window: int) -> I32 | None:
+    def _fold_ring(self, run: Run, events: undo.Events, window: int) -> I32 | None:
         """Push all but impressions; the previous items (n, W) of each event if W > 0."""
         items, kinds = events.items, events.kinds
         enters = kinds != actions.IMPRESSION
@@ -448,7 +448,7 @@ class UserRows:
         self.pushed[run.rows] += counts
         return before
 
-    def _previous(self, run: "_Run", known: I32, enters: Bools, nth: I64, counts: I64, window: int) -> I32:
+    def _previous(self, run: Run, known: I32, enters: Bools, nth: I64, counts: I64, window: int) -> I32:
         items, kinds, _ = self.recent(run.rows, window)
         items[~actions.is_positive(kinds)] = -1
         begins = np.cumsum(counts + window) - (counts + window)  # where a user's stretch of `line` begins
@@ -513,78 +513,3 @@ def _parts(chosen: I64, row_of: I32, kinds: I8) -> Iterator[I64]:
             continue
         walked = np.isin(row_of[part], row_of[part][taking_back])
         yield from (some for some in (part[~walked], part[walked]) if len(some))
-
-
-def _repeats(row_of: I32, offsets: I64) -> bool:
-    """Whether a row's offsets do not ascend. A log's offsets ascend, so this nearly always ends at once."""
-    descents = np.flatnonzero(offsets[1:] <= offsets[:-1])
-    if not len(descents):
-        return False
-    order = np.argsort(row_of, kind="stable")
-    rows, sorted_offsets = row_of[order], offsets[order]
-    return bool(((rows[1:] == rows[:-1]) & (sorted_offsets[1:] <= sorted_offsets[:-1])).any())
-
-
-def _latest(touched: list[I32], lasts: list[I64]) -> tuple[I32, I64]:
-    """Rows of all chunks once, with the event of the latest chunk."""
-    if not touched:
-        return np.empty(0, np.int32), np.empty(0, np.int64)
-    if len(touched) == 1:
-        return touched[0], lasts[0]
-    rows, first = np.unique(np.concatenate(touched[::-1]), return_index=True)
-    return rows, np.concatenate(lasts[::-1])[first]
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Events sorted by row: t distinct rows, where each one's events start, how many, and each event's owner."""
-
-    rows: I32  # (t,)
-    starts: I64  # (t,)
-    counts: I64  # (t,)
-    rank: I64  # (n,) index into rows
-
-    @classmethod
-    def of(cls, sorted_rows: I32) -> "_Run":
-        fresh = np.empty(len(sorted_rows), np.bool_)
-        fresh[0] = True
-        np.not_equal(sorted_rows[1:], sorted_rows[:-1], out=fresh[1:])
-        starts = np.flatnonzero(fresh)
-        counts = np.diff(starts, append=len(sorted_rows))
-        return cls(sorted_rows[starts], starts, counts, np.cumsum(fresh) - 1)
-
-    def hot_users(self) -> I64:
-        """Users (indices into rows) for whom an own pass is cheaper than the rounds they would cause."""
-        if int(self.counts.max()) <= _HOT_COST:
-            return np.empty(0, np.int64)
-        order = np.argsort(-self.counts, kind="stable")
-        rounds = np.append(self.counts[order[:64]], 0)  # rounds left when the first i users are hot
-        if len(order) > 64:
-            rounds[64] = self.counts[order[64]]
-        return order[: int(np.argmin(rounds + _HOT_COST * np.arange(len(rounds))))]
-
-    def rounds(self, hot: I64) -> tuple[I64, I64, list[list[int]]]:
-        """Events of the users not hot, in the order of their steps; the users, busiest first; sizes of steps.
-
-        Users go in blocks of _BLOCK, whose sums stay in the processor's cache through all their rounds.
-        """
-        if len(self.rank) == len(self.rows) <= _BLOCK:  # each user once: the common case of small batches
-            order = np.arange(len(self.rows))
-            return order, order, [[len(order)]]
-        counts = self.counts.copy()
-        counts[hot] = 0
-        users = np.argsort(-counts, kind="stable")[: len(counts) - len(hot)]
-        place = np.full(len(counts), -1)
-        place[users] = np.arange(len(users))
-        mine = place[self.rank]
-        events = np.flatnonzero(mine >= 0)
-        if not len(events):
-            return events, users, []
-        mine = mine[events]
-        nth = events - self.starts[self.rank[events]]
-        most = int(counts[users[0]])
-        step = (mine // _BLOCK) * most + nth
-        order = np.argsort(step * _BLOCK + mine % _BLOCK)
-        sizes = np.bincount(step, minlength=most * (-(-len(users) // _BLOCK)))
-        blocks = [row[: int(np.count_nonzero(row))].tolist() for row in sizes.reshape(-1, most)]
-        return events[order], users, blocks

@@ -34,11 +34,11 @@ class Histories:
         return found
 
     def asked(self, part: int, most: int, rng: np.random.Generator) -> I64:
-        """Events of a part that can be asked for, ascending: not their reader's first, of the vocabulary; of more than
-        `most` a sample."""
+        """Events of a part that can be asked for, ascending: not their reader's first; of more than `most` a sample. An
+        item that the vocabulary lacks is asked for as well: it is a miss."""
         first = np.zeros(len(self.items) + 1, np.bool_)
         first[self.starts] = True
-        found = np.flatnonzero((self.parts == part) & ~first[:-1] & (self.items >= 0))
+        found = np.flatnonzero((self.parts == part) & ~first[:-1])
         return found if len(found) <= most else np.sort(rng.choice(found, most, replace=False))
 
     def before(self, events: I64, window: int) -> I32:

@@ -166,20 +166,20 @@ def measured(model: SequenceModel, histories: Histories, asked: I64, own_out: bo
 
 
 def _ranks(model: SequenceModel, histories: Histories, asked: I64, own_out: bool) -> F64:
-    """Ranks (E,) from 1; a repeat of an own item that is taken out ranks last."""
+    """Ranks (E,) from 1; infinite where nothing could be right: an item that the vocabulary lacks, a repeat of an own
+    item where those are taken out."""
     found = scores(model, model.replay(histories.before(asked, WINDOW)))
     targets = histories.items[asked].astype(np.int64)
-    repeated = np.zeros(len(asked), np.bool_)
+    hopeless = targets < 0
     if own_out:
         owner = np.searchsorted(histories.starts, asked, side="right") - 1
         for row, (start, event) in enumerate(
             zip(histories.starts[owner].tolist(), asked.tolist(), strict=True)
         ):
             had = histories.items[start:event]
-            repeated[row] = targets[row] in had
+            hopeless[row] |= targets[row] in had
             found[row, had[had >= 0]] = -np.inf
-    ranked = ranks(found, targets, "half")
-    return np.where(repeated, np.float64(found.shape[1]), ranked)
+    return np.where(hopeless, np.inf, ranks(found, np.maximum(targets, 0), "half"))
 
 
 def begun(histories: Histories, items: int, recipe: Recipe, rng: np.random.Generator) -> Network:

@@ -7,8 +7,7 @@ records in `streams.lists` and `streams.transitions`; this file says what goes w
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
@@ -17,21 +16,17 @@ from numpy.typing import NDArray
 
 from models.taste import odd
 from models.taste.actions import weight_table, weights_of
-from models.taste.alike import ContentSource
-from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
-from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import Lists, RankSettings
-from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
-from streams.events import MAX_ID_BYTES, ListWishes, Recommended
+from streams.events import MAX_ID_BYTES
 from streams.experiments import Experiments
-from streams.lists import listed_by, named, recommendation, touched
+from streams.listmaker import ListMaker, list_settings
+from streams.moved import Moved
 from streams.observe.catalogue import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
@@ -39,72 +34,20 @@ from streams.query.readers import Shelf
 from streams.rejected import Rejected
 from streams.revisions import Revisions
 from streams.secretfiles import secret
-from streams.settings import Listing
 from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
 from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
-from streams.traces import carried
 from streams.transitions import WINDOW, TransitionWriter
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
-from streams.wishes import requests_of
 
 log = logging.getLogger(__name__)
 
-RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
 ROOM_BYTES = 4_096  # more than key, headers and frame of an output take
 
 TooLarge = dict[tuple[int, int], int]  # partition, offset of the click -> size of its list
-
-
-@dataclass(slots=True)
-class Group:
-    """All clicks of a group, partition after partition, each in offset order; what folding them did."""
-
-    partitions: NDArray[np.int32]  # (n,)
-    items: NDArray[np.int32]  # (n,)
-    kinds: NDArray[np.int8]  # (n,)
-    weights: NDArray[np.float32]  # (n,)
-    at_ms: NDArray[np.int64]  # (n,)
-    offsets: NDArray[np.int64]  # (n,)
-    folded: Folded
-    wishes: dict[int, ListWishes]  # by place among the n
-    records: Sequence[Record]  # (n,)
-
-    def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Each partition with the places of its readers in `folded.rows`."""
-        of_rows = self.partitions[self.folded.last]
-        for partition in np.unique(of_rows).tolist():
-            yield partition, np.flatnonzero(of_rows == partition)
-
-
-def list_settings(listing: Listing) -> ListSettings:
-    """The pipeline's settings from the worker's."""
-    return ListSettings(
-        rank=RankSettings(
-            counts=listing.counts,
-            taste=listing.taste,
-            popularity=listing.popularity,
-            repeat=listing.repeat or listing.own_first,
-        ),
-        own_first=listing.own_first,
-        candidates=listing.candidates,
-        author_decay=listing.author_decay,
-        author_floor=listing.author_floor,
-        author_most=listing.author_most,
-        diversity=listing.diversity,
-        calibration=listing.calibration,
-        max_age_ms=int(listing.max_age_s * 1000),
-        blocked_authors=listing.blocked_authors,
-        only_catalogued=listing.only_catalogued,
-        theta=listing.theta,
-        alike=listing.alike,
-        explore_below=listing.explore_below,
-        explore_place=listing.explore_place,
-        ctr0=listing.ctr0,
-    )
 
 
 class ClicksAgent(Agent[ClickColumns]):
@@ -123,8 +66,6 @@ class ClicksAgent(Agent[ClickColumns]):
         self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
         self._table = ItemTable(self._items)
         self._catalogue = CatalogueState(self._items, services.metrics)
-        self._content = Weighted(ContentSource(self._table.contents), settings.taste.list.content)
-        self._list = list_settings(self._taste.list)
         self._experiments = Experiments(
             settings.experiments,
             self._taste.list,
@@ -133,6 +74,17 @@ class ClicksAgent(Agent[ClickColumns]):
             services.metrics,
         )
         self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
+        self._lists = ListMaker(
+            self._taste,
+            self._state.rows,
+            self._table,
+            self._catalogue.rows,
+            self._experiments,
+            self._revisions,
+            self._without_profile,
+            services.metrics,
+            services.clock,
+        )
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
@@ -155,9 +107,9 @@ class ClicksAgent(Agent[ClickColumns]):
             self._state.rows,
             self._table,
             self._catalogue.rows,
-            self._list,
+            self._lists.settings,
             self._taste.list_size,
-            self._further,
+            self._lists.further,
         )
         services = self.services
         return LiveQuality(
@@ -304,7 +256,7 @@ class ClicksAgent(Agent[ClickColumns]):
         names = self._state.rows.names
         users = [names[row] for row in rows.tolist()]
         keys = [user.encode() for user in users]
-        values, headers = self._outputs(moved, users)
+        values, headers = self._lists.outputs(moved, users)
         state = self._state.rows.encode(rows)
         large = self._larger(keys, values, headers)
         for partition, places in moved.by_partition():
@@ -355,7 +307,7 @@ class ClicksAgent(Agent[ClickColumns]):
         }
         return {i: size for i, size in sizes.items() if size > limit_bytes}
 
-    def _fold(self, parts: Sequence[ClickColumns]) -> Group:
+    def _fold(self, parts: Sequence[ClickColumns]) -> Moved:
         rows = self._state.rows
         row_of = np.concatenate([rows.rows_of(part.users, part.partition) for part in parts])
         partitions = np.repeat(
@@ -387,7 +339,7 @@ class ClicksAgent(Agent[ClickColumns]):
             for begin, part in zip(begins, parts, strict=False)
             for place, one in part.wishes.items()
         }
-        return Group(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
+        return Moved(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
 
     def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
         """What became of the clicks of a fold; counters are touched only where there is something to count."""
@@ -405,99 +357,9 @@ class ClicksAgent(Agent[ClickColumns]):
         if repeated:
             self.metrics.repeated(repeated)
 
-    def _outputs(self, moved: Group, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
-        """A value (and headers) for each reader that moved."""
-        last = moved.folded.last
-        at_ms = moved.at_ms[last]
-        causes = zip(
-            users, moved.partitions[last].tolist(), moved.offsets[last].tolist(), at_ms.tolist(), strict=True
-        )
-        if self._taste.output == "touched":
-            return [touched(*cause) for cause in causes], None
-        values: list[bytes] = []
-        headers: list[list[Header]] = []
-        partitions, offsets, late = moved.partitions[last], moved.offsets[last], self._deadline()
-
-        def make(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
-            asked: dict[int, ListWishes] = {}
-            if moved.wishes:
-                asked = {
-                    i: moved.wishes[at] for i, at in enumerate(last[places].tolist()) if at in moved.wishes
-                }
-            requests = requests_of(
-                moved.folded.rows[places],
-                draws(partitions[places], offsets[places]),
-                [users[i] for i in places.tolist()],
-                asked,
-                self._catalogue.rows,
-                self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
-            )
-            return self._lists(requests, at_ms[places], how, late)
-
-        model = listed_by(self._revisions.name if self._further() else None)
-        made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
-        for cause, one, at in zip(causes, made, last.tolist(), strict=True):
-            value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
-            values.append(value)
-            headers.append([*extra, *carried(moved.records[at].headers)])
-        return values, headers
-
-    def _lists(
-        self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
-    ) -> list[list[Recommended]]:
-        """A list for each request, at `at_ms` (n,)."""
-        rows = requests.rows
-        found: list[list[Recommended]] = []
-        for start in range(0, len(rows), RANK_TOGETHER):
-            stop = start + RANK_TOGETHER
-            made = lists(
-                self._table,
-                self._catalogue.rows,
-                self._state.rows,
-                requests.part(start, stop),
-                int(at_ms[start:stop].max()),
-                self._taste.list_size,
-                how,
-                late,
-                self._further(),
-            )
-            for stage, count in made.left_out.items():
-                self.services.metrics.stages_left_out.labels(stage).inc(count)
-            found += named(made.lists, self._items.names)
-        return found
-
     def shelf(self) -> Shelf:
         """What queries are answered from: this worker's own readers, and all items."""
-        return Shelf(self._state.rows, self._items, self._table, self._list_now)
-
-    def _list_now(self, row: int) -> Lists:
-        """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
-        that was published last, unless the item table has moved on, its click wished for something or it was
-        interleaved."""
-        rows = np.array([row], np.int32)
-        users = self._state.rows
-        numbers = draws(users.partition_of[rows], users.fence[rows])
-        anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
-        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue.rows, anonymous)
-        at_ms = int(users.newest_at_ms[row])
-        size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
-        further = self._further()
-        return lists(
-            self._table, self._catalogue.rows, users, requests, at_ms, size, how, further=further
-        ).lists
-
-    def _deadline(self) -> Callable[[], bool]:
-        """Whether the time for the lists of a group that begins now is spent."""
-        clock, budget_s = self.services.clock, self._taste.list.budget_s
-        began_s = clock.monotonic_s()
-        return lambda: clock.monotonic_s() - began_s > budget_s
-
-    def _further(self) -> Sequence[Weighted]:
-        """Sources beside counts, taste and popularity."""
-        if self._taste.list.profile == "off":
-            return ()
-        known = len(self._table.contents) and self._content.weight  # a source costs a pass over all scores
-        return (*self._revisions.further, self._content) if known else self._revisions.further
+        return Shelf(self._state.rows, self._items, self._table, self._lists.now)
 
     def _revision(self, result: str) -> None:
         self.services.metrics.sequence_revisions.labels(result).inc()

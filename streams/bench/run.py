@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from streams.bench import clicks, delivery, latency, recommend, recovery, scale, transport
+from streams.bench import clicks, delivery, inference, latency, recommend, recovery, scale, transport
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -23,6 +23,8 @@ class Wanted:
     seconds: float = 30.0
     rate: float = 1000.0
     repetitions: int = 1
+    texts: int | None = None
+    device: str = "cpu"
 
 
 Say = Callable[[str], None]
@@ -92,6 +94,12 @@ def _scale(place: Place, wanted: Wanted, say: Say) -> Result:
     return scale.run(place, scale.Plan(clicks, wanted.users, wanted.items), say)
 
 
+def _inference(place: Place, wanted: Wanted, say: Say) -> Result:
+    default = inference.Plan()
+    plan = inference.Plan(wanted.texts or default.texts, wanted.device)
+    return inference.run(place, plan, say)
+
+
 BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "transport": _transport,
     "clicks": _clicks,
@@ -100,6 +108,7 @@ BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "delivery": _delivery,
     "recovery": _recovery,
     "scale": _scale,
+    "inference": _inference,
 }
 
 

@@ -15,7 +15,7 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="transport, clicks, latency, recommend, delivery, recovery, scale; without one, all."
+            help="transport, clicks, latency, recommend, delivery, recovery, scale, inference; without one, all."
         ),
     ] = "all",
     as_json: Json = False,
@@ -32,6 +32,8 @@ def bench(
     seconds: Annotated[float, typer.Option(min=1, help="How long latency is measured.")] = 30.0,
     rate: Annotated[float, typer.Option(min=1, help="Clicks a second for latency.")] = 1000.0,
     repetitions: Annotated[int, typer.Option(min=1, help="Median of so many runs.")] = 1,
+    texts: Annotated[int | None, typer.Option(min=64, help="Texts of the inference feed.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1, for inference.")] = "cpu",
 ) -> None:
     """Measure this machine: each contender is a process on one core, the broker is on another.
 
@@ -39,10 +41,11 @@ def bench(
     recommend: lists alone, of few and of many items, and memory a reader. delivery: exactly-once against at-least-once.
     recovery: readers read back from the changelog.
     scale: 1, 2 and 4 workers on one broker, and a worker that joins.
+    inference: texts through the engine, against batches as they arrive, and the whole way against an offline loop.
     """
     from streams.bench.run import Wanted, run_benchmarks
 
-    wanted = Wanted(broker, clicks, faust_clicks, users, items, seconds, rate, repetitions)
+    wanted = Wanted(broker, clicks, faust_clicks, users, items, seconds, rate, repetitions, texts, device)
     results = run_benchmarks(name, wanted, settings_of(ctx), lambda line: typer.echo(line, err=True))
     for result in results:
         if as_json:

@@ -68,7 +68,9 @@ def clicks(
     ] = None,
     retrain: Annotated[
         int | None,
-        typer.Option(min=1, help="Train a sequence model anew after so many events: rows retrained, -blend."),
+        typer.Option(
+            min=1, help="Train a sequence model anew after so many events: rows retrained, -blend, -online."
+        ),
     ] = None,
     kind: Annotated[str, typer.Option(help="Of that model: recurrence or attention.")] = "recurrence",
     stages: Annotated[
@@ -102,7 +104,7 @@ def clicks(
     --catalogue; counts, taste, trending (parts of what Headrace serves), blend (their sum, as served), own-first (the
     reader's own items before the blend), last (counts of the reader's last item alone); list (as published, with all
     stages) with --list; sequence (a trained model) and sequence-blend (the blend with it) with --model; retrained and
-    retrained-blend (one that is trained on the way) with --retrain;
+    retrained-blend (one that is trained on the way) and retrained-online (blend-online with it) with --retrain;
     blend-online (the calibrated blend of the served parts and of steps, wide, walk, nearest, its weights refitted at
     every choice), own-online (own items before it).
     """
@@ -175,7 +177,7 @@ def _stages(settings: "Settings", text: str) -> "ListSettings":
     """The worker's stages, with what the command line says instead. Raises UserMistake."""
     from pydantic import ValidationError
 
-    from streams.agents.clicks import list_settings
+    from streams.listmaker import list_settings
     from streams.settings import Listing
 
     try:

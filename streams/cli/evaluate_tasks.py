@@ -13,7 +13,7 @@ from streams.errors import UserMistake
 if TYPE_CHECKING:
     from streams.evaluate.tasks import Evaluated
 
-TASKS = ("transcribe", "tag", "sentiment", "topics")
+TASKS = ("transcribe", "tag", "sentiment", "topics", "safety", "ocr")
 SHOWN = 5
 
 

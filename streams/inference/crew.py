@@ -72,7 +72,7 @@ class Crew:
                 self._prepare_all(requests)
             else:
                 self._on_ended([(request, _finished(task, request)) for request in requests])
-            del job, requests  # or the last one's data would stay in memory until the next
+            del job, task, requests  # or the last one's data and model would stay in memory until the next
 
     def _next(self) -> tuple[Task | None, list[Request]] | None:
         with self._wake:

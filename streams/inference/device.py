@@ -4,14 +4,17 @@ It knows no event loop: what it has to tell it tells by callbacks, on its own th
 thread, so importing this module costs nothing.
 """
 
+import sys
 import threading
 from asyncio import Future
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from models.inference.batching import Batch, Budget, Lane, Planner
-from models.types import Payload, Prepared, Task, Unit
+from models.types import ModelInfo, Payload, Prepared, Task, Unit
 
 # A long recording has hundreds of units. So many of one payload wait at a time; the next come behind what others have
 # put meanwhile, so that it shares the device with its neighbours instead of holding them up.
@@ -63,13 +66,15 @@ class BatchReport:
     forward_s: float
     queue_s: float
     drain_s: float = 0.0
+    compiles: int = 0  # graphs compiled or captured within it: 0, or the warm-up missed its shape
 
 
 @dataclass(frozen=True, slots=True)
 class Reports:
     """Whom the thread tells, on the thread itself; none may block."""
 
-    ready: Callable[[dict[str, Task]], None]  # all tasks are loaded and warm
+    ready: Callable[[dict[str, "Loaded"]], None]  # all tasks were loaded and warmed
+    loaded: Callable[[str, Task], None]  # one that was wanted again
     ran: Callable[[BatchReport], None]
     whole: Callable[
         [Task, list[Request]], None
@@ -78,10 +83,20 @@ class Reports:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class Loaded:
+    """A task that was warmed, whose labels it gives, and the memory that its weights take; None: it had to give way."""
+
+    task: Task | None
+    model: ModelInfo
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Resident:
     task: Task
     budget: Budget
     known_good: Unit | None
+    size_bytes: int
 
 
 _Ticket = tuple[Request, int]  # and which of its units
@@ -90,15 +105,25 @@ _Ticket = tuple[Request, int]  # and which of its units
 class Device:
     """Start once, put at will, stop. `put` and `stop` may be called from any thread."""
 
-    def __init__(self, clock: Callable[[], float], reports: Reports, compute_threads: int | None) -> None:
-        """`clock` gives monotonic seconds; `compute_threads` are torch's on the CPU (None: its choice)."""
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        reports: Reports,
+        compute_threads: int | None,
+        limit_bytes: int = sys.maxsize,
+    ) -> None:
+        """`clock` gives monotonic seconds; `compute_threads` are torch's on the CPU (None: its choice);
+        `limit_bytes`: of the weights of all tasks."""
         self._clock = clock
         self._reports = reports
         self._compute_threads = compute_threads
-        self._loaded: dict[str, _Loaded] = {}
+        self._loaded: dict[str, _Resident] = {}
+        self._factories: dict[str, Callable[[], Task]] = {}
+        self._limit_bytes = limit_bytes
         # Under `_wake`:
         self._wake = threading.Condition()
         self._planner: Planner[_Ticket] = Planner()
+        self._commands: deque[Callable[[], None]] = deque()
         self._stopping = False
 
     def __len__(self) -> int:
@@ -119,6 +144,19 @@ class Device:
                 self._put_next(request, UNITS_AT_ONCE, now_s)
             self._wake.notify()
 
+    def load(self, name: str) -> None:
+        """Load a task again; `loaded` follows. There must be room."""
+        self._command(partial(self._load_again, name))
+
+    def unload(self, name: str) -> None:
+        """Forget a task that has nothing in flight."""
+        self._command(partial(self._forget, name))
+
+    def _command(self, command: Callable[[], None]) -> None:
+        with self._wake:
+            self._commands.append(command)
+            self._wake.notify()
+
     def _put_next(self, request: Request, most: int, now_s: float) -> None:
         units = request.prepared.units
         for place in range(request.unsent, min(len(units), request.unsent + most)):
@@ -135,8 +173,7 @@ class Device:
     def _main(self, tasks: dict[str, Callable[[], Task]]) -> None:
         error: BaseException | None = None
         try:
-            self._load(tasks)
-            self._reports.ready({name: loaded.task for name, loaded in self._loaded.items()})
+            self._reports.ready(self._load_all(tasks))
             while (batch := self._next_batch()) is not None:
                 self._run(batch)
                 del batch  # or its units would stay in memory until the next one
@@ -144,27 +181,57 @@ class Device:
             error = caught
         self._reports.ended(error)
 
-    def _load(self, tasks: dict[str, Callable[[], Task]]) -> None:
+    def _load_all(self, tasks: dict[str, Callable[[], Task]]) -> dict[str, Loaded]:
+        """Each once, warmed; where they do not all fit, the first give way to the later ones."""
         import torch
-
-        from models.inference.offline import warm_up
 
         if self._compute_threads is not None:
             torch.set_num_threads(self._compute_threads)  # holds for the calling thread: this one
-        for name, load in tasks.items():
-            task = load()
-            known_good = warm_up(task)
-            self._loaded[name] = _Loaded(task, self._planner.add_task(name, task), known_good)
+        self._factories = tasks
+        seen: dict[str, tuple[ModelInfo, int]] = {}
+        for name in tasks:
+            one = self._loaded[name] = self._load_one(name, self._planner.add_task)
+            seen[name] = (one.task.model, one.size_bytes)
+            for other in list(self._loaded):
+                if other != name and self._held_bytes() > self._limit_bytes:
+                    self._forget(other)
+        resident = {name: one.task for name, one in self._loaded.items()}
+        return {name: Loaded(resident.get(name), *of) for name, of in seen.items()}
+
+    def _held_bytes(self) -> int:
+        return sum(loaded.size_bytes for loaded in self._loaded.values())
+
+    def _load_one(self, name: str, budget_of: Callable[[str, Task], Budget]) -> _Resident:
+        from models.inference.memory import weights_bytes
+        from models.inference.offline import warm_up
+
+        task = self._factories[name]()
+        known_good = warm_up(task)
+        return _Resident(task, budget_of(name, task), known_good, weights_bytes(task))
+
+    def _load_again(self, name: str) -> None:
+        self._loaded[name] = self._load_one(name, lambda one, _: self._planner.budget(one))
+        self._reports.loaded(name, self._loaded[name].task)
+
+    def _forget(self, name: str) -> None:
+        from models.inference.memory import release
+
+        self._loaded.pop(name, None)
+        release()
 
     def _next_batch(self) -> Batch[_Ticket] | None:
         """Waits for work; None when it is time to end."""
-        with self._wake:
-            while not self._stopping:
-                batch = self._planner.take(self._clock())
-                if batch is not None:
-                    return batch
-                self._wake.wait()
-        return None
+        while True:
+            with self._wake:
+                while not self._commands:
+                    if self._stopping:
+                        return None
+                    batch = self._planner.take(self._clock())
+                    if batch is not None:
+                        return batch
+                    self._wake.wait()
+                command = self._commands.popleft()
+            command()  # may take seconds: nobody waits for the lock meanwhile
 
     def _run(self, batch: Batch[_Ticket]) -> None:
         wanted = Batch(batch.task, tuple(m for m in batch.members if not m.ticket[0].abandoned))
@@ -186,10 +253,11 @@ class Device:
         self._reports.whole(self._loaded[batch.task].task, whole)
 
     def _forward(self, batch: Batch[_Ticket]) -> None:
+        from models.inference.compiles import compiles
         from models.inference.engine import run_batch
 
         loaded = self._loaded[batch.task]
-        started_s = self._clock()
+        before, started_s = compiles(), self._clock()
         ran = run_batch(loaded.task, [member.unit for member in batch.members], loaded.known_good)
         forward_s = self._clock() - started_s
         if ran.out_of_memory:
@@ -214,5 +282,6 @@ class Device:
             forward_s=forward_s,
             queue_s=started_s - oldest_s,
             drain_s=drain_s,
+            compiles=compiles() - before,
         )
         self._reports.ran(report)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from models.types import Task
+from models.types import ModelInfo, Task
 from streams.inference.admission import Admission
 from streams.inference.device import UNITS_AT_ONCE, Request
 from streams.inference.totals import Totals
@@ -15,11 +15,18 @@ class Served:
     """A task that was started. Work that takes many batches holds the place for giants instead of ordinary room, so
     that its neighbours have room in the meantime; a second one waits, and holds its ordinary room."""
 
-    task: Task
+    task: Task | None  # None: not on the device now
+    model: ModelInfo
+    size_bytes: int
     admission: Admission
     totals: Totals = field(default_factory=Totals)
     giant: Request | None = None
     giants: deque[Request] = field(default_factory=deque)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything of it is in flight."""
+        return self.admission.units > 0 or self.giant is not None
 
     def grow(self, request: Request) -> None:
         """Take room for what the payload was decoded to; never less than before."""

@@ -16,6 +16,7 @@ torch is imported by the device thread; importing this module costs nothing.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from models.registry import task_class
 from models.types import LoadOptions, ModelInfo, Outcome, Payload, Task
 from streams.inference.admission import Admission
 from streams.inference.crew import Crew, Ended
-from streams.inference.device import BatchReport, Device, Reports, Request
+from streams.inference.device import BatchReport, Device, Loaded, Reports, Request
 from streams.inference.mailbox import Mailbox
 from streams.inference.repeats import How, Key, Repeats, key_of
+from streams.inference.residence import Residence
 from streams.inference.rooms import Served, is_giant
 from streams.inference.totals import Answer, Observer, Stages, Totals
 
@@ -53,6 +55,10 @@ class InferenceLimits:
     units_in_flight: int = 1024  # four windows: the planner always has a full one to choose from
     bytes_in_flight: int = 256 << 20  # of payloads, or of what they were decoded to where that is more
     kept_bytes: int = 32 << 20  # of outcomes, over all tasks, for content that comes again; 0: none
+    weights_bytes: int = (
+        sys.maxsize
+    )  # of all tasks' models; where they do not fit, the idle ones are unloaded
+    idle_s: float | None = None  # unload a model that was not asked for so long; None: never for that alone
     prepare_threads: int = 2  # one or two batches ahead of the device is enough
 
 
@@ -84,6 +90,10 @@ class InferenceService:
         self._failure: InferenceFailed | None = None  # for those in flight too
         self._hashers = ThreadPoolExecutor(1, "inference-hash")
         self._crew: Crew | None = None
+        self._loads: dict[str, asyncio.Future[Task]] = {}
+        self._residence = Residence(
+            self._tasks, self._limits.weights_bytes, self._limits.idle_s, clock, self._load, self._unload
+        )
         self._device: Device | None = None
         self._thread_ended = asyncio.Event()
 
@@ -106,6 +116,7 @@ class InferenceService:
         )
         try:
             await asyncio.shield(ready)
+            self._residence.start()
         except BaseException:
             await self.stop(0.0)
             raise
@@ -126,6 +137,11 @@ class InferenceService:
             key = await loop.run_in_executor(self._hashers, key_of, task, payload)
             self._check_open()
         found = self._known(task, served, key)
+        if found is None:
+            while found is None and not self._residence.here(task):
+                await self._residence.wait(task)
+                self._check_open()
+                found = self._known(task, served, key)
         if found is None:
             if not served.admission.enter_now(len(payload.data)):
                 await served.admission.enter(len(payload.data))
@@ -151,6 +167,7 @@ class InferenceService:
     def _begin(
         self, task: str, served: Served, key: Key, payload: Payload, lane: Lane, submitted_s: float
     ) -> Request:
+        assert served.task is not None  # busy since it was let in, and what is busy stays
         request = Request(
             served.task, task, payload, lane, submitted_s, self._clock(), bytes=len(payload.data)
         )
@@ -206,7 +223,7 @@ class InferenceService:
 
     def model(self, task: str) -> ModelInfo:
         """Whose labels a started task gives. Raises KeyError."""
-        return self._tasks[task].task.model
+        return self._tasks[task].model
 
     # On the loop, inside.
 
@@ -245,6 +262,7 @@ class InferenceService:
                 self._failed(served, request, result)
             elif outcome is not None:
                 self._succeeded(served, request, outcome, now_s)
+        self._residence.ended()
         if not self._open:
             self._idle.set()
 
@@ -275,15 +293,31 @@ class InferenceService:
 
     def _end_all(self, failure: InferenceFailed) -> None:
         self._refusal = self._refusal or failure
+        self._residence.stop()
         for served in self._tasks.values():
             served.admission.fail(failure)
             served.giants.clear()
         self._ended([(request, _again(failure)) for request in list(self._open)])
 
-    def _started(self, ready: "asyncio.Future[None]", tasks: dict[str, Task]) -> None:
-        for name, task in tasks.items():
+    def _load(self, name: str) -> "asyncio.Future[Task]":
+        assert self._device is not None
+        self._loads[name] = asyncio.get_running_loop().create_future()
+        self._device.load(name)
+        return self._loads[name]
+
+    def _loaded(self, name: str, task: Task) -> None:
+        future = self._loads.pop(name)
+        if not future.done():
+            future.set_result(task)
+
+    def _unload(self, name: str) -> None:
+        assert self._device is not None
+        self._device.unload(name)
+
+    def _started(self, ready: "asyncio.Future[None]", tasks: dict[str, Loaded]) -> None:
+        for name, one in tasks.items():
             room = Admission(self._limits.units_in_flight, self._limits.bytes_in_flight)
-            self._tasks[name] = Served(task, room)
+            self._tasks[name] = Served(one.task, one.model, one.size_bytes, room)
         if not ready.done():
             ready.set_result(None)
 
@@ -321,11 +355,12 @@ class InferenceService:
         """Its reports go to the loop by the mailbox, whole requests to the crew to be finished."""
         reports = Reports(
             ready=lambda tasks: mailbox.post(self._started, ready, tasks),
+            loaded=partial(mailbox.post, self._loaded),
             ran=lambda batch: mailbox.post(self._ran, batch),
             whole=crew.finish,
             ended=lambda error: mailbox.post(self._device_ended, ready, error),
         )
-        return Device(self._clock, reports, self._compute_threads)
+        return Device(self._clock, reports, self._compute_threads, self._limits.weights_bytes)
 
 
 def _load_task(find_class: Callable[[str], type[Task]], name: str, options: LoadOptions) -> Task:

@@ -36,6 +36,7 @@ class Totals:
     joined: int = 0
     kept: int = 0
     late: int = 0
+    compiles: int = 0
     device_busy_s: float = 0.0
     queue_s: float = 0.0  # each batch's oldest unit, summed
 
@@ -50,6 +51,7 @@ class Totals:
         self.units += batch.units
         self.real_length += batch.total_length
         self.padded_length += batch.longest * batch.units
+        self.compiles += batch.compiles
         self.device_busy_s += batch.forward_s
         self.queue_s += batch.queue_s
 

@@ -224,6 +224,11 @@ class Metrics:
         self.inference_late = counter(
             "inference_late_total", "Payloads answered past their deadline.", "task"
         )
+        self.inference_compiles = counter(
+            "inference_compiles_total",
+            "Graphs compiled or captured after the warm-up: shapes that it missed.",
+            "task",
+        )
         self.inference_drain = gauge(
             "inference_drain_seconds", "Predicted work of what waits for the device."
         )
@@ -443,6 +448,7 @@ class InferenceMetrics:
         m.inference_queue.labels(task).observe(batch.queue_s)
         m.inference_useful.labels(task).inc(batch.total_length)
         m.inference_paid.labels(task).inc(batch.longest * batch.units)
+        m.inference_compiles.labels(task).inc(batch.compiles)
         m.inference_drain.set(batch.drain_s)
 
     def failed(self, task: str, reason: str) -> None:

@@ -21,6 +21,7 @@ from streams.query.readers import Shelf, explanation, reader_list, reader_vector
 MOVES_KEPT = 20
 WATCHED_MOST = 32  # readers that are looked at, at once
 RECENT = 12
+RECENT_EVERY = 5
 TITLES_KEPT = 20_000
 TITLE_CHARS = 120
 REMOTE_BYTES = 1 << 20
@@ -71,6 +72,8 @@ class Readers:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._watched: dict[str, Watched] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._recent: list[str] = []
+        self._calls = 0
 
     def local(self, user: str) -> bool:
         """Whether this worker owns the reader's partition."""
@@ -144,8 +147,12 @@ class Readers:
             return missing
 
     def recent(self) -> list[str]:
-        """A few readers of this worker, those with the newest events first."""
-        return self._api.recent_readers(RECENT)
+        """A few readers of this worker, those with the newest events first, as of one of the last few calls: it takes
+        a walk over all."""
+        if self._calls % RECENT_EVERY == 0:
+            self._recent = self._api.recent_readers(RECENT)
+        self._calls += 1
+        return self._recent
 
     async def stop(self) -> None:
         """Close the connections to other workers."""

@@ -38,7 +38,14 @@ def of_kubernetes() -> Started:
     (shared,) = [
         generated["literals"] for generated in yaml_of("base/kustomization.yaml")[0]["configMapGenerator"]
     ]
-    given = {one["name"]: one.get("value", "headrace-clicks-0") for one in container["env"]}
+    given: dict[str, str] = {}
+    for one in container[
+        "env"
+    ]:  # as a kubelet: what is optional and not there is left out, $(NAME) is expanded
+        if "secretKeyRef" not in one.get("valueFrom", {}):
+            value = one.get("value", "headrace-clicks-0")
+            given[one["name"]] = re.sub(r"\$\((\w+)\)", lambda name: given[name[1]], value)
+    assert load(overrides={"observe": {"advertise": given["HEADRACE_OBSERVE__ADVERTISE"]}})
     path = container["livenessProbe"]["httpGet"]["path"]
     code = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}{path}', timeout=2)"
     environment = image | dict(line.split("=", 1) for line in shared) | given

@@ -66,7 +66,7 @@ TAKEN = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(OTHERS, max_size=20),
     TAKEN,
@@ -87,7 +87,7 @@ def test_any_history_with_an_event_and_its_undo_equals_the_history_without(
     assert_same_sums(taken, never, everything=sum(_weight(kind) for _, kind, _ in whole))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(OTHERS, max_size=60), st.sampled_from([1, 3, 8]))
 def test_it_takes_back_what_a_plain_loop_takes_back(events: list[Event], ring: int) -> None:
     rows, plain = UserRows(ItemIndex(), ring=ring), UserRows(ItemIndex(), ring=ring)

@@ -4,12 +4,14 @@ import { $, h, s, put, number, percent, clock } from './dom.js';
 
 const MOST = { tag: 6, transcribe: 4, sentiment: 5 };
 const MOODS = 80;
+const REMEMBERED = 500;
 const WIDTH = 320;
 
 export class Wall {
   constructor() {
     this.cards = { tag: [], transcribe: [], sentiment: [] };
     this.moods = [];
+    this.ids = new Set();
     this.other = {};
     this.pictures = h('div', { class: 'pictures' });
     this.recordings = h('div', { class: 'recordings' });
@@ -30,6 +32,7 @@ export class Wall {
   reset() {
     for (const cards of Object.values(this.cards)) cards.length = 0;
     this.moods.length = 0;
+    this.ids.clear();
     put(this.pictures);
     put(this.recordings);
     put(this.texts);
@@ -37,8 +40,15 @@ export class Wall {
   }
 
   /** Labels, oldest first. */
-  add(labels) {
+  add(given) {
+    // what was in the first message may come again in the next one
+    const labels = given.filter((label) => !this.ids.has(label.id));
     if (!labels.length) return;
+    for (const label of labels) this.ids.add(label.id);
+    for (const id of this.ids) {
+      if (this.ids.size <= REMEMBERED) break;
+      this.ids.delete(id);
+    }
     if (this.empty.isConnected) put($('wall'), this.columns, this.others);
     const moods = this.moods.length;
     for (const label of labels) {

@@ -9,7 +9,7 @@ from models.sequence.model import scores
 from models.train import sequence as recipe_module
 from models.train.firstvectors import first_vectors
 from models.train.histories import TEST, TRAIN, VALIDATE, Histories, cut, windows
-from models.train.sequence import Recipe, Round, train_sequence
+from models.train.sequence import Recipe, Round, measured, train_sequence
 
 ITEMS = 12
 
@@ -126,6 +126,21 @@ def test_order_is_learnt_and_the_same_seed_learns_the_same(kind: str) -> None:
     assert first.test.ndcg > 0.8
     other = train_sequence(data, HASHES, Recipe(kind=kind, rounds=1, seed=2), own_out=False)
     assert not np.array_equal(other.tensors["items.weight"], first.tensors["items.weight"])
+
+
+def test_what_cannot_be_right_is_a_miss() -> None:
+    """An item that the vocabulary lacks; a repeat, where own items are taken out."""
+    data = histories()
+    asked = data.asked(TEST, 1_000, np.random.default_rng(0))
+    model = train_sequence(data, HASHES, Recipe(rounds=1), own_out=False).model
+    assert measured(model, data, asked, own_out=False).hr > 0
+    repeats = measured(model, data, asked, own_out=True)  # the fourteenth of twelve items
+    assert (repeats.asked, repeats.hr, repeats.ndcg) == (30, 0.0, 0.0)
+    items = data.items.copy()
+    items[asked[:10]] = -1
+    lacking = Histories(items, data.at_ms, data.starts, data.parts)
+    assert lacking.asked(TEST, 1_000, np.random.default_rng(0)).tolist() == asked.tolist()
+    assert measured(model, lacking, asked[:10], own_out=False).hr == 0
 
 
 def test_over_many_items_a_sample_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:

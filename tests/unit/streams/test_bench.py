@@ -100,11 +100,21 @@ def test_the_filled_item_table_gives_every_item_neighbours() -> None:
 
 
 def test_what_cannot_run_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserMistake, match="transport, clicks, latency, recommend, delivery, recovery"):
+    with pytest.raises(
+        UserMistake, match="transport, clicks, latency, recommend, delivery, recovery, scale, inference"
+    ):
         next(run_benchmarks("speed", Wanted(), load(), print))
     with pytest.raises(UserMistake, match="kafka and embedded"):
         next(run_benchmarks("clicks", Wanted(broker="rabbit"), load(), print))
     monkeypatch.delenv("HEADRACE_KAFKA_LIB", raising=False)
     with pytest.raises(EnvironmentProblem, match="HEADRACE_KAFKA_LIB"):
         next(run_benchmarks("clicks", Wanted(broker="kafka"), load(), print))
-    assert list(BENCHMARKS) == ["transport", "clicks", "latency", "recommend", "delivery", "recovery"]
+    assert list(BENCHMARKS) == [
+        "transport",
+        "clicks",
+        "latency",
+        "recommend",
+        "delivery",
+        "recovery",
+        "inference",
+    ]

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from models.experiments.credit import Credits
 from models.taste.actions import codes_of
 from models.taste.pipeline import ListSettings
-from streams.agents.clicks import list_settings
 from streams.events import Reason, Recommended
 from streams.experiments import Experiments, Published
+from streams.listmaker import list_settings
 from streams.observe.catalogue import Metrics
 from streams.settings import Experiment, Listing
 

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
 
 from models.errors import BadInput, DeviceLost, WeightsMismatch
 from models.inference.batching import Lane
-from models.types import LoadOptions, Task
+from models.types import LoadOptions, Task, Unit
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
 from streams.inference.service import InferenceClosed, InferenceFailed, InferenceLimits, InferenceService
 from streams.inference.totals import Answer
@@ -345,5 +345,30 @@ def test_under_cancellation_and_poison_every_caller_is_answered_and_all_room_giv
         admission = made._tasks["shout"].admission
         assert (admission.units, admission.bytes, len(made._open), waiting(made)) == (0, 0, 0, 0)
         assert not made._open
+
+    run(main())
+
+
+def test_graphs_compiled_after_the_warm_up_are_counted() -> None:
+    import torch
+
+    class Compiling(Shouter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.double = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
+
+        def forward(self, units: Sequence[Unit]) -> list[Any]:
+            self.double(torch.ones(len(units[0].data)))  # a shape a length
+            return super().forward(units)
+
+    async def main() -> None:
+        made = await started(service(shout=Compiling()))  # its example has five letters
+        await made.submit("shout", text("words"))
+        assert made.totals["shout"].compiles == 0
+        await made.submit("shout", text("longer"))
+        assert made.totals["shout"].compiles == 1
+        await made.submit("shout", text("length"))
+        assert made.totals["shout"].compiles == 1
+        await made.stop(5)
 
     run(main())

@@ -9,8 +9,8 @@ import pytest
 from models.taste.actions import WEIGHTS, weight_table
 from models.taste.pipeline import ListSettings
 from models.taste.rank import Lists, RankSettings
-from streams.agents.clicks import list_settings
 from streams.events import Recommendation
+from streams.listmaker import list_settings
 from streams.lists import named, recommendation
 from streams.settings import Listing, Weights
 
@@ -55,7 +55,7 @@ def test_an_explored_item_says_so_with_its_propensity_and_others_have_none() -> 
 def test_default_settings_are_those_of_the_pipeline_and_each_one_reaches_it() -> None:
     assert list_settings(Listing()) == ListSettings()
     changed = Listing(
-        counts=False, taste=0.7, popularity=0.2, repeat=True, diversity="calibration", theta=0.6,
+        counts=False, taste=0.7, popularity=0.2, walk=0.4, repeat=True, diversity="calibration", theta=0.6,
         max_age_s=1.5, only_catalogued=True, blocked_authors=("a", "b"),
         author_decay=0.9, author_floor=0.1, author_most=2, calibration=0.3,
         candidates=50, explore_below=9.0, explore_place=3, ctr0=0.01,
@@ -63,7 +63,7 @@ def test_default_settings_are_those_of_the_pipeline_and_each_one_reaches_it() ->
     own = list_settings(Listing(own_first=True))
     assert own.own_first and own.rank.repeat
     assert list_settings(changed) == ListSettings(
-        rank=RankSettings(counts=False, taste=0.7, popularity=0.2, repeat=True),
+        rank=RankSettings(counts=False, taste=0.7, popularity=0.2, walk=0.4, repeat=True),
         candidates=50,
         author_decay=0.9,
         author_floor=0.1,

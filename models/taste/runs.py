@@ -1,0 +1,87 @@
+"""Events of a batch by reader: who has how many, and in which order a fold takes them. NumPy alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+BLOCK = 128  # users whose sums (135 KB) stay in cache while their rounds go on
+_HOT_COST = 3.0  # cost of a hot user's own pass, in rounds
+
+
+def repeats(row_of: I32, offsets: I64) -> bool:
+    """Whether a row's offsets do not ascend. A log's offsets ascend, so this nearly always ends at once."""
+    descents = np.flatnonzero(offsets[1:] <= offsets[:-1])
+    if not len(descents):
+        return False
+    order = np.argsort(row_of, kind="stable")
+    rows, sorted_offsets = row_of[order], offsets[order]
+    return bool(((rows[1:] == rows[:-1]) & (sorted_offsets[1:] <= sorted_offsets[:-1])).any())
+
+
+def latest(touched: list[I32], lasts: list[I64]) -> tuple[I32, I64]:
+    """Rows of all chunks once, with the event of the latest chunk."""
+    if not touched:
+        return np.empty(0, np.int32), np.empty(0, np.int64)
+    if len(touched) == 1:
+        return touched[0], lasts[0]
+    rows, first = np.unique(np.concatenate(touched[::-1]), return_index=True)
+    return rows, np.concatenate(lasts[::-1])[first]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Events sorted by row: t distinct rows, where each one's events start, how many, and each event's owner."""
+
+    rows: I32  # (t,)
+    starts: I64  # (t,)
+    counts: I64  # (t,)
+    rank: I64  # (n,) index into rows
+
+    @classmethod
+    def of(cls, sorted_rows: I32) -> "Run":
+        fresh = np.empty(len(sorted_rows), np.bool_)
+        fresh[0] = True
+        np.not_equal(sorted_rows[1:], sorted_rows[:-1], out=fresh[1:])
+        starts = np.flatnonzero(fresh)
+        counts = np.diff(starts, append=len(sorted_rows))
+        return cls(sorted_rows[starts], starts, counts, np.cumsum(fresh) - 1)
+
+    def hot_users(self) -> I64:
+        """Users (indices into rows) for whom an own pass is cheaper than the rounds they would cause."""
+        if int(self.counts.max()) <= _HOT_COST:
+            return np.empty(0, np.int64)
+        order = np.argsort(-self.counts, kind="stable")
+        rounds = np.append(self.counts[order[:64]], 0)  # rounds left when the first i users are hot
+        if len(order) > 64:
+            rounds[64] = self.counts[order[64]]
+        return order[: int(np.argmin(rounds + _HOT_COST * np.arange(len(rounds))))]
+
+    def rounds(self, hot: I64) -> tuple[I64, I64, list[list[int]]]:
+        """Events of the users not hot, in the order of their steps; the users, busiest first; sizes of steps.
+
+        Users go in blocks of BLOCK, whose sums stay in the processor's cache through all their rounds.
+        """
+        if len(self.rank) == len(self.rows) <= BLOCK:  # each user once: the common case of small batches
+            order = np.arange(len(self.rows))
+            return order, order, [[len(order)]]
+        counts = self.counts.copy()
+        counts[hot] = 0
+        users = np.argsort(-counts, kind="stable")[: len(counts) - len(hot)]
+        place = np.full(len(counts), -1)
+        place[users] = np.arange(len(users))
+        mine = place[self.rank]
+        events = np.flatnonzero(mine >= 0)
+        if not len(events):
+            return events, users, []
+        mine = mine[events]
+        nth = events - self.starts[self.rank[events]]
+        most = int(counts[users[0]])
+        step = (mine // BLOCK) * most + nth
+        order = np.argsort(step * BLOCK + mine % BLOCK)
+        sizes = np.bincount(step, minlength=most * (-(-len(users) // BLOCK)))
+        blocks = [row[: int(np.count_nonzero(row))].tolist() for row in sizes.reshape(-1, most)]
+        return events[order], users, blocks

@@ -1,0 +1,179 @@
+"""Lists for the readers who moved, as records: who asks for what, in which arm, with which sources and how much time.
+
+The numbers are `models.taste.pipeline`'s; what a list looks like on the wire is `streams.lists`'.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste.alike import ContentSource
+from models.taste.catalogue import Catalogue
+from models.taste.explore import draws
+from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.rank import Lists, RankSettings
+from models.taste.sources import Weighted
+from models.taste.table import ItemTable
+from models.taste.users import UserRows
+from streams.clock import Clock
+from streams.effects import Header
+from streams.events import ListWishes, Recommended
+from streams.experiments import Experiments
+from streams.lists import listed_by, named, recommendation, touched
+from streams.moved import Moved
+from streams.observe.catalogue import Metrics
+from streams.revisions import Revisions
+from streams.settings import Listing, Taste
+from streams.traces import carried
+from streams.wishes import requests_of
+
+RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
+
+Anonymous = Callable[[NDArray[np.int32], Sequence[str]], bool | NDArray[np.bool_]]
+"""Of readers by partition and name: whose lists are made without a profile."""
+
+
+def list_settings(listing: Listing) -> ListSettings:
+    """The pipeline's settings from the worker's."""
+    return ListSettings(
+        rank=RankSettings(
+            counts=listing.counts,
+            taste=listing.taste,
+            popularity=listing.popularity,
+            walk=listing.walk,
+            repeat=listing.repeat or listing.own_first,
+        ),
+        own_first=listing.own_first,
+        candidates=listing.candidates,
+        author_decay=listing.author_decay,
+        author_floor=listing.author_floor,
+        author_most=listing.author_most,
+        diversity=listing.diversity,
+        calibration=listing.calibration,
+        max_age_ms=int(listing.max_age_s * 1000),
+        blocked_authors=listing.blocked_authors,
+        only_catalogued=listing.only_catalogued,
+        theta=listing.theta,
+        alike=listing.alike,
+        explore_below=listing.explore_below,
+        explore_place=listing.explore_place,
+        ctr0=listing.ctr0,
+    )
+
+
+class ListMaker:
+    """Reads the worker's readers, items and catalogue; changes none of them."""
+
+    def __init__(
+        self,
+        taste: Taste,
+        rows: UserRows,
+        table: ItemTable,
+        catalogue: Catalogue,
+        experiments: Experiments,
+        revisions: Revisions,
+        without_profile: Anonymous,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.settings = list_settings(taste.list)
+        self._taste = taste
+        self._rows = rows
+        self._table = table
+        self._items = table.items
+        self._catalogue = catalogue
+        self._experiments = experiments
+        self._revisions = revisions
+        self._without_profile = without_profile
+        self._metrics = metrics
+        self._clock = clock
+        self._content = Weighted(ContentSource(table.contents), taste.list.content)
+
+    def outputs(self, moved: Moved, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
+        """A value (and headers) for each reader that moved."""
+        last = moved.folded.last
+        at_ms = moved.at_ms[last]
+        causes = zip(
+            users, moved.partitions[last].tolist(), moved.offsets[last].tolist(), at_ms.tolist(), strict=True
+        )
+        if self._taste.output == "touched":
+            return [touched(*cause) for cause in causes], None
+        values: list[bytes] = []
+        headers: list[list[Header]] = []
+        partitions, offsets, late = moved.partitions[last], moved.offsets[last], self._deadline()
+
+        def make(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
+            asked: dict[int, ListWishes] = {}
+            if moved.wishes:
+                asked = {
+                    i: moved.wishes[at] for i, at in enumerate(last[places].tolist()) if at in moved.wishes
+                }
+            requests = requests_of(
+                moved.folded.rows[places],
+                draws(partitions[places], offsets[places]),
+                [users[i] for i in places.tolist()],
+                asked,
+                self._catalogue,
+                self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
+            )
+            return self._lists(requests, at_ms[places], how, late)
+
+        model = listed_by(self._revisions.name if self.further() else None)
+        made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
+        for cause, one, at in zip(causes, made, last.tolist(), strict=True):
+            value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
+            values.append(value)
+            headers.append([*extra, *carried(moved.records[at].headers)])
+        return values, headers
+
+    def _lists(
+        self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
+    ) -> list[list[Recommended]]:
+        """A list for each request, at `at_ms` (n,)."""
+        rows = requests.rows
+        found: list[list[Recommended]] = []
+        for start in range(0, len(rows), RANK_TOGETHER):
+            stop = start + RANK_TOGETHER
+            made = lists(
+                self._table,
+                self._catalogue,
+                self._rows,
+                requests.part(start, stop),
+                int(at_ms[start:stop].max()),
+                self._taste.list_size,
+                how,
+                late,
+                self.further(),
+            )
+            for stage, count in made.left_out.items():
+                self._metrics.stages_left_out.labels(stage).inc(count)
+            found += named(made.lists, self._items.names)
+        return found
+
+    def now(self, row: int) -> Lists:
+        """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
+        that was published last, unless the item table has moved on, its click wished for something or it was
+        interleaved."""
+        rows = np.array([row], np.int32)
+        users = self._rows
+        numbers = draws(users.partition_of[rows], users.fence[rows])
+        anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue, anonymous)
+        at_ms = int(users.newest_at_ms[row])
+        size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
+        further = self.further()
+        return lists(self._table, self._catalogue, users, requests, at_ms, size, how, further=further).lists
+
+    def _deadline(self) -> Callable[[], bool]:
+        """Whether the time for the lists of a group that begins now is spent."""
+        clock, budget_s = self._clock, self._taste.list.budget_s
+        began_s = clock.monotonic_s()
+        return lambda: clock.monotonic_s() - began_s > budget_s
+
+    def further(self) -> Sequence[Weighted]:
+        """Sources beside counts, taste and popularity."""
+        if self._taste.list.profile == "off":
+            return ()
+        known = len(self._table.contents) and self._content.weight  # a source costs a pass over all scores
+        return (*self._revisions.further, self._content) if known else self._revisions.further

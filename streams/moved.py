@@ -1,0 +1,32 @@
+"""What folding the clicks of a group did."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste.users import Folded
+from streams.events import ListWishes
+from streams.transport.batch import Record
+
+
+@dataclass(slots=True)
+class Moved:
+    """All clicks of a group, partition after partition, each in offset order; what folding them did."""
+
+    partitions: NDArray[np.int32]  # (n,)
+    items: NDArray[np.int32]  # (n,)
+    kinds: NDArray[np.int8]  # (n,)
+    weights: NDArray[np.float32]  # (n,)
+    at_ms: NDArray[np.int64]  # (n,)
+    offsets: NDArray[np.int64]  # (n,)
+    folded: Folded
+    wishes: dict[int, ListWishes]  # by place among the n
+    records: Sequence[Record]  # (n,)
+
+    def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Each partition with the places of its readers in `folded.rows`."""
+        of_rows = self.partitions[self.folded.last]
+        for partition in np.unique(of_rows).tolist():
+            yield partition, np.flatnonzero(of_rows == partition)

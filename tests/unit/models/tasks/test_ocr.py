@@ -1,0 +1,72 @@
+"""Text in pictures, as pictures of the words have it; none in a picture without."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from models.errors import WeightsMismatch
+from models.tasks.ocr import Line, Ocr, _in_order
+from models.types import Finding, LoadOptions, Payload
+
+LINES = ("The council voted", "for 24 new bridges")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Ocr:
+    return Ocr.load(LoadOptions(cache=tmp_path_factory.mktemp("cache")))
+
+
+def read(task: Ocr, image: Image.Image) -> Finding:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    prepared = task.prepare(Payload("image/png", out.getvalue()))
+    return task.finish(prepared, task.forward(prepared.units)).findings[0]
+
+
+def card(*lines: str) -> Image.Image:
+    image = Image.new("RGB", (500, 30 + 70 * len(lines)), "white")
+    for at, line in enumerate(lines):
+        ImageDraw.Draw(image).text((20, 20 + 70 * at), line, fill="black", font=ImageFont.load_default(36))
+    return image
+
+
+@pytest.mark.models
+def test_a_card_is_read_line_by_line_with_spans_of_its_characters(task: Ocr) -> None:
+    found = read(task, card(*LINES))
+    assert found.value == "\n".join(LINES)
+    assert found.score is not None and 0.9 < found.score <= 1.0
+    for span in found.spans:
+        assert str(found.value)[int(span.start) : int(span.end)] == span.value
+    assert found.detail["language"] == "en"
+
+
+@pytest.mark.models
+def test_a_picture_without_text_gives_none(task: Ocr) -> None:
+    found = read(task, Image.new("RGB", (300, 200), "white"))
+    assert (found.value, found.score, found.spans) == ("", None, ())
+
+
+@pytest.mark.models
+def test_a_large_picture_is_shrunk_first(task: Ocr) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (5000, 2500), "white").save(out, "PNG")
+    (unit,) = task.prepare(Payload("image/png", out.getvalue())).units
+    assert unit.data.shape == (800, 1600, 3) and unit.length <= task.batch_cost
+
+
+def test_pieces_are_ordered_by_row_then_from_the_left() -> None:
+    def piece(text: str, left: float, top: float) -> Line:
+        return Line(text, (left, top, left + 50, top + 20), 1.0)
+
+    given = [piece("d", 60, 41), piece("b", 70, 3), piece("c", 5, 44), piece("a", 0, 0)]
+    for order in np.random.default_rng(1).permuted(np.tile(np.arange(4), (10, 1)), axis=1):
+        assert [line.text for line in _in_order([given[at] for at in order])] == ["a", "b", "c", "d"]
+
+
+def test_a_missing_extra_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.tasks.ocr.find_spec", lambda name: None)
+    with pytest.raises(WeightsMismatch, match=r"install headrace\[ocr\]"):
+        Ocr.load(LoadOptions(cache=tmp_path))

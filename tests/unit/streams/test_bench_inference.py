@@ -1,0 +1,106 @@
+"""The parts of the inference benchmark: its feed, its yardsticks, and the engine beside them on a task that is free."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from models.types import Finding, ModelInfo, Outcome, Payload, Prepared, Unit
+from streams.bench.child import Job
+from streams.bench.decode import FORMATS, MEDIA_TYPES, decode_job
+from streams.bench.engine import by_arrival, by_engine, overhead_job, payloads, serving, sorted_by_length
+from streams.bench.inference import _ratios
+from streams.bench.texts import KINDS, mixed_feed
+
+
+class Counting:
+    """As long as its words; remembers what ran."""
+
+    name = "count"
+    model = ModelInfo("count", "1", "", "float32")
+    batch_cost = 2048
+    max_units = 256
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def prepare(self, payload: Payload) -> Prepared:
+        return Prepared((Unit(len(payload.data.split()) + 2, None),))
+
+    def forward(self, units: Sequence[Unit]) -> list[Any]:
+        self.batches.append([unit.length for unit in units])
+        return [0.5] * len(units)
+
+    def finish(self, prepared: Prepared, outputs: Sequence[Any]) -> Outcome:
+        return Outcome((Finding("count", prepared.units[0].length),))
+
+    def examples(self) -> Sequence[Payload]:
+        return [Payload("text/plain", b"x")]
+
+
+def test_the_feed_is_a_function_of_its_seed_and_no_text_comes_twice() -> None:
+    feed = mixed_feed(2000, seed=1)
+    assert feed == mixed_feed(2000, seed=1) != mixed_feed(2000, seed=2)
+    assert len(set(feed)) == 2000
+
+
+def test_the_feed_is_mixed_as_declared() -> None:
+    words = np.array([len(text.split()) for text in mixed_feed(4000, seed=1)])
+    for share, least, most in KINDS:
+        found = ((words >= least) & (words <= most)).mean()
+        assert abs(found - share) < 0.03
+    assert words.max() + 2 <= 512
+
+
+def test_the_yardsticks_run_every_text_once_and_pad_as_told() -> None:
+    feed = payloads(256, seed=1)
+    lengths = sorted(len(payload.data.split()) + 2 for payload in feed)
+    arrival, sorted_ = Counting(), Counting()
+    padding = by_arrival(arrival, feed, 32)["padding"]  # type: ignore[arg-type]
+    assert [len(batch) for batch in arrival.batches] == [32] * 8
+    assert padding > 0.7
+    least = sorted_by_length(sorted_, feed)["padding"]  # type: ignore[arg-type]
+    assert least < 0.15
+    assert all(max(batch) * len(batch) <= 2048 for batch in sorted_.batches)
+    for task in (arrival, sorted_):
+        assert sorted(length for batch in task.batches for length in batch) == lengths
+
+
+def test_the_engine_pads_little_on_the_same_feed() -> None:
+    async def main() -> None:
+        task = Counting()
+        async with serving("count", task, 1) as service:
+            figures = await by_engine(service, "count", payloads(1024, seed=1))
+        assert sum(map(len, task.batches)) == 1024 + 2  # and the example, alone and in its batch
+        assert figures["padding"] <= 0.15
+
+    asyncio.run(main())
+
+
+def test_the_engines_own_cost_is_measured_on_a_task_that_is_free() -> None:
+    figures = asyncio.run(overhead_job(Job("", "", 2000)))
+    assert figures["items"] == 2000
+    assert 0 < figures["cpu_us_per_item"] < 500  # 8 to 20 on an idle core; this machine may be busy
+
+
+def test_every_format_is_decoded() -> None:
+    rows = asyncio.run(decode_job(Job("", "", 2)))["rows"]
+    assert [row["case"] for row in rows] == [f"decode_{name}" for name in FORMATS]
+    assert all(abs(row["seconds_of_sound"] - 2) < 0.2 and row["times_real_time"] > 0 for row in rows)
+    assert MEDIA_TYPES.keys() <= FORMATS.keys()
+
+
+def test_the_ratios_are_those_of_the_contract() -> None:
+    rows = [
+        {"case": "arrival_batches_fp32", "texts_per_s": 20.0, "cpu_ms_per_text": 50.0},
+        {"case": "engine_fp32", "texts_per_s": 90.0, "cpu_ms_per_text": 10.0, "padding": 0.1},
+        {"case": "agents", "texts_per_s": 95.0, "cpu_ms_per_text": 11.0},
+        {"case": "offline_beside_agents", "texts_per_s": 100.0, "cpu_ms_per_text": 10.0},
+        {"case": "decode_wav", "times_real_time": 900},
+        {"case": "decode_mp3", "times_real_time": 400},
+    ]
+    ratios = _ratios(rows)
+    assert (ratios["vs_arrival_fp32"], ratios["vs_arrival_bf16"]) == (4.5, None)
+    assert (ratios["padding"], ratios["agents_vs_offline"]) == (0.1, 0.95)
+    assert ratios["decode_least_times_real_time"] == 400
