@@ -116,5 +116,6 @@ def test_what_cannot_run_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
         "recommend",
         "delivery",
         "recovery",
+        "scale",
         "inference",
     ]
