@@ -38,7 +38,8 @@ from streams.observe.http import ObservePort
 from streams.page.face import Face, login
 from streams.query.served import Served
 from streams.registry import with_companions
-from streams.settings import Settings, TaskSettings
+from streams.sections.media import TaskSettings
+from streams.settings import Settings
 from streams.transport.client import check_not_refused
 from streams.transport.transactions import require_transactions
 

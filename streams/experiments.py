@@ -18,7 +18,8 @@ from models.taste.explore import draws
 from models.taste.pipeline import ListSettings
 from streams.events import Recommended
 from streams.observe.catalogue import Metrics
-from streams.settings import Experiment, Listing
+from streams.sections.experiments import Experiment
+from streams.sections.taste import Listing
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]

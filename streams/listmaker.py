@@ -24,7 +24,7 @@ from streams.lists import listed_by, named, recommendation, touched
 from streams.moved import Moved
 from streams.observe.catalogue import Metrics
 from streams.revisions import Revisions
-from streams.settings import Listing, Taste
+from streams.sections.taste import Listing, Taste
 from streams.traces import carried
 from streams.wishes import requests_of
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from models.types import Payload
-from streams import settings
 from streams.claims.guard import UNAVAILABLE, Guard
 from streams.claims.objects import ObjectClaims
 from streams.claims.web import WebClaims
 from streams.errors import Reject, Retry
 from streams.events import ClaimCheck, Media
 from streams.fetches import Fetches
+from streams.sections.media import Media as MediaSettings
 
 _FILES_AT_ONCE = 64
 _NEVER = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
@@ -29,7 +29,7 @@ _NEVER = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 class Payloads:
     """Opens what media events stand for, each within `media.fetch_timeout_s`. Make it on the loop that uses it."""
 
-    def __init__(self, media: settings.Media) -> None:
+    def __init__(self, media: MediaSettings) -> None:
         claims = media.claims
         self._roots = media.roots
         self._max_bytes = media.max_payload_bytes

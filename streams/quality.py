@@ -23,7 +23,7 @@ from models.taste.users import UserRows
 from streams.clock import Clock
 from streams.experiments import Experiments, Variant
 from streams.observe.catalogue import QualityMetrics
-from streams.settings import Quality
+from streams.sections.taste import Quality
 
 F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]

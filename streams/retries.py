@@ -12,7 +12,7 @@ from xxhash import xxh3_64_intdigest as hash_of
 from streams.deadletters import number_of
 from streams.effects import Emit, Header, batch_bytes
 from streams.rejected import Place, Rejected
-from streams.settings import Media
+from streams.sections.media import Media
 from streams.topics import retry
 from streams.transport.batch import Record
 

@@ -16,7 +16,7 @@ from models.sequence.source import SequenceSource
 from models.taste.sources import Weighted
 from models.taste.users import UserRows
 from streams.errors import EnvironmentProblem
-from streams.settings import Sequence
+from streams.sections.taste import Sequence
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from streams.labels import LabelRecord, labels_emit, labels_of
 from streams.payloads import Payloads, size_of
 from streams.rejected import Place, Rejected, rejected_by
 from streams.retries import Failed, retries, retry_of
-from streams.settings import LaneSettings
+from streams.sections.media import LaneSettings
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
 from streams.traces import carried
 from streams.transport.batch import PartitionBatch, Record

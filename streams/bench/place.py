@@ -16,7 +16,8 @@ from streams.demo import launch
 from streams.demo.broker import EmbeddedBroker
 from streams.demo.kafka import KafkaBroker, jars, java_program
 from streams.errors import Fatal, UserMistake
-from streams.settings import Demo, kafka_lib
+from streams.sections.worker import Demo
+from streams.settings import kafka_lib
 
 ROOT = Path(__file__).resolve().parents[2]  # where `streams` lies: children import the same code
 STOP_WITHIN_S = 30.0

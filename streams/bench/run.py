@@ -89,26 +89,15 @@ def _recommend(place: Place, wanted: Wanted, say: Say) -> Result:
     return recommend.run(place, plan, say)
 
 
-<<<<<<< HEAD
-=======
-def _scale(place: Place, wanted: Wanted, say: Say) -> Result:
-    clicks = wanted.clicks or scale.Plan().clicks
-    return scale.run(place, scale.Plan(clicks, wanted.users, wanted.items), say)
-
-
->>>>>>> ops
 def _inference(place: Place, wanted: Wanted, say: Say) -> Result:
     default = inference.Plan()
     plan = inference.Plan(wanted.texts or default.texts, wanted.device)
     return inference.run(place, plan, say)
-<<<<<<< HEAD
 
 
 def _scale(place: Place, wanted: Wanted, say: Say) -> Result:
     clicks = wanted.clicks or scale.Plan().clicks
     return scale.run(place, scale.Plan(clicks, wanted.users, wanted.items), say)
-=======
->>>>>>> ops
 
 
 BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
@@ -118,13 +107,8 @@ BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "recommend": _recommend,
     "delivery": _delivery,
     "recovery": _recovery,
-<<<<<<< HEAD
     "inference": _inference,
     "scale": _scale,
-=======
-    "scale": _scale,
-    "inference": _inference,
->>>>>>> ops
 }
 
 

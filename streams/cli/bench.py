@@ -15,11 +15,7 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-<<<<<<< HEAD
             help="transport, clicks, latency, recommend, delivery, recovery, inference, scale; without one, all."
-=======
-            help="transport, clicks, latency, recommend, delivery, recovery, scale, inference; without one, all."
->>>>>>> ops
         ),
     ] = "all",
     as_json: Json = False,
@@ -44,13 +40,8 @@ def bench(
     transport: records a second of the reader. clicks: the profile job, and lists. latency: click to output.
     recommend: lists alone, of few and of many items, and memory a reader. delivery: exactly-once against at-least-once.
     recovery: readers read back from the changelog.
-<<<<<<< HEAD
     inference: texts through the engine, against batches as they arrive, and the whole way against an offline loop.
     scale: 1, 2 and 4 workers on one broker, and a worker that joins.
-=======
-    scale: 1, 2 and 4 workers on one broker, and a worker that joins.
-    inference: texts through the engine, against batches as they arrive, and the whole way against an offline loop.
->>>>>>> ops
     """
     from streams.bench.run import Wanted, run_benchmarks
 

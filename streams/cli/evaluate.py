@@ -178,7 +178,7 @@ def _stages(settings: "Settings", text: str) -> "ListSettings":
     from pydantic import ValidationError
 
     from streams.listmaker import list_settings
-    from streams.settings import Listing
+    from streams.sections.taste import Listing
 
     try:
         listing = Listing.model_validate({**settings.taste.list.model_dump(), **_object(text, "--list")})

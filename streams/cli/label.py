@@ -15,7 +15,7 @@ from streams.errors import EnvironmentProblem, UserMistake
 if TYPE_CHECKING:
     from models.errors import ModelError
     from models.types import Outcome, Payload, Task
-    from streams.settings import Media
+    from streams.sections.media import Media
 
 app = typer.Typer()
 STDIN = "-"

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import Retry
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.topics import prefixed
 from streams.transport.client import client_options, close
 

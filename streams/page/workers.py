@@ -5,7 +5,7 @@ from typing import Any
 
 from streams.errors import Retry
 from streams.query.served import Served
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.topics import prefixed
 from streams.transport.directory import Directory, Member
 

@@ -33,7 +33,7 @@ from aiokafka.structs import TopicPartition
 from google_crc32c import value as crc32c
 
 from streams.errors import Retry
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.transport.client import client_options
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.errors import Retry
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.state.batches import BatchFetcher, records
 from streams.state.snapshotfile import Snapshot
 from streams.state.snapshots import Snapshots

@@ -9,7 +9,7 @@ from models.taste.items import ItemIndex
 from models.taste.users import UserRows
 from streams.effects import Emit
 from streams.privacy.register import Register
-from streams.settings import Taste
+from streams.sections.taste import Taste
 from streams.state.changelog import ChangelogReader, Tell
 from streams.topics import TASTE_CHANGELOG
 

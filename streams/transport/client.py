@@ -14,7 +14,7 @@ from cryptography import x509
 from streams.clock import SystemClock
 from streams.errors import EnvironmentProblem
 from streams.secretfiles import secret
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 
 log = logging.getLogger(__name__)
 

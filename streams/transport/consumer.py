@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from streams.errors import EnvironmentProblem
-from streams.settings import Kafka, Reader
+from streams.sections.kafka import Kafka, Reader
 from streams.transport.batch import Record
 from streams.transport.client import client_options
 from streams.transport.directory import addressed

@@ -11,7 +11,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streams.errors import EnvironmentProblem
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.transport.client import check_not_refused, client_options, ssl_context
 
 CONNECT_S = 5.0

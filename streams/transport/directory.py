@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from streams.clock import Clock
 from streams.errors import Retry
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.transport.client import client_options
 
 log = logging.getLogger(__name__)

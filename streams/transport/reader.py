@@ -18,8 +18,8 @@ from mode import Service
 
 from streams.clock import Clock
 from streams.errors import EnvironmentProblem, Retry
-from streams.settings import Kafka
-from streams.settings import Reader as ReaderSettings
+from streams.sections.kafka import Kafka
+from streams.sections.kafka import Reader as ReaderSettings
 from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch, event_of, size_bytes
 from streams.transport.client import check_not_refused, close

@@ -31,7 +31,7 @@ from aiokafka.errors import (
 from streams.clock import Clock
 from streams.effects import Effects, Emit
 from streams.errors import EnvironmentProblem, NoBroker, Retry
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch
 from streams.transport.client import client_options, close

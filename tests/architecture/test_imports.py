@@ -90,7 +90,7 @@ PLANTED = [
     ),
     ("streams/agents/__init__.py", "", "a package needs a docstring"),
     (
-        "streams/settings.py",
+        "streams/sections/kafka.py",
         "class Reader(Section):\n    '''R.'''\n    rows: int = 3",
         "Reader.rows has no desc",
     ),

@@ -14,7 +14,8 @@ from bad_records import NOW_MS, click
 from processes import WorkerProcess
 from running import committed, produce, read_all, settings_for
 from streams.admin import apply
-from streams.settings import Kafka, Settings
+from streams.sections.kafka import Kafka
+from streams.settings import Settings
 from taste_oracle import replayed
 
 LANES = [

@@ -105,7 +105,7 @@ def test_a_model_folder_that_cannot_be_used(
 
 def _damaged_cache(folder: Path) -> None:
     """A copy of the user's cache with one byte of the picture model changed."""
-    from streams.settings import Media
+    from streams.sections.media import Media
 
     (weights,) = (Media().cache).glob("efficientnet-lite0-*")
     copy = folder / weights.name

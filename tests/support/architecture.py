@@ -39,6 +39,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 
 NEVER_IN_MODELS = ("streams", "kafka", "aiokafka", "faust", "mode", "prometheus_client", "asyncio")
 ENVIRONMENT = "streams/settings.py"  # the only reader of os.environ
+SECTIONS = "streams/sections/"
 CLOCK = "streams/clock.py"
 TASTE_NEEDS = ("numpy",)
 """`models.taste`, and all that it imports, loads with these packages and the standard library alone."""
@@ -187,19 +188,20 @@ def _init(source: Source) -> Iterator[tuple[int, str]]:
 
 def _undescribed_settings(source: Source) -> Iterator[tuple[int, str]]:
     """Each field of a settings section: `Field(…, description=…)`, a docstring under it, or a section itself."""
-    if source.path != ENVIRONMENT:
+    if source.path != ENVIRONMENT and not source.path.startswith(SECTIONS):
         return
     classes = [node for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef)]
     sections = [
         one for one in classes if {ast.unparse(base) for base in one.bases} & {"Section", "BaseSettings"}
     ]
-    names = {one.name for one in sections}
     for section in sections:
         if ast.get_docstring(section) is None:
             yield section.lineno, f"section {section.name} has no docstring"
         for node, after in zip(section.body, [*section.body[1:], None], strict=True):
-            if not isinstance(node, ast.AnnAssign) or ast.unparse(node.annotation) in names:
+            if not isinstance(node, ast.AnnAssign):
                 continue
+            if node.value is not None and ast.unparse(node.value) == f"{ast.unparse(node.annotation)}()":
+                continue  # a section itself, which has a docstring
             described = isinstance(node.value, ast.Call) and any(
                 word.arg == "description" for word in node.value.keywords
             )

@@ -13,7 +13,7 @@ from simulated.broker import Broker
 from simulated.log import Stored
 from simulated.network import Network
 from streams.errors import Retry
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.state.batches import FETCH_WAIT_MS, QUIET_FETCHES
 
 

@@ -29,7 +29,7 @@ from simulated.network import Network, Weather
 from simulated.witness import Witness
 from simulated.worker import SimulatedWorker
 from simulated.workload import settings_for, workload
-from streams.settings import Kafka
+from streams.sections.kafka import Kafka
 from streams.state.changelog import ChangelogReader
 from streams.state.users import UserState
 from streams.topics import CLICKS, TASTE_CHANGELOG

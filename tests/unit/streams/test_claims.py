@@ -18,7 +18,7 @@ from streams.claims.web import WebClaims
 from streams.errors import Reject, Retry
 from streams.events import ClaimCheck, Media
 from streams.payloads import Payloads
-from streams.settings import Media as Settings
+from streams.sections.media import Media as Settings
 
 CONTENT = b"content of a file, " * 500
 BOTH = frozenset(("http", "https"))

@@ -12,7 +12,7 @@ import pytest
 from streams.errors import Reject, Retry
 from streams.events import ClaimCheck, Media
 from streams.payloads import Payloads
-from streams.settings import Media as Settings
+from streams.sections.media import Media as Settings
 
 pytest.importorskip("s3fs", reason="extra s3 is not installed")
 moto = pytest.importorskip("moto.server", reason="moto is not installed")

@@ -11,7 +11,8 @@ from streams.events import Reason, Recommended
 from streams.experiments import Experiments, Published
 from streams.listmaker import list_settings
 from streams.observe.catalogue import Metrics
-from streams.settings import Experiment, Listing
+from streams.sections.experiments import Experiment
+from streams.sections.taste import Listing
 
 USERS = [f"u{n}" for n in range(200)]
 SIZE = 4

@@ -12,7 +12,7 @@ from models.taste.rank import Lists, RankSettings
 from streams.events import Recommendation
 from streams.listmaker import list_settings
 from streams.lists import named, recommendation
-from streams.settings import Listing, Weights
+from streams.sections.taste import Listing, Weights
 
 NAMES = [None, "had", "a", "b", "c"]
 

@@ -12,7 +12,7 @@ from streams.experiments import Experiments
 from streams.listmaker import list_settings
 from streams.observe.catalogue import Metrics, QualityMetrics
 from streams.quality import LiveQuality, Served
-from streams.settings import Listing, Quality
+from streams.sections.taste import Listing, Quality
 
 READERS = 30
 

@@ -5,7 +5,7 @@ from aiokafka import TopicPartition
 from bad_records import NOW_MS, FakeRecord
 from streams.rejected import Place, Rejected
 from streams.retries import ADDED_BYTES, left_ms, place_of, retries, retry_of, wait_s
-from streams.settings import Media
+from streams.sections.media import Media
 from streams.transport.naps import SHORTEST_MS, Naps
 
 MEDIA = Media(retry_attempts=3, retry_backoff_s=1.0, retry_backoff_max_s=5.0)
