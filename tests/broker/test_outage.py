@@ -141,9 +141,9 @@ class TestMockCluster:
 
         async def main() -> None:
             await produce(mock_cluster.bootstrap, f"{topic_prefix}clicks", records(1000))
-            # 29: not authorised, which no client repeats
+            # 42: an invalid request, which no client repeats
             mock_cluster.push_errors(
-                PRODUCE, [NOT_LEADER, 29, REQUEST_TIMED_OUT, 29, 29, 0, 0, 0, 29, 0, 0, 29]
+                PRODUCE, [NOT_LEADER, 42, REQUEST_TIMED_OUT, 42, 42, 0, 0, 0, 42, 0, 0, 42]
             )
             async with running(settings, create=False) as worker:
                 await all_counted(worker, settings, 1000)

@@ -174,7 +174,7 @@ def test_while_models_infer(embedded_broker: EmbeddedBroker, topic_prefix: str, 
             "asset": f"a{n}",
             "at": NOW_MS,
             "media_type": "text/plain",
-            "text": f"fine {n}",
+            "text": f"fine {n} " + "and long enough to take its time " * 20,
         }
         texts.append((b"a%d" % n, json.dumps(event).encode()))
     labelled = 'headrace_applied_total{agent="uploads"}'
