@@ -116,7 +116,7 @@ def _for_demo(given: Given, bootstrap: str, options: Options) -> Given:
         # Tansu lets the first member of a group wait for half the session timeout.
         wanted |= {"kafka.session_timeout_s": "6", "kafka.heartbeat_interval_s": "2"}
     if not options.with_media and "worker.agents" not in said:
-        wanted["worker.agents"] = "clicks,items"
+        wanted["worker.agents"] = "clicks,items,privacy"
     port = given.settings().observe.port
     if "observe.port" not in said and port != 0:
         try:

@@ -38,7 +38,9 @@ async def lags(settings: Settings, agents: Sequence[tuple[str, str]], now_ms: in
     found: list[Lag] = []
     for agent, topic in agents:
         group = f"{settings.kafka.group}.{agent}"
-        committed = await committed_offsets(settings.kafka, group)
+        name = prefixed(settings.kafka.topic_prefix, topic)
+        partitions = [TopicPartition(name, number) for number in range(settings.topics.partitions)]
+        committed = await committed_offsets(settings.kafka, group, partitions)
         async with reading(settings, {topic: settings.topics.partitions}) as (consumer, ends):
             begins = await consumer.beginning_offsets(list(ends))
             starts = {tp: max(committed.get(tp, begins[tp]), begins[tp]) for tp in ends}
@@ -50,7 +52,7 @@ async def lags(settings: Settings, agents: Sequence[tuple[str, str]], now_ms: in
                 Lag(
                     agent,
                     group,
-                    prefixed(settings.kafka.topic_prefix, topic),
+                    name,
                     tp.partition,
                     committed.get(tp),
                     end,
