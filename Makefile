@@ -66,7 +66,7 @@ $(RUN_STAMP): $(PINS) | $(BIN)/python
 	@echo "Headrace: installed."
 
 $(TEST_STAMP): $(PINS) | $(BIN)/python
-	$(call install,media$(comma)demo$(comma)s3$(comma)evaluate$(comma)deploy$(comma)dev,that the demo and the tests need)
+	$(call install,media$(comma)demo$(comma)s3$(comma)ocr$(comma)evaluate$(comma)deploy$(comma)dev,that the demo and the tests need)
 	@touch $@ $(RUN_STAMP)
 	@echo "Headrace: installed."
 

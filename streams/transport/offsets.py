@@ -138,6 +138,24 @@ async def is_member(consumer: Any) -> bool:
     return True
 
 
+def only_as_member(consumer: Any) -> None:
+    """Let this started consumer commit in a generation that its group gave it, and never without one.
+
+    Once the coordinator has forgotten the member, aiokafka commits as a client of no group would; where the group is
+    empty by then (the one who took over has left, too) a broker accepts that, and what others committed since is set
+    back. aiokafka has no public way to say so (reached into: the version is pinned).
+    """
+    coordinator = consumer._coordinator
+    commit = coordinator._do_commit_offsets
+
+    async def as_member(assignment: Any, offsets: Any) -> None:
+        if coordinator.generation < 0:
+            raise UnknownMemberIdError("this consumer is not in its group")
+        await commit(assignment, offsets)
+
+    coordinator._do_commit_offsets = as_member
+
+
 def on_heartbeat(consumer: Any, now_s: Callable[[], float], confirmed: Callable[[float], None]) -> None:
     """Call `confirmed` with the time of asking whenever a heartbeat of this started consumer finds it in its group, in
     the generation that gave it its partitions. aiokafka tells nobody (reached into: the version is pinned)."""

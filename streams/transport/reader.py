@@ -28,7 +28,7 @@ from streams.transport.consumer import Profile, check_partitions, consumer_for
 from streams.transport.lease import BEAT_S, Lease
 from streams.transport.ledger import Entry
 from streams.transport.naps import Naps
-from streams.transport.offsets import OffsetObserver, Offsets, on_heartbeat
+from streams.transport.offsets import OffsetObserver, Offsets, on_heartbeat, only_as_member
 from streams.transport.openings import OpeningObserver, Openings, StatefulAgent
 from streams.transport.partitions import Partitions
 from streams.transport.standing import Standing
@@ -204,6 +204,7 @@ class BatchReader(Service):
             return
         if said:
             log.info("broker found at %s", self._kafka.bootstrap)
+        only_as_member(self._owned.consumer)
         on_heartbeat(self._owned.consumer, self._clock.monotonic_s, self._lease.confirm)
         self._spawn(self._commit_regularly())
         await self._read(self._owned.consumer)

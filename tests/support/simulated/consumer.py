@@ -304,11 +304,7 @@ class _Membership:
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         while True:
             try:
-                await asyncio.shield(
-                    asyncio.ensure_future(
-                        self._consumer._ask(self._group.commit, self.member_id, self.generation, offsets)
-                    )
-                )
+                await asyncio.shield(asyncio.ensure_future(self._do_commit_offsets(None, offsets)))
                 return
             except (*_OUT_OF_GROUP, RebalanceInProgressError) as error:
                 if isinstance(error, RebalanceInProgressError):
@@ -318,6 +314,10 @@ class _Membership:
                 raise CommitFailedError("the group has moved on") from error
             except KafkaError:
                 await asyncio.sleep(BACKOFF_S)
+
+    async def _do_commit_offsets(self, assignment: Any, offsets: Mapping[TopicPartition, int]) -> None:
+        """Named as in aiokafka: `offsets.only_as_member` reaches for it."""
+        await self._consumer._ask(self._group.commit, self.member_id, self.generation, offsets)
 
     async def _send_req(self, request: Any) -> Any:
         """A heartbeat, asked for by `streams.transport.offsets.is_member`. Raises KafkaError."""

@@ -104,7 +104,10 @@ class Group:
 
     def commit(self, member_id: str, generation: int, offsets: Mapping[TopicPartition, int]) -> None:
         self._check_here()
-        self._check(member_id, generation)
+        if (
+            generation >= 0 or self._members
+        ):  # an empty group takes the offsets of clients that are no members
+            self._check(member_id, generation)
         self.apply(offsets)
 
     def fetch(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
