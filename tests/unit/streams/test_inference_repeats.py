@@ -157,13 +157,15 @@ def test_nothing_is_kept_with_a_bound_of_zero() -> None:
     run(main())
 
 
-def test_large_contents_are_hashed_off_the_loop_and_joined_too() -> None:
+def test_large_contents_are_hashed_off_the_loop_and_labelled_once_too() -> None:
     async def main() -> None:
         task = Shouter()
         made = await started(service(shout=task))
         large = "x" * 200_000
         answers = await asyncio.gather(*(made.submit("shout", text(large)) for _ in range(4)))
-        assert sorted(str(answer.repeated) for answer in answers) == ["None", *["joined"] * 3]
+        # joined or kept: one whose hash takes long finds the answer there already
+        assert [answer.repeated for answer in answers].count(None) == 1
+        assert task.ran.count(large.encode()) == 1
         await made.stop(5)
 
     run(main())
