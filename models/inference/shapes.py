@@ -4,7 +4,6 @@ A network's speed does not depend on what its weights say. Written with a seed o
 measure the same numbers.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ TEXT_SHAPES: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072},
 }
 """MiniLM-L6 (22.7 M parameters) and DistilBERT (66 M); both read 512 tokens of one vocabulary."""
-
-VIT_B16: dict[str, Any] = {"image_size": 224, "patch_size": 16, "num_labels": 1000}
 
 
 def write_text_classifier(folder: Path, shape: str, seed: int = 0) -> Path:
@@ -50,18 +47,4 @@ def write_text_classifier(folder: Path, shape: str, seed: int = 0) -> Path:
         )
     network.save_pretrained(folder, safe_serialization=True)
     shutil.copyfile(minilm_folder() / "tokenizer.json", folder / "tokenizer.json")
-    return folder
-
-
-def write_image_classifier(folder: Path, seed: int = 0) -> Path:
-    """ViT-B/16 of 1,000 classes for the task `tag`."""
-    from transformers import ViTConfig, ViTForImageClassification
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network: Any = ViTForImageClassification(ViTConfig(**VIT_B16))
-    network.save_pretrained(folder, safe_serialization=True)
-    side = {"height": VIT_B16["image_size"], "width": VIT_B16["image_size"]}
-    said = {"image_processor_type": "ViTImageProcessor", "size": side, "do_resize": True}
-    (folder / "preprocessor_config.json").write_text(json.dumps(said), encoding="utf-8")
     return folder
