@@ -32,9 +32,10 @@ from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
 from streams.inference.service import InferenceLimits, InferenceService
 from streams.line import Line, line_for
-from streams.observe.catalogue import InferenceMetrics, Metrics
+from streams.observe.catalogue import Metrics
 from streams.observe.guard import Guard
 from streams.observe.http import ObservePort
+from streams.observe.inference import InferenceMetrics
 from streams.page.face import Face, login
 from streams.query.served import Served
 from streams.registry import with_companions

@@ -17,7 +17,8 @@ from streams.clock import Clock
 from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
-from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.observe.agents import AgentMetrics
+from streams.observe.catalogue import Metrics
 from streams.privacy.sealing import Seal
 from streams.rejected import Place, Rejected, class_name
 from streams.settings import Settings
