@@ -30,18 +30,21 @@ from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
+from streams.heartbeat import BEATING
 from streams.inference.service import InferenceLimits, InferenceService
 from streams.line import Line, line_for
 from streams.observe.catalogue import Metrics
 from streams.observe.guard import Guard
 from streams.observe.http import ObservePort
 from streams.observe.inference import InferenceMetrics
+from streams.observe.sensor import Sensor
 from streams.page.face import Face, login
 from streams.query.served import Served
 from streams.registry import with_companions
 from streams.sections.media import TaskSettings
 from streams.settings import Settings
 from streams.transport.client import check_not_refused
+from streams.transport.heart import Heart, Pulse
 from streams.transport.transactions import require_transactions
 
 log = logging.getLogger(__name__)
@@ -86,6 +89,7 @@ class Worker:
             compute_threads=settings.media.threads,
         )
         self._scratch = tempfile.mkdtemp(prefix="headrace-")
+        self._sensor = Sensor(self.metrics, clock)
         self._app = HeadraceApp(
             "headrace",
             broker=f"kafka://{settings.kafka.bootstrap.split(',')[0]}",
@@ -95,6 +99,7 @@ class Worker:
             datadir=self._scratch,
             agent_supervisor=CrashingSupervisor,
             stream_wait_empty=False,
+            monitor=self._sensor,  # type: ignore[arg-type]  # any sensor does
         )
         self._limits: dict[str, int] = {}
         services = Services(
@@ -105,6 +110,7 @@ class Worker:
         self.face = Face(settings, clock, self.metrics, self.version, served)
         if settings.observe.page:
             self.port.add(self.face.routes())
+        self._heart = Heart(settings.kafka, settings.observe.heartbeat_s, clock, self._pulses())
         self._starting: list[asyncio.Task[None]] = []
         self._warm: asyncio.Task[None] | None = None
 
@@ -121,8 +127,22 @@ class Worker:
                 self.fail(error)
                 raise
 
+        self._sensor.follows(agent.topic, agent.name)
         self._app.agent(channel, name=f"headrace.{agent.name}", supervisor_strategy=CrashingSupervisor)(run)
         return made
+
+    def _pulses(self) -> list[Pulse]:
+        """Of the agents whose topic may hold heartbeats."""
+        return [
+            Pulse(
+                line.agent.topic,
+                lambda reader=line.reader: reader.owned,  # type: ignore[misc]
+                line.agent.metrics.beating,
+                line.agent.metrics.beat_failed,
+            )
+            for line in self._lines
+            if line.agent.topic in BEATING
+        ]
 
     def fail(self, error: BaseException) -> None:
         """Something that cannot be repaired from within: the worker ends and says why."""
@@ -167,6 +187,8 @@ class Worker:
         for line in self._lines:
             line.grouping = asyncio.create_task(self._guarded(line.commit.run()))
             self._starting.append(asyncio.create_task(self._guarded(self._join(line))))
+        if self.settings.observe.heartbeat_s:
+            self._heart.start()
         gc.collect()
         gc.freeze()  # what lives now lives for ever: spare every later collection the walk over it
 
@@ -242,6 +264,7 @@ class Worker:
         worker = self.settings.worker
         for task in self._starting:
             task.cancel()
+        await self._heart.stop()
         await asyncio.gather(*(line.reader.finish_up(worker.drain_s) for line in self._lines if line.joined))
         for line in self._lines:
             if line.grouping is not None:

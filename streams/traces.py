@@ -35,6 +35,12 @@ def trace_id(headers: Sequence[Header]) -> str | None:
     return parent[3:35].decode() if parent else None
 
 
+def sampled_trace(headers: Sequence[Header]) -> str | None:
+    """The trace's id in hex where its producer keeps the trace (flag `sampled`): an exemplar must lead somewhere."""
+    parent = dict(carried(headers)).get(PARENT) if headers else None
+    return parent[3:35].decode() if parent and int(parent[53:55], 16) & 1 else None
+
+
 def _valid(parent: bytes) -> bool:
     match = _PARENT.fullmatch(parent) if len(parent) < 64 else None
     return match is not None and match[1] != _NONE[0] and match[2] != _NONE[1] and parent[:2] != b"ff"

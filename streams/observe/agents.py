@@ -14,6 +14,8 @@ class AgentMetrics:
         self._metrics = metrics
         self._lags: set[int] = set()
         self._recoveries: set[int] = set()
+        self._beats: dict[int, int] = {}  # partition -> when the newest that came through was sent
+        self._heartbeat_seconds = m.heartbeat_seconds.labels(agent)
         self._records = m.records.labels(agent)
         self._bytes = m.read_bytes.labels(agent)
         self._batches = m.batches.labels(agent)
@@ -55,11 +57,32 @@ class AgentMetrics:
         self._open.set(open_)
 
     def partition_left(self, partition: int) -> None:
-        """Take the partition's series away: a stale lag would alarm for ever."""
+        """Take the partition's series away: a stale lag or heartbeat would alarm for ever."""
+        if partition in self._beats:
+            del self._beats[partition]
+            self._metrics.heartbeat_timestamp.remove(self._agent, self._topic, partition)
         if partition in self._lags:  # remove() raises on an unknown child
             self._lags.remove(partition)
             for gauge in (self._metrics.lag_records, self._metrics.lag_seconds):
                 gauge.remove(self._agent, self._topic, partition)
+
+    def beating(self, partition: int, now_ms: int) -> None:
+        """Heartbeats go into the partition: until the first has come through, now stands for it."""
+        if partition not in self._beats:
+            self._came_through(partition, now_ms)
+
+    def beat(self, partition: int, sent_ms: int, now_ms: int) -> None:
+        """A heartbeat has come through: the effects of all that was read before it are durable."""
+        self._heartbeat_seconds.observe(max(0.0, (now_ms - sent_ms) / 1000))
+        if sent_ms > self._beats.get(partition, 0):
+            self._came_through(partition, min(sent_ms, now_ms))
+
+    def beat_failed(self) -> None:
+        self._metrics.heartbeat_failures.labels(self._agent).inc()
+
+    def _came_through(self, partition: int, sent_ms: int) -> None:
+        self._beats[partition] = sent_ms
+        self._metrics.heartbeat_timestamp.labels(self._agent, self._topic, partition).set(sent_ms / 1000)
 
     def rebalanced(self, seconds: float) -> None:
         self._rebalances.inc()
@@ -99,10 +122,14 @@ class AgentMetrics:
     def group_decided(self, batches: int, records: int, decide_s: float) -> None:
         self._decide.observe(decide_s)
 
-    def group_done(self, records: int, commit_s: float, oldest_read_s: float) -> None:
+    def group_done(
+        self, records: int, commit_s: float, oldest_read_s: float, trace: str | None = None
+    ) -> None:
+        """`trace`: of a record in the oldest batch, as the exemplar of how long it took."""
+        exemplar = {"trace_id": trace} if trace is not None else None
         self._applied.inc(records)
-        self._commit.observe(commit_s)
-        self._durable.observe(oldest_read_s)
+        self._commit.observe(commit_s, exemplar)
+        self._durable.observe(oldest_read_s, exemplar)
 
     def group_failed(self, batches: int) -> None:
         self._group_failures.inc()

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 FAST_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 SLOW_S = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 POWERS = tuple(float(1 << i) for i in range(14))
+OPEN_METRICS = "application/openmetrics-text"
+CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
@@ -94,6 +97,25 @@ class Metrics:
             "agent",
             "topic",
             "partition",
+        )
+        self.heartbeat_timestamp = gauge(
+            "heartbeat_timestamp_seconds",
+            "When the newest heartbeat that came through was sent, since 1970.",
+            "agent",
+            "topic",
+            "partition",
+        )
+        self.heartbeat_seconds = histogram(
+            "heartbeat_seconds",
+            "From a heartbeat's sending to the durability of all before it.",
+            SLOW_S,
+            "agent",
+        )
+        self.heartbeat_failures = counter(
+            "heartbeat_failures_total", "Heartbeats that no broker confirmed.", "agent"
+        )
+        self.channel_seconds = histogram(
+            "channel_wait_seconds", "From read until the agent takes the batch.", FAST_S, "agent"
         )
         self.owned = gauge("partitions_owned", "Partitions of this worker.", "agent")
         self.open = gauge("partitions_open", "Partitions whose state is in memory.", "agent")
@@ -243,5 +265,13 @@ class Metrics:
                 yield sample.name, sample.labels, sample.value
 
     def text(self) -> bytes:
-        """The page that Prometheus scrapes."""
+        """The page that Prometheus scrapes, in the classic format."""
         return bytes(generate_latest(self.registry))
+
+    def page(self, accepts: str) -> tuple[bytes, str]:
+        """What a scraper asks for by its `Accept`, and its content type: OpenMetrics has exemplars, the classic format
+        has none and is what everybody else gets."""
+        if OPEN_METRICS in accepts:
+            page = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            return bytes(page), openmetrics.CONTENT_TYPE_LATEST
+        return self.text(), CLASSIC

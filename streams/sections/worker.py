@@ -58,6 +58,13 @@ class Observe(Section):
         False, description="let the page send clicks, as the demo does; not for real readers"
     )
     clients: int = Field(1_000, ge=1, le=100_000, description="most pages that may be open at once")
+    heartbeat_s: float = Field(
+        0.0,
+        ge=0,
+        le=3_600,
+        description="every so often a small record into each partition of the input topics that this worker owns; how "
+        "old the newest one is that came through is a metric, and an alert. The user needs Write on them. 0: none",
+    )
     labels_kept: int = Field(
         2_000, ge=0, le=1_000_000, description="newest labels in memory for queries; 0: none"
     )

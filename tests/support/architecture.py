@@ -27,7 +27,10 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "streams/privacy/",  # removes dead letters; murmur2
         "streams/transitions.py",  # murmur2, the partition of a key
     ),
-    "faust": ("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),
+    "faust": (
+        *("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),
+        "streams/observe/sensor.py",
+    ),
     "mode": ("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),  # Faust's services
     "prometheus_client": ("streams/observe/",),
     "time": ("streams/clock.py",),
