@@ -38,6 +38,7 @@ from streams.observe.guard import Guard
 from streams.observe.http import ObservePort
 from streams.observe.inference import InferenceMetrics
 from streams.observe.sensor import Sensor
+from streams.observe.tracing import tracing_for
 from streams.page.face import Face, login
 from streams.query.served import Served
 from streams.registry import with_companions
@@ -102,8 +103,15 @@ class Worker:
             monitor=self._sensor,  # type: ignore[arg-type]  # any sensor does
         )
         self._limits: dict[str, int] = {}
+        self._tracing = tracing_for(settings.observe, clock, self.version, settings.kafka.client_id)
         services = Services(
-            settings, clock, self.metrics, self._inference, f"headrace/{self.version}", self._limits
+            settings,
+            clock,
+            self.metrics,
+            self._inference,
+            f"headrace/{self.version}",
+            self._tracing,
+            self._limits,
         )
         self._lines = [self._line(agent(services)) for agent in with_companions(settings.worker.agents)]
         served = {line.agent.name: Served(line.agent, line.reader) for line in self._lines}
@@ -117,7 +125,13 @@ class Worker:
     def _line(self, agent: Agent[Any]) -> Line:
         channel = self._app.channel(maxsize=CHANNEL_BATCHES)
         made = line_for(
-            agent, app=self._app, channel=channel, settings=self.settings, clock=self._clock, fatal=self.fail
+            agent,
+            app=self._app,
+            channel=channel,
+            settings=self.settings,
+            clock=self._clock,
+            fatal=self.fail,
+            tracing=self._tracing,
         )
 
         async def run(stream: Any) -> None:
@@ -173,8 +187,7 @@ class Worker:
         """
         observe = self.settings.observe
         if observe.enabled:
-            token = observe.token.get_secret_value() if observe.token is not None else None
-            await self.port.start(observe.host, observe.port, Guard(observe.host, token, login))
+            await self.port.start(observe.host, observe.port, Guard(observe.host, self.face.token, login))
             log.info("metrics on http://%s:%d/metrics", observe.host, self.port.port)
             self.face.bound(self.port.port)
         await self._connect()
@@ -276,6 +289,7 @@ class Worker:
         await asyncio.gather(*(producer.stop(timeout_s=2.0) for producer in producers))
         await _bounded("inference", self._inference.stop(2.0), 3.0)
         await self.face.stop()
+        await _bounded("tracing", self._tracing.stop(), 5.0)
         await self.port.stop()
         shutil.rmtree(self._scratch, ignore_errors=True)
 

@@ -84,6 +84,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._without_profile,
             services.metrics,
             services.clock,
+            services.tracing,
         )
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
