@@ -97,6 +97,14 @@ def test_the_flow_is_that_of_the_table_of_rights() -> None:
     assert columns["topic:clicks"] == 0 and columns["agent:clicks"] == 1
     assert columns["topic:item-table"] > columns["agent:items"] > columns["topic:transitions"]
     edges = {(edge["from"], edge["to"]): edge for edge in graph["edges"]}
+    for agent in (
+        "audio",
+        "uploads",
+        "audio-retry",
+        "uploads-retry",
+    ):  # a label that comes late is no way back
+        assert not edges[f"agent:{agent}", "topic:labels"]["back"]
+    assert edges["agent:audio-retry", "topic:audio.retry"]["back"]
     assert edges["topic:item-table", "agent:clicks"]["back"]
     assert edges["topic:uploads", "agent:uploads"]["kind"] == "read"
     assert not any(node["id"].endswith((".dlt", "changelog")) for node in graph["nodes"])
