@@ -21,6 +21,7 @@ class AgentMetrics:
         self._batch_records = m.batch_records.labels(agent)
         self._applied = m.applied.labels(agent)
         self._repeated = m.repeated.labels(agent)
+        self._age = m.event_age.labels(agent)
         self._duplicates = m.duplicates.labels(agent)
         self._decide = m.decide_seconds.labels(agent)
         self._commit = m.commit_seconds.labels(agent)
@@ -75,6 +76,10 @@ class AgentMetrics:
         self._metrics.heartbeat_seconds.labels(self._agent).observe(max(0.0, (now_ms - sent_ms) / 1000))
         if sent_ms > self._beats.get(partition, 0):
             self._came_through(partition, min(sent_ms, now_ms))
+
+    def aged(self, seconds: float) -> None:
+        """A batch is durable; how old its first record is by then."""
+        self._age.observe(max(0.0, seconds))
 
     def beat_failed(self) -> None:
         self._metrics.heartbeat_failures.labels(self._agent).inc()

@@ -78,6 +78,12 @@ class Metrics:
             WIDE_S,
             "agent",
         )
+        self.event_age = histogram(
+            "event_age_seconds",
+            "From a record's own time to the durability of its effects, the first of a batch.",
+            WIDE_S,
+            "agent",
+        )
         self.group_failures = counter(
             "group_failures_total", "Groups whose effects were not confirmed.", "agent"
         )

@@ -40,7 +40,7 @@ export class Flow {
       });
     });
     this.width = columns.length * COLUMN - (COLUMN - WIDE) + 8;
-    this.height = TOP + rows * ROW;
+    this.height = TOP + rows * ROW + 8;
   }
 
   build() {
@@ -116,7 +116,10 @@ export class Flow {
     const a = this.at[from];
     const b = this.at[to];
     if (back && a.x - b.x > COLUMN) return { x: (a.x + b.x + WIDE) / 2, y: 11 };
-    if (!back && b.x - a.x > COLUMN) return { x: a.x + COLUMN + WIDE / 2, y: this.lane(a, b) - 5 };
+    if (!back && b.x - a.x > COLUMN) {
+      const lane = this.lane(a, b);
+      return { x: a.x + COLUMN + WIDE / 2, y: lane > a.y + 12 ? lane + 14 : lane - 5 };
+    }
     return { x: (Math.min(a.x, b.x) + WIDE + Math.max(a.x, b.x)) / 2, y: (a.y + b.y) / 2 - 6 };
   }
 
