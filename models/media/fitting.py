@@ -63,9 +63,9 @@ def fitting_of(processor: Any) -> Fitting | None:
         black, white = (_constant(processor, value) for value in (0, 255))
         scale = ((white - black) / 255).astype(np.float32)
         fitting = Fitting(size, crop, Image.Resampling(int(processor.resample)), scale, black)
-        random = np.random.default_rng(0)
+        noise = np.random.default_rng(0)
         for height, width in _PROBES_PX:
-            probe = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
+            probe = noise.integers(0, 256, (height, width, 3)).astype(np.uint8)
             ours = fitting.pixels(probe) * fitting.scale + fitting.shift
             given = _numbers(processor, probe)
             if ours.shape != given.shape or np.abs(ours - given).max() > _SAME:
