@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import authors, diversity, explore, filters
+from models.taste.best import top_k
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
 from models.taste.own import OWN_FIRST
-from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
+from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
