@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.alike import ContentSource
+from models.taste.calibrated import Candidates
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.pipeline import ListSettings, Requests, lists
@@ -20,6 +21,7 @@ from streams.clock import Clock
 from streams.effects import Header
 from streams.events import ListWishes, Recommended
 from streams.experiments import Experiments
+from streams.learning import Anonymous, Learning
 from streams.lists import listed_by, named, recommendation, touched
 from streams.moved import Moved
 from streams.observe.catalogue import Metrics
@@ -29,9 +31,6 @@ from streams.traces import carried
 from streams.wishes import requests_of
 
 RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
-
-Anonymous = Callable[[NDArray[np.int32], Sequence[str]], bool | NDArray[np.bool_]]
-"""Of readers by partition and name: whose lists are made without a profile."""
 
 
 def list_settings(listing: Listing) -> ListSettings:
@@ -54,6 +53,7 @@ def list_settings(listing: Listing) -> ListSettings:
         max_age_ms=int(listing.max_age_s * 1000),
         blocked_authors=listing.blocked_authors,
         only_catalogued=listing.only_catalogued,
+        blend=listing.blend,
         theta=listing.theta,
         alike=listing.alike,
         explore_below=listing.explore_below,
@@ -74,6 +74,7 @@ class ListMaker:
         experiments: Experiments,
         revisions: Revisions,
         without_profile: Anonymous,
+        learning: Learning,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -86,6 +87,7 @@ class ListMaker:
         self._experiments = experiments
         self._revisions = revisions
         self._without_profile = without_profile
+        self._learning = learning
         self._metrics = metrics
         self._clock = clock
         self._content = Weighted(ContentSource(table.contents), taste.list.content)
@@ -117,7 +119,9 @@ class ListMaker:
                 self._catalogue,
                 self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
             )
-            return self._lists(requests, at_ms[places], how, late)
+            found, candidates = self._lists(requests, at_ms[places], how, late)
+            self._learning.shown(candidates, requests.rows, partitions[places], offsets[places])
+            return found
 
         model = listed_by(self._revisions.name if self.further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
@@ -129,10 +133,11 @@ class ListMaker:
 
     def _lists(
         self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
-    ) -> list[list[Recommended]]:
-        """A list for each request, at `at_ms` (n,)."""
+    ) -> tuple[list[list[Recommended]], list[Candidates]]:
+        """A list for each request, at `at_ms` (n,), and what they were chosen from."""
         rows = requests.rows
         found: list[list[Recommended]] = []
+        candidates: list[Candidates] = []
         for start in range(0, len(rows), RANK_TOGETHER):
             stop = start + RANK_TOGETHER
             made = lists(
@@ -145,11 +150,13 @@ class ListMaker:
                 how,
                 late,
                 self.further(),
+                self._learning.weights,
             )
             for stage, count in made.left_out.items():
                 self._metrics.stages_left_out.labels(stage).inc(count)
             found += named(made.lists, self._items.names)
-        return found
+            candidates += made.candidates
+        return found, candidates
 
     def now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
@@ -162,8 +169,17 @@ class ListMaker:
         requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue, anonymous)
         at_ms = int(users.newest_at_ms[row])
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
-        further = self.further()
-        return lists(self._table, self._catalogue, users, requests, at_ms, size, how, further=further).lists
+        return lists(
+            self._table,
+            self._catalogue,
+            users,
+            requests,
+            at_ms,
+            size,
+            how,
+            further=self.further(),
+            learnt=self._learning.weights,
+        ).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.evaluate import live
 from models.evaluate.parts import ROWS
 from models.taste import actions
+from models.taste.calibrated import Calibrated
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.pipeline import ListSettings, Requests, lists
@@ -47,6 +48,7 @@ class Served:
     settings: ListSettings
     size: int
     further: Callable[[], Sequence[Weighted]] = lambda: ()  # sources beside counts, taste and popularity
+    learnt: Calibrated | None = None  # weights of lists with `blend` on
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class LiveQuality:
                 served.size,
                 how,
                 further=served.further(),
+                learnt=served.learnt,
             )
             found[start : start + live.TOGETHER] = live.places(made.lists.items, asked.targets[part])
         return found

@@ -25,9 +25,10 @@ from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES
 from streams.experiments import Experiments
+from streams.learning import Learning
 from streams.listmaker import ListMaker, list_settings
 from streams.moved import Moved
-from streams.observe.catalogue import QualityMetrics
+from streams.observe.catalogue import BlendMetrics, QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
@@ -45,6 +46,7 @@ from streams.transport.consumer import Profile
 
 log = logging.getLogger(__name__)
 
+WEIGHTS_FILE = "blend.weights"
 ROOM_BYTES = 4_096  # more than key, headers and frame of an output take
 
 TooLarge = dict[tuple[int, int], int]  # partition, offset of the click -> size of its list
@@ -74,6 +76,15 @@ class ClicksAgent(Agent[ClickColumns]):
             services.metrics,
         )
         self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
+        kept = settings.state.snapshots
+        self._learning = Learning(
+            self._taste.blend,
+            self._state.rows,
+            self._without_profile,
+            kept / f"{settings.kafka.topic_prefix}{WEIGHTS_FILE}" if kept is not None else None,
+            settings.state.snapshot_interval_s,
+            BlendMetrics(services.metrics),
+        )
         self._lists = ListMaker(
             self._taste,
             self._state.rows,
@@ -82,6 +93,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._experiments,
             self._revisions,
             self._without_profile,
+            self._learning,
             services.metrics,
             services.clock,
         )
@@ -110,6 +122,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._lists.settings,
             self._taste.list_size,
             self._lists.further,
+            self._learning.weights,
         )
         services = self.services
         return LiveQuality(
@@ -135,12 +148,14 @@ class ClicksAgent(Agent[ClickColumns]):
         """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
             await self._revisions.start()
+            await self._learning.start()
             self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
             caught_up = asyncio.create_task(self._caught_up())
             await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
-            if self._revisions.further:
-                self._following.append(asyncio.create_task(self._revisions.run()))
+            for beside in (self._revisions, self._learning):
+                if beside.goes_on:
+                    self._following.append(asyncio.create_task(beside.run()))
             for following in self._following:
                 following.add_done_callback(self._stopped_following)
 
@@ -159,6 +174,7 @@ class ClicksAgent(Agent[ClickColumns]):
             following.cancel()
         if self._following:
             await asyncio.wait(self._following, timeout=1.0)
+        await self._learning.keep()
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
@@ -328,6 +344,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
+        self._learning.chosen(row_of, items, kinds, partitions, folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
@@ -364,9 +381,13 @@ class ClicksAgent(Agent[ClickColumns]):
     def _revision(self, result: str) -> None:
         self.services.metrics.sequence_revisions.labels(result).inc()
 
+    def _bytes_used(self) -> int:
+        beside = self._revisions.bytes_used() + self._learning.bytes_used()
+        return self._state.rows.bytes_used() + beside
+
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
+        self.services.metrics.user_bytes.set(self._bytes_used())
         self.services.metrics.items.set(len(self._items))
         self.services.metrics.items_beyond.set(self._items.beyond)
 

@@ -159,6 +159,15 @@ class Metrics:
             "Lists made without a stage since their time was spent; without `score` they are popular items.",
             "stage",
         )
+        self.blend_weight = gauge(
+            "blend_weight", "Weights of the learnt blend: of each part and form of it.", "part", "form"
+        )
+        self.blend_choices = counter(
+            "blend_choices_total",
+            "Clicks of readers whose list was remembered: learnt, beyond (no candidate of that list), left_out "
+            "(too many at once).",
+            "outcome",
+        )
         self.sequence_revisions = counter(
             "sequence_revisions_total",
             "Revisions of the sequence model: loaded and in use, or refused while the one before goes on.",
@@ -432,6 +441,29 @@ class QualityMetrics:
 
     def spent(self, seconds: float) -> None:
         self._metrics.quality_seconds.inc(max(0.0, seconds))
+
+
+class BlendMetrics:
+    """The observer of `streams.learning`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._choices = metrics.blend_choices
+        self._gauge = metrics.blend_weight
+        self._weights: dict[tuple[str, str], Gauge] = {}
+
+    def weight(self, part: str, form: str, weight: float) -> None:
+        if (part, form) not in self._weights:
+            self._weights[part, form] = self._gauge.labels(part, form)
+        self._weights[part, form].set(weight)
+
+    def chosen(self, learnt: int, beyond: int) -> None:
+        for outcome, count in (("learnt", learnt), ("beyond", beyond)):
+            if count:
+                self._choices.labels(outcome).inc(count)
+
+    def left_out(self, count: int) -> None:
+        if count:
+            self._choices.labels("left_out").inc(count)
 
 
 class InferenceMetrics:
