@@ -12,8 +12,10 @@ from models.taste.alike import ContentSource
 from models.taste.calibrated import Candidates
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
+from models.taste.filters import NO_PAIRS
 from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.rank import Lists, RankSettings
+from models.taste.shown import Shown
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
@@ -75,6 +77,7 @@ class ListMaker:
         revisions: Revisions,
         without_profile: Anonymous,
         learning: Learning,
+        shown: Shown,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -88,6 +91,7 @@ class ListMaker:
         self._revisions = revisions
         self._without_profile = without_profile
         self._learning = learning
+        self._shown = shown
         self._metrics = metrics
         self._clock = clock
         self._content = Weighted(ContentSource(table.contents), taste.list.content)
@@ -118,6 +122,7 @@ class ListMaker:
                 asked,
                 self._catalogue,
                 self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
+                self._shown.pairs(moved.folded.rows[places], at_ms[places]) if self._shown else NO_PAIRS,
             )
             found, candidates = self._lists(requests, at_ms[places], how, late)
             self._learning.shown(candidates, requests.rows, partitions[places], offsets[places])
@@ -129,7 +134,25 @@ class ListMaker:
             value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
             headers.append([*extra, *carried(moved.records[at].headers)])
+        if self._shown and self._taste.served.by == "lists":
+            self._remember(moved.folded.rows, users, partitions, at_ms, [one.items for one in made])
         return values, headers
+
+    def _remember(
+        self,
+        rows: NDArray[np.int32],
+        users: Sequence[str],
+        partitions: NDArray[np.int32],
+        at_ms: NDArray[np.int64],
+        made: Sequence[Sequence[Recommended]],
+    ) -> None:
+        """What readers with a profile are shown now."""
+        names = [item.item for items in made for item in items]
+        listed = np.full((len(rows), self._taste.list_size), -1, np.int32)
+        counts = np.fromiter(map(len, made), np.int64, len(made))
+        listed[np.arange(listed.shape[1]) < counts[:, None]] = self._items.find(names)
+        kept = np.flatnonzero(~np.broadcast_to(self._without_profile(partitions, users), len(rows)))
+        self._shown.lists(rows[kept], listed[kept], at_ms[kept])
 
     def _lists(
         self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
@@ -166,8 +189,10 @@ class ListMaker:
         users = self._rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
         anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
-        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue, anonymous)
         at_ms = int(users.newest_at_ms[row])
+        before = self._taste.served.by == "lists"
+        shown = self._shown.pairs(rows, users.newest_at_ms[rows], before) if self._shown else NO_PAIRS
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue, anonymous, shown)
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
         return lists(
             self._table,

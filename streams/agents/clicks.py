@@ -14,10 +14,11 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste import odd
+from models.taste import actions, odd
 from models.taste.actions import weight_table, weights_of
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
+from models.taste.shown import Shown
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
@@ -85,6 +86,9 @@ class ClicksAgent(Agent[ClickColumns]):
             settings.state.snapshot_interval_s,
             BlendMetrics(services.metrics),
         )
+        served = self._taste.served
+        self._shown = Shown(served.lists, self._taste.list_size, served.for_s, served.by == "lists")
+        self._state.rows.freed.append(self._shown.forget)
         self._lists = ListMaker(
             self._taste,
             self._state.rows,
@@ -94,6 +98,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._revisions,
             self._without_profile,
             self._learning,
+            self._shown,
             services.metrics,
             services.clock,
         )
@@ -123,6 +128,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._taste.list_size,
             self._lists.further,
             self._learning.weights,
+            self._shown_before if self._shown else None,
         )
         services = self.services
         return LiveQuality(
@@ -132,6 +138,10 @@ class ClicksAgent(Agent[ClickColumns]):
             QualityMetrics(services.metrics),
             services.clock,
         )
+
+    def _shown_before(self, rows: NDArray[np.int32], at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the newest lists of readers were not to hold."""
+        return self._shown.pairs(rows, at_ms, self._taste.served.by == "lists")
 
     # -- life
 
@@ -345,6 +355,8 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._quality is not None:
             self._quality.settle(folded.applied)
         self._learning.chosen(row_of, items, kinds, partitions, folded.applied)
+        if self._shown:
+            self._see(row_of, items, kinds, at_ms, folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
@@ -357,6 +369,21 @@ class ClicksAgent(Agent[ClickColumns]):
             for place, one in part.wishes.items()
         }
         return Moved(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
+
+    def _see(
+        self,
+        rows: NDArray[np.int32],
+        items: NDArray[np.int32],
+        kinds: NDArray[np.int8],
+        at_ms: NDArray[np.int64],
+        applied: NDArray[np.bool_],
+    ) -> None:
+        """What the readers of a group were shown, and what they took of it."""
+        if self._taste.served.by == "impressions":
+            seen = applied & (kinds == actions.IMPRESSION)
+            self._shown.impressions(rows[seen], items[seen], at_ms[seen])
+        took = applied & actions.is_positive(kinds)
+        self._shown.taken(rows[took], items[took])
 
     def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
         """What became of the clicks of a fold; counters are touched only where there is something to count."""
@@ -382,7 +409,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self.services.metrics.sequence_revisions.labels(result).inc()
 
     def _bytes_used(self) -> int:
-        beside = self._revisions.bytes_used() + self._learning.bytes_used()
+        beside = self._revisions.bytes_used() + self._learning.bytes_used() + self._shown.bytes_used()
         return self._state.rows.bytes_used() + beside
 
     def _measure(self) -> None:

@@ -124,6 +124,18 @@ class Blend(Section):
     )
 
 
+class Served(Section):
+    """Items that a reader was shown and did not take: not listed again for a time."""
+
+    lists: int = Field(0, ge=0, le=10, description="of so many of the reader's last lists; 0: off")
+    for_s: Seconds = Field(3_600.0, description="for so long, by the times of the reader's events")
+    by: Literal["lists", "impressions"] = Field(
+        "lists",
+        description="what counts as shown: what stood in a list, or only what the reader's impressions name "
+        "(as many as the lists would hold)",
+    )
+
+
 class Taste(Section):
     """Readers' vectors and lists."""
 
@@ -146,6 +158,7 @@ class Taste(Section):
     weights: Weights = Weights()
     list: Listing = Listing()
     blend: Blend = Blend()
+    served: Served = Served()
     sequence: Sequence = Sequence()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 
