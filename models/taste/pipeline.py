@@ -239,7 +239,8 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
 
 
 def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repeat: bool) -> tuple[I64, ...]:
-    """What single readers are not shown: pairs (place, item) of their rings and of their wishes."""
+    """What single readers are not shown: pairs (place, item) of their rings, of what they hid and of their
+    wishes."""
     items, kinds, _ = users.recent(requests.rows, users.ring)
     if requests.anonymous is not None:
         items[requests.anonymous] = -1
@@ -248,6 +249,7 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
         filters.had(items, kinds, repeat),
         wishes.excluded,
         filters.of_authors(wishes.blocked, catalogue),
+        *filters.hidden(users, requests.rows, catalogue, requests.anonymous),
     )
 
 

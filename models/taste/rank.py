@@ -134,7 +134,8 @@ def _rank(
     scored = score(table, users, rows, now_ms, settings, further=further)
     items, kinds, _ = users.recent(rows, users.ring)
     barred = table.prepared(now_ms, settings.popularity_power).barred
-    filters.mask(scored.scores, barred, (filters.had(items, kinds, settings.repeat),))
+    hidden, _ = users.hidden.pairs(rows)
+    filters.mask(scored.scores, barred, (filters.had(items, kinds, settings.repeat), hidden))
     return explain(table, scored, *top_k(scored.scores, k), now_ms, settings)
 
 

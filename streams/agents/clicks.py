@@ -350,7 +350,13 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._quality is not None:
             self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
         strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
-        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        begins = np.cumsum([0, *map(len, parts)]).tolist()
+        authors = {
+            begin + place: one
+            for begin, part in zip(begins, parts, strict=False)
+            for place, one in part.authors.items()
+        }
+        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids, authors)
         self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
@@ -362,7 +368,6 @@ class ClicksAgent(Agent[ClickColumns]):
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
         records = list(chain.from_iterable(part.records for part in parts))
-        begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
             begin + place: one
             for begin, part in zip(begins, parts, strict=False)
@@ -392,9 +397,15 @@ class ClicksAgent(Agent[ClickColumns]):
             some = int(np.count_nonzero(which & folded.applied))
             if some:
                 metrics.odd.labels(what).inc(some)
-        for outcome, undos in (("taken_back", len(folded.undone.places)), ("in_vain", folded.in_vain)):
+        for outcome, undos in (
+            ("taken_back", len(folded.undone.places)),
+            ("shown_again", folded.shown_again),
+            ("in_vain", folded.in_vain),
+        ):
             if undos:
                 metrics.undone.labels(outcome).inc(undos)
+        if folded.fell_out:
+            metrics.hidden_fell_out.inc(folded.fell_out)
         if folded.duplicates:
             self.metrics.duplicated(folded.duplicates)
         repeated = len(folded.applied) - applied - folded.duplicates
