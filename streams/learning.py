@@ -21,7 +21,7 @@ from models.taste import actions
 from models.taste.calibrated import FORM_NAMES, PARTS, Calibrated, Candidates, Watch
 from models.taste.explore import draws
 from models.taste.users import UserRows
-from streams.observe.catalogue import BlendMetrics
+from streams.observe.quality import BlendMetrics
 from streams.sections.taste import Blend
 
 log = logging.getLogger(__name__)

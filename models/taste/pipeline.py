@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import authors, diversity, explore, filters
+from models.taste.best import top_k
 from models.taste.calibrated import Calibrated, Candidates
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
@@ -30,7 +31,6 @@ from models.taste.rank import (
     layers_of,
     popular,
     score,
-    top_k,
 )
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
@@ -161,8 +161,8 @@ def lists(
     """Lists of up to k items. `table`, `catalogue`, `users` and `further` share one ItemIndex; `now_ms` is event time.
     `learnt` weighs the parts where `settings.blend` is on.
 
-    Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
-    listed, whatever its source. Large batches are made in parts.
+    Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable, withheld or too
+    old is listed, whatever its source. Large batches are made in parts.
     """
     if settings.own_first:
         further = (*further, OWN_FIRST)
@@ -230,7 +230,7 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
     there = catalogue.known[:size]
     if not settings.only_catalogued:
         there = there | table.present[:size]
-    barred = ~there | ~catalogue.available[:size]
+    barred = ~there | ~catalogue.available[:size] | table.withheld[:size]
     barred |= filters.too_old(catalogue.published_ms[:size], now_ms, settings.max_age_ms)
     if settings.blocked_authors:
         blocked = catalogue.author_ids(settings.blocked_authors)

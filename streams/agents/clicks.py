@@ -29,7 +29,7 @@ from streams.experiments import Experiments
 from streams.learning import Learning
 from streams.listmaker import ListMaker, list_settings
 from streams.moved import Moved
-from streams.observe.catalogue import BlendMetrics, QualityMetrics
+from streams.observe.quality import BlendMetrics, QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
@@ -101,6 +101,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._shown,
             services.metrics,
             services.clock,
+            services.tracing,
         )
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
