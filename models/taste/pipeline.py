@@ -285,7 +285,7 @@ def _as_is(batch: _Batch, draft: _Draft) -> _Draft:
 def _blend(batch: _Batch, draft: _Draft, learnt: Calibrated) -> tuple[_Draft, Candidates]:
     """Score the candidates anew, in the order of their new scores; and what the weights may learn from."""
     how, requests = batch.settings.rank, batch.requests
-    _, parts = layers_of(batch.table, batch.scored, draft.items, batch.now_ms, how)
+    parts = layers_of(batch.table, batch.scored, draft.items, batch.now_ms, how)
     names = (*LAYERS, *batch.scored.parts.names)
     weighed = learnt.weigh(names, parts)
     scores: F32 = weighed.sum(axis=2)
