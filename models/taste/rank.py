@@ -81,6 +81,7 @@ class Scored:
     past_kinds: I8
     past_at_ms: I64
     parts: Parts = field(default_factory=Parts)  # of further sources
+    counts: F32 | None = None  # (B, I) L0; None where nothing was counted
 
 
 def rank(
@@ -135,7 +136,8 @@ def _rank(
     scored = score(table, users, rows, now_ms, settings, further=further)
     items, kinds, _ = users.recent(rows, users.ring)
     barred = table.prepared(now_ms, settings.popularity_power).barred
-    filters.mask(scored.scores, barred, (filters.had(items, kinds, settings.repeat),))
+    hidden, _ = users.hidden.pairs(rows)
+    filters.mask(scored.scores, barred, (filters.had(items, kinds, settings.repeat), hidden))
     return explain(table, scored, *top_k(scored.scores, k), now_ms, settings)
 
 
@@ -170,7 +172,7 @@ def score(
         given = given.and_one("walk", _walk(table, counts, scale, settings, prepared))
     for part in given.scores:
         scores += part
-    return Scored(scores, followers, wanted, weight, past, kinds, at_ms, given)
+    return Scored(scores, followers, wanted, weight, past, kinds, at_ms, given, counts)
 
 
 def popular(table: ItemTable, rows: I32, now_ms: int, settings: RankSettings) -> Scored:
@@ -200,7 +202,8 @@ def explain(
     """Lists of these items (B, k), -1 padded, with their scores and what each is made of. `factors` (B, k) is what
     later stages made of the parts: they scale all alike, so that shares stay exact. `blended` (B, k, 3 + S) is what a
     learnt blend made of the parts, in their order."""
-    by_past, layers = layers_of(table, scored, items, now_ms, settings)
+    by_past = scored.followers.by_past(items, table.scratch)
+    layers = layers_of(table, scored, items, now_ms, settings)
     if blended is not None:
         counted = layers[..., 0]
         changed = np.divide(blended[..., 0], counted, out=np.zeros_like(counted), where=counted > 0)
@@ -220,21 +223,17 @@ def explain(
     return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing, names)
 
 
-def layers_of(
-    table: ItemTable, scored: Scored, items: I32, now_ms: int, settings: RankSettings
-) -> tuple[F32, F32]:
-    """What the scores of items (B, k), -1 padded, are made of: counts by past item (B, k, W), all by layer
-    (B, k, 3 + S)."""
-    by_past = scored.followers.by_past(items, table.scratch)
+def layers_of(table: ItemTable, scored: Scored, items: I32, now_ms: int, settings: RankSettings) -> F32:
+    """What the scores of items (B, k), -1 padded, are made of: (B, k, 3 + S)."""
     layers = np.empty((*items.shape, len(LAYERS) + len(scored.parts.names)), np.float32)
     listed = np.maximum(items, 0)
-    layers[..., 0] = by_past.sum(axis=2)
+    layers[..., 0] = 0 if scored.counts is None else np.take_along_axis(scored.counts, listed, 1)
     layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
     popular = table.prepared(now_ms, settings.popularity_power).popularity
     layers[..., 2] = scored.weight[:, None] * popular[listed]
     layers[..., 3:] = scored.parts.of(items)
     layers[items < 0] = 0
-    return by_past, layers
+    return layers
 
 
 def layer_scores(
