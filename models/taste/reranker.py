@@ -94,7 +94,8 @@ class Reranker:
 
     def _drawn(self, rows: int, columns: int) -> F32:
         """He et al. 2015, for rectifiers."""
-        return (self._rng.standard_normal((rows, columns)) * np.sqrt(2 / rows)).astype(np.float32)
+        found: F32 = (self._rng.standard_normal((rows, columns)) * np.sqrt(2 / rows)).astype(np.float32)
+        return found
 
     def _grow(self) -> None:
         more = min(self._how.kept, 2 * len(self._base)) - len(self._base)
