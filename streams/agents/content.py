@@ -21,8 +21,9 @@ from models.types import Payload
 from streams.agents.base import Agent, Services
 from streams.codecs import LabelDecoder
 from streams.effects import Effects, Emit
+from streams.errors import Retry
 from streams.events import Label
-from streams.inference.service import InferenceClosed
+from streams.inference.failures import InferenceClosed
 from streams.topics import LABELS, TRANSITIONS
 from streams.transitions import partition_of
 from streams.transport.batch import PartitionBatch
@@ -105,7 +106,7 @@ class ContentAgent(Agent[ContentWork]):
             model = self.services.inference.model("embed")
             vector = np.array(answer.outcome.findings[0].value, np.float32)
             return pack(vector, _revision(model.name, model.revision), label.author)
-        except ModelError as error:
+        except (ModelError, Retry) as error:
             reason = error.reason if isinstance(error, BadInput) else "failed"
             self._left_out(reason, f"label {label.id} of {label.asset}: {error}")
             return None

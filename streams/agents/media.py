@@ -23,8 +23,8 @@ from streams.effects import Effects, Header, batch_bytes
 from streams.errors import REASONS, Reject, Retry
 from streams.events import Because, Media
 from streams.inference.admission import Admission
-from streams.inference.service import InferenceClosed
-from streams.inference.totals import Answer
+from streams.inference.answers import Answer
+from streams.inference.failures import InferenceClosed
 from streams.labels import LabelRecord, labels_emit, labels_of
 from streams.payloads import Payloads, size_of
 from streams.rejected import Place, Rejected, rejected_by

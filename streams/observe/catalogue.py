@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.exposition import generate_latest
 
 from streams.errors import REASONS
+from streams.inference.answers import How
 from streams.inference.device import BatchReport
-from streams.inference.repeats import How
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -228,6 +228,11 @@ class Metrics:
             "inference_compiles_total",
             "Graphs compiled or captured after the warm-up: shapes that it missed.",
             "task",
+        )
+        self.inference_restarts = counter(
+            "inference_restarts_total",
+            "Times the device thread died and was started anew, by what killed it.",
+            "reason",
         )
         self.inference_drain = gauge(
             "inference_drain_seconds", "Predicted work of what waits for the device."
@@ -459,3 +464,6 @@ class InferenceMetrics:
 
     def late(self, task: str) -> None:
         self._metrics.inference_late.labels(task).inc()
+
+    def restarted(self, reason: str) -> None:
+        self._metrics.inference_restarts.labels(reason).inc()

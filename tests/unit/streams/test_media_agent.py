@@ -187,7 +187,7 @@ def test_a_topics_lane_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> No
         device = stage.agent.services.inference._device
         assert device is not None
         await until(lambda: len(device) == 1)
-        (lane,) = (lane for (_, lane), queue in device._planner._queues.items() if queue.window)
+        (lane,) = (lane for (_, lane), queue in device._planner._queues.items() if len(queue))
         assert (lane.priority, lane.deadline_s) == (3, 0.01)
         await asyncio.sleep(0.02)
         stage.task.hold.set()
