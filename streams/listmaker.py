@@ -25,7 +25,8 @@ from streams.moved import Moved
 from streams.observe.catalogue import Metrics
 from streams.revisions import Revisions
 from streams.sections.taste import Listing, Taste
-from streams.traces import carried
+from streams.topics import CLICKS, RECOMMENDATIONS
+from streams.traces import Tracing
 from streams.wishes import requests_of
 
 RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
@@ -76,6 +77,7 @@ class ListMaker:
         without_profile: Anonymous,
         metrics: Metrics,
         clock: Clock,
+        tracing: Tracing,
     ) -> None:
         self.settings = list_settings(taste.list)
         self._taste = taste
@@ -88,6 +90,7 @@ class ListMaker:
         self._without_profile = without_profile
         self._metrics = metrics
         self._clock = clock
+        self._tracing = tracing
         self._content = Weighted(ContentSource(table.contents), taste.list.content)
 
     def outputs(self, moved: Moved, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
@@ -119,12 +122,16 @@ class ListMaker:
             )
             return self._lists(requests, at_ms[places], how, late)
 
+        started_s = self._clock.monotonic_s()
         model = listed_by(self._revisions.name if self.further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
+        took_s = self._clock.monotonic_s() - started_s
         for cause, one, at in zip(causes, made, last.tolist(), strict=True):
             value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
-            headers.append([*extra, *carried(moved.records[at].headers)])
+            traced = self._tracing.begin(CLICKS, CLICKS, cause[1], moved.records[at])
+            traced.step("list", took_s)
+            headers.append([*extra, *traced.sending(RECOMMENDATIONS)])
         return values, headers
 
     def _lists(

@@ -22,7 +22,7 @@ from models.taste.table import ItemTable
 from models.taste.users import UserRows
 from streams.clock import Clock
 from streams.experiments import Experiments, Variant
-from streams.observe.catalogue import QualityMetrics
+from streams.observe.quality import QualityMetrics
 from streams.sections.taste import Quality
 
 F64 = NDArray[np.float64]

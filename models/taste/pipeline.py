@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import authors, diversity, explore, filters
+from models.taste.best import top_k
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
 from models.taste.own import OWN_FIRST
-from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
+from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
@@ -135,8 +136,8 @@ def lists(
 ) -> Made:
     """Lists of up to k items. `table`, `catalogue`, `users` and `further` share one ItemIndex; `now_ms` is event time.
 
-    Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
-    listed, whatever its source. Large batches are made in parts.
+    Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable, withheld or too
+    old is listed, whatever its source. Large batches are made in parts.
     """
     if settings.own_first:
         further = (*further, OWN_FIRST)
@@ -191,7 +192,7 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
     there = catalogue.known[:size]
     if not settings.only_catalogued:
         there = there | table.present[:size]
-    barred = ~there | ~catalogue.available[:size]
+    barred = ~there | ~catalogue.available[:size] | table.withheld[:size]
     barred |= filters.too_old(catalogue.published_ms[:size], now_ms, settings.max_age_ms)
     if settings.blocked_authors:
         blocked = catalogue.author_ids(settings.blocked_authors)

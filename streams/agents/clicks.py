@@ -27,7 +27,7 @@ from streams.events import MAX_ID_BYTES
 from streams.experiments import Experiments
 from streams.listmaker import ListMaker, list_settings
 from streams.moved import Moved
-from streams.observe.catalogue import QualityMetrics
+from streams.observe.quality import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
@@ -84,6 +84,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._without_profile,
             services.metrics,
             services.clock,
+            services.tracing,
         )
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())

@@ -29,7 +29,7 @@ class Call:
 
     results: list[Any]  # Result; None while it is missing
     future: "Future[None]"
-    missing: int = 0
+    missing: int = 1  # one stands for those that the caller has not come to yet: see `all_found`
     requests: "list[Request]" = field(default_factory=list)
 
     def wait_for(self, place: int, found: "Answer | Request") -> None:
@@ -40,6 +40,11 @@ class Call:
         found.waiters.append((self, place))
         self.requests.append(found)
         self.missing += 1
+
+    def all_found(self) -> bool:
+        """The caller has come to the last of them; whether any is missing."""
+        self.missing -= 1
+        return self.missing > 0
 
     def tell(self, place: int, result: Result) -> None:
         """One of them is there."""

@@ -143,7 +143,7 @@ class InferenceService:
         call = Call([None] * len(payloads), asyncio.get_running_loop().create_future())
         try:
             await self._enter(task, served, payloads, lane, call)
-            if call.missing:
+            if call.all_found():
                 await call.future
         except BaseException:
             self._desk.leave(call)
