@@ -7,6 +7,10 @@ from models.types import Outcome
 
 How = Literal["joined", "kept"]
 
+Times = tuple[float, float, float, float, float, float]
+"""When a payload was submitted, let in, prepared and run (0: it was not), how long the batches took that it was in, when
+its answer was there: seconds, monotonic."""
+
 
 @dataclass(slots=True)
 class Stages:
@@ -22,29 +26,22 @@ class Stages:
 
 @dataclass(slots=True)
 class Answer:
-    """What a task made of a payload. `repeated`: how, where the same content had been labelled before.
-
-    The rest are the times of its way, monotonic seconds; 0: there was no such step.
-    """
+    """What a task made of a payload. `repeated`: how, where the same content had been labelled before."""
 
     outcome: Outcome
     repeated: How | None = None
-    submitted_s: float = 0.0
-    entered_s: float = 0.0
-    prepared_s: float = 0.0
-    ran_s: float = 0.0
-    device_s: float = 0.0  # of all batches that had a unit of it
-    ended_s: float = 0.0
+    times: Times = (0.0,) * 6
 
     @property
     def stages(self) -> Stages:
         """Where the time went; what had nothing to run was prepared and finished in one."""
-        prepared_s = self.prepared_s or self.ended_s
-        ran_s = self.ran_s or prepared_s
+        submitted_s, entered_s, prepared_s, ran_s, device_s, ended_s = self.times
+        prepared_s = prepared_s or ended_s
+        ran_s = ran_s or prepared_s
         return Stages(
-            room_s=self.entered_s - self.submitted_s,
-            prepare_s=prepared_s - self.entered_s,
-            queue_s=max(0.0, ran_s - prepared_s - self.device_s),
-            device_s=self.device_s,
-            finish_s=self.ended_s - ran_s,
+            room_s=entered_s - submitted_s,
+            prepare_s=prepared_s - entered_s,
+            queue_s=max(0.0, ran_s - prepared_s - device_s),
+            device_s=device_s,
+            finish_s=ended_s - ran_s,
         )

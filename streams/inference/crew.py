@@ -101,13 +101,15 @@ class Crew:
         ready: list[Request] = []
         ended: list[Ended] = []
         for request in requests:
+            if request.abandoned:
+                ended.append((request, None))
+                continue
             try:
-                if not request.abandoned:
-                    request.got(prepare(request.task, request.payload))
+                request.got(prepare(request.task, request.payload))
             except BaseException as error:  # whatever it was, the one who waits must hear of it
                 ended.append((request, error))
                 continue
-            if request.missing and not request.abandoned:
+            if request.missing:
                 ready.append(request)
             else:  # silence, say: nothing to run
                 ended.append((request, _finished(request.task, request)))

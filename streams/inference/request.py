@@ -19,9 +19,6 @@ Result = Answer | ModelError | InferenceInterrupted
 # put meanwhile, so that it shares the device with its neighbours instead of holding them up.
 UNITS_AT_ONCE = 16
 
-_NOTHING = Prepared(())
-_NOT_YET: Any = ()  # a list once it is decoded
-
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -77,15 +74,16 @@ class Request:
     waiters: "list[tuple[Call, int]]" = field(default_factory=list)  # and which of the call's payloads it is
     abandoned: bool = False  # nobody waits for it any more: do not run it
     deaths: int = 0  # of the device thread, with it on the device
-    prepared: Prepared = _NOTHING
-    prepared_bytes: int = 0
-    grew: bool = False  # decoded it takes more room than it did as a payload
-    prepared_s: float = 0.0
-    missing: int = 0
-    outputs: list[Any] = _NOT_YET
-    unsent: int = 0  # the first unit that the planner has not had
-    device_s: float = 0.0  # of all batches that had a unit of it
-    ran_s: float = 0.0  # when the last one ended
+    # What follows is there once it is decoded:
+    prepared: Prepared = field(init=False)
+    prepared_bytes: int = field(init=False)
+    grew: bool = field(init=False)  # it takes more room than it did as a payload
+    prepared_s: float = field(init=False)
+    outputs: list[Any] = field(init=False)
+    missing: int = field(init=False)  # units without output
+    unsent: int = field(init=False)  # the first unit that the planner has not had
+    device_s: float = field(init=False)  # of all batches that had a unit of it
+    ran_s: float = field(init=False)  # when the last one ended
 
     def got(self, prepared: Prepared) -> None:
         """It is decoded."""
@@ -93,9 +91,13 @@ class Request:
         units = prepared.units
         self.missing = count = len(units)
         self.outputs = [None] * count
+        size_bytes = 0
         for unit in units:
-            self.prepared_bytes += getattr(unit.data, "nbytes", 0)
-        self.grew = count > self.units or self.prepared_bytes > self.bytes
+            size_bytes += getattr(unit.data, "nbytes", 0)
+        self.prepared_bytes = size_bytes
+        self.grew = size_bytes > self.bytes or count > self.units
+        self.unsent = 0
+        self.prepared_s = self.device_s = self.ran_s = 0.0
 
     @property
     def is_giant(self) -> bool:
@@ -104,9 +106,7 @@ class Request:
 
     def answer(self, outcome: Outcome, now_s: float) -> Answer:
         """For the first who asked."""
-        return Answer(
-            outcome,
-            None,
+        spent = (
             self.submitted_s,
             self.entered_s,
             self.prepared_s,
@@ -114,3 +114,4 @@ class Request:
             self.device_s,
             now_s,
         )
+        return Answer(outcome, None, spent)
