@@ -8,8 +8,8 @@ from models.types import Outcome
 How = Literal["joined", "kept"]
 
 Times = tuple[float, float, float, float, float, float]
-"""When a payload was submitted, let in, prepared and run (0: it was not), how long the batches took that it was in, when
-its answer was there: seconds, monotonic."""
+"""When a payload was submitted, let in, prepared and run (0: it was not), how long the batches took that it was in,
+when its answer was there: seconds, monotonic."""
 
 
 @dataclass(slots=True)
