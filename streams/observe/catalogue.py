@@ -176,6 +176,15 @@ class Metrics:
             "Lists made without a stage since their time was spent; without `score` they are popular items.",
             "stage",
         )
+        self.blend_weight = gauge(
+            "blend_weight", "Weights of the learnt blend: of each part and form of it.", "part", "form"
+        )
+        self.blend_choices = counter(
+            "blend_choices_total",
+            "Clicks of readers whose list was remembered: learnt, beyond (no candidate of that list), left_out "
+            "(too many at once).",
+            "outcome",
+        )
         self.sequence_revisions = counter(
             "sequence_revisions_total",
             "Revisions of the sequence model: loaded and in use, or refused while the one before goes on.",
