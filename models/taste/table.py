@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste import decay
+from models.taste import bars, decay
 from models.taste.contents import Contents
 from models.taste.fences import standing
 from models.taste.itemrows import decode
 from models.taste.items import UNKNOWN, ItemIndex
+from models.taste.scratch import Scratch
 from models.taste.toplists import TopLists
 
 F32 = NDArray[np.float32]
@@ -37,17 +38,17 @@ class Prepared:
     column: F32  # (I,) factor / (1 + column sum now)**a
     popularity: F32  # (I,) of the most popular item
     blend: F32  # (D + 1, I) sketches, then popularity: one product gives both layers
-    barred: I64  # items that may not be listed: no row here, so perhaps no name
+    barred: I64  # items that may not be listed: no row here, so perhaps no name, or withheld
 
 
 class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
 
-    present (I,) bool, fence (I,) int64 of the row that stands or -1, popularity (I,) float32, total (I,) float32 sum of
-    predecessors, impressions (I,) float32, out (I,) float64 sum of followers, newest_at_ms (I,) int64, followers
-    TopLists, sketches (I, D) float32: unit vectors of two parts, sum of w * code(predecessor), so that a user's bank
-    dotted with it is a long-memory version of the counts, and sum of cosine * code(item like it in content), which
-    fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
+    present (I,) bool, withheld (I,) bool: a label bars it from lists, fence (I,) int64 of the row that stands or -1,
+    popularity (I,) float32, total (I,) float32 sum of predecessors, impressions (I,) float32, out (I,) float64 sum of
+    followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors of two parts, sum of
+    w * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts, and sum of
+    cosine * code(item like it in content), which fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
     """
 
     def __init__(
@@ -66,9 +67,10 @@ class ItemTable:
         (self._half_life_ms,) = decay.whole_ms([half_life_s])
         self.ref = -1
         self._version = 0
-        self._scratch = (np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int16))
+        self.scratch = Scratch()
         self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
         self.present: Bools = np.zeros(0, np.bool_)
+        self.withheld: Bools = np.zeros(0, np.bool_)
         self.fence: I64 = np.zeros(0, np.int64)
         self.popularity: F32 = np.zeros(0, np.float32)
         self.total: F32 = np.zeros(0, np.float32)
@@ -105,15 +107,17 @@ class ItemTable:
         before[np.isin(owners, removed)] = -1
         chosen, _ = standing(owners, records.fence, before)
         changed, gone = owners[chosen], np.setdiff1d(removed, owners[chosen])
+        told = [bars.split(records.contents[place]) for place in chosen.tolist()]
         alike = self.contents.describe(
-            [*changed.tolist(), *gone.tolist()],
-            [*(records.contents[place] for place in chosen.tolist()), *[b""] * len(gone)],
+            [*changed.tolist(), *gone.tolist()], [*(vector for _, vector in told), *[b""] * len(gone)]
         )
         self.fence[removed] = -1
         self._version += 1
         self._advance(int(records.ref[chosen].max(initial=-1)))
         scale = decay.scale_of(self.ref - records.ref[chosen])
         self.present[changed] = True
+        self.withheld[changed] = [bool(steps) for steps, _ in told]
+        self.withheld[gone] = False
         self.fence[changed] = records.fence[chosen]
         self.popularity[changed] = records.popularity[chosen] * scale
         self.total[changed] = records.total[chosen] * scale
@@ -151,24 +155,10 @@ class ItemTable:
             size, factor = len(self.items), float(2.0 ** (-step / 65536))
             column = factor / (1 + self.column_sums()[:size] * factor) ** popularity_power
             popularity = self.popularity[:size] / max(float(self.popularity.max(initial=0)), 1e-30)
-            barred = np.flatnonzero(~self.present[:size])
+            barred = np.flatnonzero(~self.present[:size] | self.withheld[:size])
             blend = np.concatenate([self.sketches[:size].T, popularity[None]])
             self._prepared = (key, Prepared(factor, column.astype(np.float32), popularity, blend, barred))
         return self._prepared[1]
-
-    def scratch(self, cells: int) -> tuple[F32, F32, NDArray[np.int16]]:
-        """Three working arrays of this many cells, of undefined content and valid until the next call.
-
-        Kept between calls: fresh pages for each batch of lists cost more than the ranking itself.
-        """
-        if len(self._scratch[0]) < cells:
-            self._scratch = (
-                np.empty(cells, np.float32),
-                np.empty(cells, np.float32),
-                np.empty(cells, np.int16),
-            )
-        one, two, three = self._scratch
-        return one[:cells], two[:cells], three[:cells]
 
     def row_sums(self, items: I32) -> F64:
         """(N,) sum of what each of these items leads to, as `symmetry` says."""
@@ -181,7 +171,7 @@ class ItemTable:
     def bytes_used(self) -> int:
         """Bytes of the columns (the item index not included)."""
         numbers = (self.popularity, self.total, self.impressions, self.out)
-        columns = (self.present, self.fence, *numbers, self.newest_at_ms)
+        columns = (self.present, self.withheld, self.fence, *numbers, self.newest_at_ms)
         lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
         return sum(column.nbytes for column in (*columns, self.sketches, *lists)) + self.contents.bytes_used()
 
@@ -246,7 +236,8 @@ class ItemTable:
         if items <= size:
             return
         more = max(items, 2 * size) - size
-        for name in ("present", "popularity", "total", "impressions", "out", "newest_at_ms", "sketches"):
+        sums = ("popularity", "total", "impressions", "out")
+        for name in ("present", "withheld", *sums, "newest_at_ms", "sketches"):
             old = self.__dict__[name]
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.fence = np.concatenate([self.fence, np.full(more, -1, np.int64)])

@@ -165,8 +165,14 @@ class Metrics:
         )
         self.undone = counter(
             "undos_total",
-            "Undos that took an event back, and those in vain: the reader's last events hold none of that item.",
+            "Undos that took an event back; that only lifted what an older one had hidden (shown_again); and those in "
+            "vain: the reader's last events hold none of that item.",
             "outcome",
+        )
+        self.hidden_fell_out = counter(
+            "hidden_fell_out_total",
+            "Items and authors that a reader had hidden and that may be listed again: others were hidden since, more "
+            "than are kept.",
         )
         self.catalogue_items = gauge("catalogue_items", "Items that the catalogue describes.")
         self.catalogue_records = counter("catalogue_records_total", "Records of the catalogue taken.")
@@ -181,6 +187,15 @@ class Metrics:
             "list_stages_left_out_total",
             "Lists made without a stage since their time was spent; without `score` they are popular items.",
             "stage",
+        )
+        self.blend_weight = gauge(
+            "blend_weight", "Weights of the learnt blend: of each part and form of it.", "part", "form"
+        )
+        self.blend_choices = counter(
+            "blend_choices_total",
+            "Clicks of readers whose list was remembered: learnt, beyond (no candidate of that list), left_out "
+            "(too many at once).",
+            "outcome",
         )
         self.sequence_revisions = counter(
             "sequence_revisions_total",
@@ -251,6 +266,11 @@ class Metrics:
             "inference_compiles_total",
             "Graphs compiled or captured after the warm-up: shapes that it missed.",
             "task",
+        )
+        self.inference_restarts = counter(
+            "inference_restarts_total",
+            "Times the device thread died and was started anew, by what killed it.",
+            "reason",
         )
         self.inference_drain = gauge(
             "inference_drain_seconds", "Predicted work of what waits for the device."

@@ -3,8 +3,8 @@ profile. Shares no code with the worker.
 
 Between the clicks stand orders (header `ce_type`), which concern the partition that they name as home. `forget` ends a
 life: nothing of before counts in the reader's state, and until the order's time no click begins another. An `undo`
-takes back the reader's last event of that item in the ring of this life; a click whose id is among the last 16 is a
-duplicate.
+takes back the reader's last event of that item in the ring of this life, and shows again what nothing in the ring hides
+any more, and the author that it names; a click whose id is among the last 16 is a duplicate.
 """
 
 import json
@@ -17,6 +17,8 @@ from streams.verify.judgement import Event, Place, Reader, Record
 
 HEARTBEAT, ORDER = b"headrace.heartbeat.v1", b"headrace.privacy-order.v1"
 RECENT = 16
+HIDING = {"hide", "report"}
+MOST_ITEMS, MOST_AUTHORS = 256, 64
 Events = list[tuple[int, Event]]  # with their offsets, in order
 
 
@@ -27,23 +29,37 @@ class Left:
     counting: list[Event] = field(default_factory=list)
     ring: list[Event] = field(default_factory=list)  # oldest first
     taken: list[tuple[int, Event]] = field(default_factory=list)  # offset of the undo, what it took
+    items: list[str] = field(default_factory=list)  # hidden, oldest first
+    authors: list[str] = field(default_factory=list)
 
 
 def left_of(events: Sequence[tuple[int, Event]], ring: int) -> Left:
     """The reader's events with their offsets, in order; `ring` is how many it holds."""
     left = Left()
     for offset, event in events:
+        item, author = event["item"], event.get("author")
         if event["kind"] != "undo":
             left.counting.append(event)
             if event["kind"] != "impression":
                 left.ring = [*left.ring, event][-ring:]
+            if event["kind"] in HIDING:
+                left.items = _with(left.items, item, MOST_ITEMS)
+                left.authors = _with(left.authors, author, MOST_AUTHORS) if author else left.authors
             continue
-        found = [one for one in left.ring if one["item"] == event["item"]]
+        found = [one for one in left.ring if one["item"] == item]
         if found:
             left.taken.append((offset, found[-1]))
             left.ring = [one for one in left.ring if one is not found[-1]]
             left.counting = [one for one in left.counting if one is not found[-1]]
+        hides = any(one["kind"] in HIDING for one in left.ring if one["item"] == item)
+        if not hides and (not found or found[-1]["kind"] in HIDING):
+            left.items = [one for one in left.items if one != item]
+        left.authors = [one for one in left.authors if one != author]
     return left
+
+
+def _with(held: list[str], one: str, most: int) -> list[str]:
+    return held if one in held else [*held, one][-most:]
 
 
 @dataclass(slots=True)

@@ -1,9 +1,10 @@
 """The readers' states after a run, byte by byte and sum by sum. Shares no code with the worker.
 
 The state's bytes are read here a second time, from the description of the layout: version u1, settings u4, fence i8,
-newest i8, refs i8[H], filled u2, bank f4[H, D + 2] with the net and the gross sum last, the last ids (u1, u8[16]), then
-the ring's entries of item hash u8, kind u1 (its high bit: the weight is below 0), weight u2, time u4 and u2. Sums are
-compared with float64 sums over all of a reader's events. Under keys that begin with the byte 0xff lie rows of the
+newest i8, refs i8[H], filled u2, bank f4[H, D + 2] with the net and the gross sum last, the last ids (u1, u8[16]), how
+many items (u2) and authors (u1) are hidden, then the ring's entries of item hash u8, kind u1 (its high bit: the weight
+is below 0), weight u2, time u4 and u2, then hashes u8 of what is hidden. Sums are compared with float64 sums over all
+of a reader's events. Under keys that begin with the byte 0xff lie rows of the
 privacy register: version u1, 0 u4, fence i8, forgot i8, until i8, at i8, opted out u1.
 """
 
@@ -94,19 +95,27 @@ def _differs(row: bytes, events: list[Event], fence: int, left: Left, rules: Rul
     h, width = len(rules.half_lives_s), rules.dim + 2
     head = np.dtype(
         [("version", "u1"), ("settings", "<u4"), ("fence", "<i8"), ("newest", "<i8"), ("refs", "<i8", (h,)),
-         ("filled", "<u2"), ("bank", "<f4", (h, width)), ("ids", "u1"), ("recent", "<u8", (16,))]
+         ("filled", "<u2"), ("bank", "<f4", (h, width)), ("ids", "u1"), ("recent", "<u8", (16,)),
+         ("hidden", "<u2"), ("authors", "u1")]
     )  # fmt: skip
     entry = np.dtype([("hash", "<u8"), ("kind", "i1"), ("size", "<u2"), ("low", "<u4"), ("high", "<u2")])
     found = np.frombuffer(row[: head.itemsize], head)[0]
     if int(found["fence"]) != fence:
         return f"fence {found['fence']}, the last click is at {fence}"
-    ring = np.frombuffer(row[head.itemsize :], entry)
+    stop = head.itemsize + entry.itemsize * int(found["filled"])
+    ring = np.frombuffer(row[head.itemsize : stop], entry)
     wanted = [(hash_of_item(e["item"]), kind_of(e), abs(steps_of(e)), e["at"]) for e in left.ring]
     held = [
         (int(e["hash"]), int(e["kind"]), int(e["size"]), int(e["low"]) | int(e["high"]) << 32) for e in ring
     ]
     if held != wanted:
         return "the ring does not hold the last events in their order"
+    hashes, items = np.frombuffer(row[stop:], "<u8").tolist(), int(found["hidden"])
+    if hashes[:items] != [hash_of_item(item) for item in left.items]:
+        return "it does not hide the items that the reader hid"
+    authors = [hash_of_item(author) for author in left.authors]
+    if hashes[items:] != authors or int(found["authors"]) != len(authors):
+        return "it does not hide the authors that the reader hid"
     for place, half_life_s in enumerate(rules.half_lives_s):
         ref = int(found["refs"][place])
 

