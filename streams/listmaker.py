@@ -12,7 +12,8 @@ from models.taste.alike import ContentSource
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import Lists, RankSettings
+from models.taste.rank import RankSettings
+from models.taste.reasons import Lists
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows

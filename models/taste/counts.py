@@ -26,6 +26,7 @@ class Followers:
     in use, F slots of followers. A free slot weighs 0, and its cell is another reader's or -1.
     """
 
+    keys: I32  # (N,) followers, -1 in a free slot
     cells: I64  # (N,) reader * I + follower
     parts: F32  # (N,) without `column`
     places: int  # P
@@ -47,7 +48,7 @@ class Followers:
         cells = scratch.array("cells", shape, np.int64)
         first = np.repeat(np.arange(batch) * len(column), places)
         np.add(keys, first[:, None], out=cells)
-        return cls(cells.reshape(-1), parts.reshape(-1), places, past.shape, column)
+        return cls(keys.reshape(-1), cells.reshape(-1), parts.reshape(-1), places, past.shape, column)
 
     def write_to(self, counts: F32) -> None:
         """Set `counts` (B, I) to L0."""
