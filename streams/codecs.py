@@ -102,7 +102,7 @@ class EventDecoder(Generic[E]):
             values = [decode(r.value) for r in records]  # type: ignore[arg-type]
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
             return None
-        if max(len(r.value) for r in records) > self._max_bytes:  # type: ignore[arg-type]
+        if max((len(r.value) for r in records), default=0) > self._max_bytes:  # type: ignore[arg-type]
             return None
         return values
 

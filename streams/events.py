@@ -210,7 +210,7 @@ class Label(Struct, frozen=True):
     score: float | None = None
     scores: dict[str, float] = {}
     spans: list[LabelSpan] = []
-    detail: dict[str, str | int | float | bool | None] = {}
+    detail: dict[str, str | int | float | bool | list[str] | None] = {}
     via: list[str] = []
     author: str | None = None  # the asset's
 

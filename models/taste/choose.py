@@ -23,7 +23,9 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-TOGETHER = 128  # readers at once at most: the fixed cost of NumPy calls is shared, and scores stay near the caches
+TOGETHER = (
+    128  # readers at once at most: the fixed cost of NumPy calls is shared, and scores stay near the caches
+)
 _FEW = 8192  # items of which all are looked at
 _CELLS = 1 << 22  # readers x items at once at most: 16 MB an array
 

@@ -50,22 +50,21 @@ def explain(
     now_ms: int,
     settings: RankSettings,
     factors: F32 | None = None,
+    blended: F32 | None = None,
 ) -> Lists:
     """Lists of these items (B, k), -1 padded, with their scores and what each is made of. `factors` (B, k) is what
-    later stages made of the parts: they scale all alike, so that shares stay exact."""
-    by_past = scored.readers.followers.by_past(items, table.scratch)
-    layers = np.empty((*items.shape, len(LAYERS) + len(scored.parts.names)), np.float32)
-    held = items >= 0
-    listed = np.maximum(items, 0)
-    layers[..., 0] = by_past.sum(axis=2)
-    layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
-    popular = table.prepared(now_ms, settings.popularity_power).popularity
-    layers[..., 2] = scored.weight[:, None] * popular[listed]
-    layers[..., 3:] = scored.parts.of(items)
-    layers[~held] = 0
+    later stages made of the parts: they scale all alike, so that shares stay exact. `blended` (B, k, 3 + S) is what a
+    learnt blend made of the parts, in their order."""
+    by_past, layers = layers_of(table, scored, items, now_ms, settings)
+    if blended is not None:
+        counted = layers[..., 0]
+        changed = np.divide(blended[..., 0], counted, out=np.zeros_like(counted), where=counted > 0)
+        by_past *= changed[..., None]
+        layers = blended.copy()
     if factors is not None:
         layers *= factors[..., None]
         by_past *= factors[..., None]
+    held = items >= 0
     because = by_past.argmax(axis=2) if settings.window else np.zeros(items.shape, np.int64)
     strongest = np.take_along_axis(by_past, because[..., None], 2)[..., 0] if settings.window else scores * 0
     share = np.divide(strongest, scores, out=np.zeros_like(scores), where=held & (scores > 0))
@@ -74,3 +73,20 @@ def explain(
     readers, names = scored.readers, scored.parts.names
     past, kinds, at_ms = readers.past, readers.kinds, readers.at_ms
     return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing, names)
+
+
+def layers_of(
+    table: ItemTable, scored: Scored, items: I32, now_ms: int, settings: RankSettings
+) -> tuple[F32, F32]:
+    """What the scores of items (B, k), -1 padded, are made of: counts by past item (B, k, W), all by layer
+    (B, k, 3 + S)."""
+    by_past = scored.readers.followers.by_past(items, table.scratch)
+    layers = np.empty((*items.shape, len(LAYERS) + len(scored.parts.names)), np.float32)
+    listed = np.maximum(items, 0)
+    layers[..., 0] = by_past.sum(axis=2)
+    layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
+    popular = table.prepared(now_ms, settings.popularity_power).popularity
+    layers[..., 2] = scored.weight[:, None] * popular[listed]
+    layers[..., 3:] = scored.parts.of(items)
+    layers[items < 0] = 0
+    return by_past, layers

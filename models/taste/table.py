@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste import decay
+from models.taste import bars, decay
 from models.taste.contents import Contents
 from models.taste.fences import standing
 from models.taste.itemrows import decode
@@ -39,7 +39,7 @@ class Prepared:
     column: F32  # (I,) factor / (1 + column sum now)**a
     most_popular: float  # its stored weight
     popularity: F32  # (I,) as a share of that
-    barred: I64  # items that may not be listed: no row here, so perhaps no name
+    barred: I64  # items that may not be listed: no row here, so perhaps no name, or withheld
     head: I64  # (H,) the most popular items, by index
     in_head: Bools  # (I,)
     beyond_head: float  # popularity of the first item that is not in it
@@ -48,12 +48,12 @@ class Prepared:
 class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
 
-    present (I,) bool, fence (I,) int64 of the row that stands or -1, popularity (I,) float32, total (I,) float32 sum of
-    predecessors, impressions (I,) float32, out (I,) float64 sum of followers, newest_at_ms (I,) int64, followers
-    TopLists, sketches (I, D) float32: unit vectors of two parts, sum of w * code(predecessor), so that a user's bank
-    dotted with it is a long-memory version of the counts, and sum of cosine * code(item like it in content), which
-    fades as predecessors come: EVIDENCE / (EVIDENCE + their sum). Sketches and popularity lie side by side in `vectors`
-    (I, D + 1), so that one product gives both layers.
+    present (I,) bool, withheld (I,) bool: a label bars it from lists, fence (I,) int64 of the row that stands or -1,
+    popularity (I,) float32, total (I,) float32 sum of predecessors, impressions (I,) float32, out (I,) float64 sum of
+    followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors of two parts, sum of
+    w * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts, and sum of
+    cosine * code(item like it in content), which fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
+    Sketches and popularity lie side by side in `vectors` (I, D + 1), so that one product gives both layers.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class ItemTable:
         self.scratch = Scratch()
         self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
         self.present: Bools = np.zeros(0, np.bool_)
+        self.withheld: Bools = np.zeros(0, np.bool_)
         self.fence: I64 = np.zeros(0, np.int64)
         self.total: F32 = np.zeros(0, np.float32)
         self.impressions: F32 = np.zeros(0, np.float32)
@@ -120,15 +121,17 @@ class ItemTable:
         before[np.isin(owners, removed)] = -1
         chosen, _ = standing(owners, records.fence, before)
         changed, gone = owners[chosen], np.setdiff1d(removed, owners[chosen])
+        told = [bars.split(records.contents[place]) for place in chosen.tolist()]
         alike = self.contents.describe(
-            [*changed.tolist(), *gone.tolist()],
-            [*(records.contents[place] for place in chosen.tolist()), *[b""] * len(gone)],
+            [*changed.tolist(), *gone.tolist()], [*(vector for _, vector in told), *[b""] * len(gone)]
         )
         self.fence[removed] = -1
         self._version += 1
         self._advance(int(records.ref[chosen].max(initial=-1)))
         scale = decay.scale_of(self.ref - records.ref[chosen])
         self.present[changed] = True
+        self.withheld[changed] = [bool(steps) for steps, _ in told]
+        self.withheld[gone] = False
         self.fence[changed] = records.fence[chosen]
         self.popularity[changed] = records.popularity[chosen] * scale
         self.total[changed] = records.total[chosen] * scale
@@ -167,7 +170,10 @@ class ItemTable:
             column = factor / (1 + self.column_sums()[:size] * factor) ** popularity_power
             column[UNKNOWN] = 0
             most = max(float(self.popularity.max(initial=0)), 1e-30)
-            popularity, barred = self.popularity[:size] / most, np.flatnonzero(~self.present[:size])
+            popularity, barred = (
+                self.popularity[:size] / most,
+                np.flatnonzero(~self.present[:size] | self.withheld[:size]),
+            )
             found = Prepared(factor, column.astype(np.float32), most, popularity, barred, *_head(popularity))
             self._prepared = (key, found)
         return self._prepared[1]
@@ -183,7 +189,7 @@ class ItemTable:
     def bytes_used(self) -> int:
         """Bytes of the columns (the item index not included)."""
         numbers = (self.vectors, self.total, self.impressions, self.out)
-        columns = (self.present, self.fence, *numbers, self.newest_at_ms)
+        columns = (self.present, self.withheld, self.fence, *numbers, self.newest_at_ms)
         lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
         return sum(column.nbytes for column in (*columns, *lists)) + self.contents.bytes_used()
 
@@ -248,7 +254,7 @@ class ItemTable:
         if items <= size:
             return
         more = max(items, 2 * size) - size
-        for name in ("present", "vectors", "total", "impressions", "out", "newest_at_ms"):
+        for name in ("present", "withheld", "vectors", "total", "impressions", "out", "newest_at_ms"):
             old = self.__dict__[name]
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.fence = np.concatenate([self.fence, np.full(more, -1, np.int64)])

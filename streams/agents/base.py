@@ -17,7 +17,8 @@ from streams.clock import Clock
 from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import Effects, Emit
 from streams.inference.service import InferenceService
-from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.observe.agents import AgentMetrics
+from streams.observe.catalogue import Metrics
 from streams.privacy.sealing import Seal
 from streams.rejected import Place, Rejected, class_name
 from streams.settings import Settings
@@ -26,7 +27,7 @@ from streams.state.progress import Recoveries
 from streams.state.snapshotfile import FenceOf
 from streams.state.snapshots import Snapshots
 from streams.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
-from streams.traces import trace_id
+from streams.traces import NO_SPANS, Tracing, trace_id
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Commit, Submission
 from streams.transport.consumer import Profile
@@ -45,6 +46,7 @@ class Services:
     metrics: Metrics
     inference: InferenceService
     worker: str  # name and version, for dead-letter headers
+    tracing: Tracing = NO_SPANS
     limits: dict[str, int] = field(
         default_factory=dict
     )  # topic -> largest batch it takes, once the cluster told

@@ -14,10 +14,11 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste import odd
+from models.taste import actions, odd
 from models.taste.actions import weight_table, weights_of
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
+from models.taste.shown import Shown
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
@@ -25,9 +26,10 @@ from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES
 from streams.experiments import Experiments
+from streams.learning import Learning
 from streams.listmaker import ListMaker, list_settings
 from streams.moved import Moved
-from streams.observe.catalogue import QualityMetrics
+from streams.observe.quality import BlendMetrics, QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
@@ -45,6 +47,7 @@ from streams.transport.consumer import Profile
 
 log = logging.getLogger(__name__)
 
+WEIGHTS_FILE = "blend.weights"
 ROOM_BYTES = 4_096  # more than key, headers and frame of an output take
 
 TooLarge = dict[tuple[int, int], int]  # partition, offset of the click -> size of its list
@@ -74,6 +77,18 @@ class ClicksAgent(Agent[ClickColumns]):
             services.metrics,
         )
         self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
+        kept = settings.state.snapshots
+        self._learning = Learning(
+            self._taste.blend,
+            self._state.rows,
+            self._without_profile,
+            kept / f"{settings.kafka.topic_prefix}{WEIGHTS_FILE}" if kept is not None else None,
+            settings.state.snapshot_interval_s,
+            BlendMetrics(services.metrics),
+        )
+        served = self._taste.served
+        self._shown = Shown(served.lists, self._taste.list_size, served.for_s, served.by == "lists")
+        self._state.rows.freed.append(self._shown.forget)
         self._lists = ListMaker(
             self._taste,
             self._state.rows,
@@ -82,8 +97,11 @@ class ClicksAgent(Agent[ClickColumns]):
             self._experiments,
             self._revisions,
             self._without_profile,
+            self._learning,
+            self._shown,
             services.metrics,
             services.clock,
+            services.tracing,
         )
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
@@ -110,6 +128,8 @@ class ClicksAgent(Agent[ClickColumns]):
             self._lists.settings,
             self._taste.list_size,
             self._lists.further,
+            self._learning.weights,
+            self._shown_before if self._shown else None,
         )
         services = self.services
         return LiveQuality(
@@ -119,6 +139,10 @@ class ClicksAgent(Agent[ClickColumns]):
             QualityMetrics(services.metrics),
             services.clock,
         )
+
+    def _shown_before(self, rows: NDArray[np.int32], at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the newest lists of readers were not to hold."""
+        return self._shown.pairs(rows, at_ms, self._taste.served.by == "lists")
 
     # -- life
 
@@ -135,12 +159,14 @@ class ClicksAgent(Agent[ClickColumns]):
         """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
             await self._revisions.start()
+            await self._learning.start()
             self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
             caught_up = asyncio.create_task(self._caught_up())
             await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
-            if self._revisions.further:
-                self._following.append(asyncio.create_task(self._revisions.run()))
+            for beside in (self._revisions, self._learning):
+                if beside.goes_on:
+                    self._following.append(asyncio.create_task(beside.run()))
             for following in self._following:
                 following.add_done_callback(self._stopped_following)
 
@@ -159,6 +185,7 @@ class ClicksAgent(Agent[ClickColumns]):
             following.cancel()
         if self._following:
             await asyncio.wait(self._following, timeout=1.0)
+        await self._learning.keep()
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
@@ -328,6 +355,9 @@ class ClicksAgent(Agent[ClickColumns]):
         self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
+        self._learning.chosen(row_of, items, kinds, partitions, folded.applied)
+        if self._shown:
+            self._see(row_of, items, kinds, at_ms, folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
@@ -340,6 +370,21 @@ class ClicksAgent(Agent[ClickColumns]):
             for place, one in part.wishes.items()
         }
         return Moved(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
+
+    def _see(
+        self,
+        rows: NDArray[np.int32],
+        items: NDArray[np.int32],
+        kinds: NDArray[np.int8],
+        at_ms: NDArray[np.int64],
+        applied: NDArray[np.bool_],
+    ) -> None:
+        """What the readers of a group were shown, and what they took of it."""
+        if self._taste.served.by == "impressions":
+            seen = applied & (kinds == actions.IMPRESSION)
+            self._shown.impressions(rows[seen], items[seen], at_ms[seen])
+        took = applied & actions.is_positive(kinds)
+        self._shown.taken(rows[took], items[took])
 
     def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
         """What became of the clicks of a fold; counters are touched only where there is something to count."""
@@ -364,9 +409,13 @@ class ClicksAgent(Agent[ClickColumns]):
     def _revision(self, result: str) -> None:
         self.services.metrics.sequence_revisions.labels(result).inc()
 
+    def _bytes_used(self) -> int:
+        beside = self._revisions.bytes_used() + self._learning.bytes_used() + self._shown.bytes_used()
+        return self._state.rows.bytes_used() + beside
+
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
+        self.services.metrics.user_bytes.set(self._bytes_used())
         self.services.metrics.items.set(len(self._items))
         self.services.metrics.items_beyond.set(self._items.beyond)
 

@@ -1,9 +1,10 @@
 """Content: from labels of assets to what the item agent knows of them, so that an upload can be listed before its first
 click.
 
-An `embed` label is the vector itself; a transcript, and tags joined to a text, are embedded here. Other labels say
-nothing of what an asset is about. An asset is the item of the same name. Written by workers, labels have no dead-letter
-topic: one that cannot be used is counted by reason and named in the log.
+An `embed` label is the vector itself; a transcript, the text in a picture, and tags joined to a text, are embedded
+here. A `safety` label that blocks keeps the item out of all lists until one of the same step does not
+(`models.taste.bars`). Other labels say nothing of what an asset is about. An asset is the item of the same name.
+Written by workers, labels have no dead-letter topic: one that cannot be used is counted by reason and named in the log.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import numpy as np
 from faust.streams import Stream
 
 from models.errors import BadInput, ModelError
+from models.taste.bars import told
 from models.taste.contents import pack
 from models.taste.transitions import CONTENT
 from models.types import Payload
@@ -37,7 +39,7 @@ TEXT_CHARS = 4_000  # more than the encoder reads
 
 @dataclass(slots=True)
 class ContentWork:
-    """Records of one batch: items and what they are about."""
+    """Records of one batch: items and what they are about, or bars."""
 
     names: list[str] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
@@ -93,7 +95,10 @@ class ContentAgent(Agent[ContentWork]):
             self.submit(batch, ContentWork([name for name, _ in found], [value for _, value in found]))
 
     async def _content(self, label: Label) -> bytes | None:
-        """The packed vector; None for a label that says nothing or nothing of use. Raises InferenceClosed."""
+        """The packed vector, or a bar; None for a label that says nothing or nothing of use. Raises InferenceClosed."""
+        if label.task == "safety":
+            # One step of one model: the text in a picture, and the picture itself, are judged apart.
+            return told(">".join((*label.via, label.model.name)), blocked=label.value == "block")
         try:
             if label.task == "embed":
                 return pack(_numbers(label), _revision(label.model.name, label.model.revision), label.author)
@@ -121,10 +126,12 @@ class ContentAgent(Agent[ContentWork]):
         for submission in group:
             for name, value in zip(submission.work.names, submission.work.values, strict=True):
                 by_partition.setdefault(partition_of(name, partitions), []).append((name, value))
-        for partition, told in sorted(by_partition.items()):
-            keys = [name.encode() for name, _ in told]
-            effects.outputs.append(Emit(TRANSITIONS, partition, keys, [CONTENT + value for _, value in told]))
-            self.metrics.published(TRANSITIONS, len(told))
+        for partition, found in sorted(by_partition.items()):
+            keys = [name.encode() for name, _ in found]
+            effects.outputs.append(
+                Emit(TRANSITIONS, partition, keys, [CONTENT + value for _, value in found])
+            )
+            self.metrics.published(TRANSITIONS, len(found))
         return effects
 
     async def stop(self) -> None:
@@ -137,7 +144,7 @@ class ContentAgent(Agent[ContentWork]):
 def text_of(label: Label) -> str:
     """What a label of another task than `embed` says in words; empty where it says nothing of the content."""
     value = label.value
-    if label.task == "transcribe" and isinstance(value, str):
+    if label.task in ("transcribe", "ocr") and isinstance(value, str):
         return value.strip()[:TEXT_CHARS]
     if label.task == "tag":
         names = [value] if isinstance(value, str) else [str(one.get("tag", "")) for one in _rows(value)]

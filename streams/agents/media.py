@@ -19,7 +19,7 @@ from models.registry import task_class
 from models.types import Payload
 from streams.agents.base import Agent, Services
 from streams.codecs import MediaDecoder
-from streams.effects import Effects, Header, batch_bytes
+from streams.effects import Effects, batch_bytes
 from streams.errors import REASONS, Reject, Retry
 from streams.events import Because, Media
 from streams.inference.admission import Admission
@@ -31,7 +31,7 @@ from streams.rejected import Place, Rejected, rejected_by
 from streams.retries import Failed, retries, retry_of
 from streams.sections.media import LaneSettings
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
-from streams.traces import carried
+from streams.traces import Traced
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
@@ -131,7 +131,10 @@ class MediaAgent(Agent[MediaWork]):
         )  # before anything is fetched: what is held is bounded in bytes, too
         place = self.place(batch.partition, record)
         try:
-            return await self._labels(batch, event, place, carried(record.headers))
+            traced = self.services.tracing.begin(
+                self.name, batch.topic, batch.partition, record, batch.read_s
+            )
+            return await self._labels(batch, event, place, traced)
         except InferenceClosed:  # stopping: whoever reads this batch next labels it
             batch.entry.lost = True
             return []
@@ -147,7 +150,7 @@ class MediaAgent(Agent[MediaWork]):
             self._room.resize(-1, -size_bytes)
 
     async def _labels(
-        self, batch: PartitionBatch, event: Media, place: Place, traced: Sequence[Header]
+        self, batch: PartitionBatch, event: Media, place: Place, traced: Traced
     ) -> list[LabelRecord]:
         """Those of all tasks, or none: the first error counts. Raises Reject, Retry and ModelError."""
         clock = self.services.clock
@@ -164,10 +167,11 @@ class MediaAgent(Agent[MediaWork]):
             wait_s=started_s - batch.read_s,
             fetch_s=clock.monotonic_s() - started_s,
         )
+        traced.step("fetch", opened.fetch_s)
         if len(names) == 1:
-            found = [await self._step(opened, Step(names[0], payload))]
+            found = [await self._step(opened, Step(names[0], payload), traced)]
         else:
-            steps = (self._step(opened, Step(name, payload)) for name in names)
+            steps = (self._step(opened, Step(name, payload), traced) for name in names)
             ended = await asyncio.gather(*steps, return_exceptions=True)
             found = []
             for one in ended:
@@ -175,15 +179,18 @@ class MediaAgent(Agent[MediaWork]):
                     raise one
                 found.append(one)
         records = [record for made in found for record in made]
-        for record in records if traced else ():
-            record.headers.extend(traced)
+        context = traced.sending(LABELS) if records else ()
+        for record in records:
+            record.headers.extend(context)
         self._check_size(records)
         return records
 
-    async def _step(self, opened: _Opened, step: Step) -> list[LabelRecord]:
+    async def _step(self, opened: _Opened, step: Step, traced: Traced) -> list[LabelRecord]:
         """The labels of one task and of those that look at what it found. Raises ModelError of the first alone."""
         inference = self.services.inference
         answer = await inference.submit(step.task, step.payload, self._lane)
+        stages = _stages(answer)
+        traced.step(f"infer {step.task}", sum(stages.values()), **stages)
         records = labels_of(
             opened.event,
             step,
@@ -195,7 +202,7 @@ class MediaAgent(Agent[MediaWork]):
         )
         for one in next_steps(step, answer.outcome, self._after):
             try:
-                records += await self._step(opened, one)
+                records += await self._step(opened, one, traced)
             except ModelError:  # no label of this step; the service has counted it by task and reason
                 continue
         return records
@@ -271,10 +278,17 @@ class UploadsAgent(MediaAgent):
 
 def _timing(opened: _Opened, answer: Answer) -> dict[str, float]:
     """Seconds, in the order in which they were spent."""
+    return {
+        "wait_s": round(opened.wait_s, 6),
+        "fetch_s": round(opened.fetch_s, 6),
+        **_stages(answer),
+    }
+
+
+def _stages(answer: Answer) -> dict[str, float]:
+    """Seconds of inference, in the order in which they were spent."""
     stages = answer.stages
     spent = {
-        "wait_s": opened.wait_s,
-        "fetch_s": opened.fetch_s,
         "room_s": stages.room_s,
         "prepare_s": stages.prepare_s,
         "queue_s": stages.queue_s,

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.taste import actions
+from models.taste.calibrated import Calibrated
 from models.taste.catalogue import Catalogue, Entry
 from models.taste.choose import rank
 from models.taste.explore import draws
@@ -131,7 +132,17 @@ choices = st.builds(
     max_age_ms=st.sampled_from([0, 5_000_000]),
     blocked_authors=st.sampled_from([(), ("a3", "a7", "nobody")]),
     only_catalogued=st.booleans(),
+    blend=st.booleans(),
 )
+
+
+def learnt(seed: int) -> Calibrated:
+    """Weights after choices by chance."""
+    rng, weights = np.random.default_rng(seed), Calibrated(rate=0.5)
+    for _ in range(10):
+        parts = rng.random((30, 3)).astype(np.float32)
+        weights.learn(("counts", "taste", "popularity"), parts, int(rng.integers(30)), np.ones(30, np.bool_))
+    return weights
 
 
 @settings(max_examples=40, deadline=None)
@@ -152,8 +163,15 @@ def test_nothing_barred_is_listed_and_parts_add_up(
         return asked[-1]
 
     barred = barred_by_loops(world, requests, how)
-    made = lists(world.table, world.catalogue, world.users, requests, NOW_MS, k, how, late)
+    made = lists(
+        world.table, world.catalogue, world.users, requests, NOW_MS, k, how, late, learnt=learnt(seed)
+    )
     assert check(world, made, barred, k, how) > 0
+    for one in made.candidates:
+        place_of = {row: place for place, row in enumerate(requests.rows.tolist())}
+        places = np.array([place_of[row] for row in one.rows.tolist()], np.intp)
+        held = one.items >= 0
+        assert not barred[np.broadcast_to(places[:, None], held.shape)[held], one.items[held]].any()
     assert sum(made.left_out.values()) == READERS * sum(asked)
 
 
@@ -276,3 +294,26 @@ def test_an_explored_item_is_of_an_author_who_has_no_other_place_where_places_ar
     for items in found.items:
         authors = world.catalogue.author[items[items >= 0]]
         assert len(set(authors.tolist())) == len(authors)
+
+
+def test_a_learnt_blend_orders_the_candidates_and_its_parts_are_the_reasons() -> None:
+    world, weights = World(), Calibrated(rate=1.0)
+    names = ("counts", "taste", "popularity")
+    parts = np.random.default_rng(1).random((30, 3)).astype(np.float32)
+    for _ in range(40):
+        weights.learn(names, parts, int(parts[:, 2].argmax()), np.ones(30, np.bool_))
+    requests = Requests(world.rows, np.zeros(READERS))
+    how = ListSettings(blend=True, candidates=60)
+    made = lists(world.table, world.catalogue, world.users, requests, NOW_MS, 10, how, learnt=weights)
+    (one,) = made.candidates
+    assert one.items.shape == (READERS, 60) and one.names == names
+    wanted = weights.weigh(names, one.parts).sum(axis=2)
+    wanted[one.items < 0] = -np.inf
+    best = -np.sort(-wanted, axis=1)[:, :10]
+    np.testing.assert_allclose(made.lists.scores, best, rtol=1e-5)
+    np.testing.assert_allclose(made.lists.layers.sum(axis=2), made.lists.scores, rtol=1e-5)
+    plain = lists(world.table, world.catalogue, world.users, requests, NOW_MS, 10, ListSettings())
+    assert plain.candidates == () and (plain.lists.items != made.lists.items).any()
+    off = Requests(world.rows, np.zeros(READERS), np.ones(READERS, np.bool_))
+    made = lists(world.table, world.catalogue, world.users, off, NOW_MS, 10, how, learnt=weights)
+    assert len(made.candidates[0].rows) == 0  # nothing of theirs is learnt
