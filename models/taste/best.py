@@ -36,18 +36,28 @@ def k_best(items: I32, scores: F32, k: int) -> tuple[I32, F32]:
     if size > k > 0:
         least = np.maximum(least, np.partition(scores, size - k, axis=1)[:, size - k])
     row, nth = np.nonzero(scores >= least[:, None])
-    return _ranked(row, items[row, nth], scores[row, nth], batch, k)
+    some = items[row, nth]
+    order = np.argsort(row << 32 | some)
+    return _ranked(row[order], some[order], scores[row, nth][order], batch, k)
 
 
 def _ranked(row: I64, items: I32, scores: F32, batch: int, k: int) -> tuple[I32, F32]:
-    """(B, k) of entries given row by row."""
-    order = np.lexsort((items, -scores, row))
-    row, items, scores = row[order], items[order], scores[order]
+    """(B, k) of entries given by row and, within one, by item."""
+    order = np.argsort((row << 32) + _descending(scores), kind="stable")
+    items, scores = items[order], scores[order]
     counts = np.bincount(row, minlength=batch)
-    nth = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    nth = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
     first = nth < k
+    at = (row * k + nth)[first]
     best = np.full((batch, k), -1, np.int32)
     best_scores = np.zeros((batch, k), np.float32)
-    best[row[first], nth[first]] = items[first]
-    best_scores[row[first], nth[first]] = scores[first]
+    best.reshape(-1)[at] = items[first]
+    best_scores.reshape(-1)[at] = scores[first]
     return best, best_scores
+
+
+def _descending(scores: F32) -> I64:
+    """Integers below 2**32 in size, ordered as the scores are, the largest first. One sort of integers is five times as
+    fast as one by several keys."""
+    bits = (np.float32(0) - scores).view(np.int32).astype(np.int64)  # -0 and 0 are one
+    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)

@@ -23,9 +23,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-TOGETHER = (
-    128  # readers at once at most: the fixed cost of NumPy calls is shared, and scores stay near the caches
-)
+TOGETHER = 128  # readers at once: NumPy calls are shared, and scores of 4,000 items stay near the caches
 _FEW = 8192  # items of which all are looked at
 _CELLS = 1 << 22  # readers x items at once at most: 16 MB an array
 
@@ -157,7 +155,7 @@ def rank(
     parts = []
     for start in range(0, max(len(rows), 1), most):
         part = rows[start : start + most]
-        items, kinds, _ = users.recent(part, users.ring)
+        items, kinds = users.held(part)
         everywhere = table.prepared(now_ms, settings.popularity_power).barred
         barred = Barred(everywhere, (filters.had(items, kinds, settings.repeat),))
         found = best(table, users, part, now_ms, k, settings, barred, further=further)

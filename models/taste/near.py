@@ -131,8 +131,9 @@ class _Look:
         none = (popular < 0) | self.barred[head]
         scores += np.matmul(self.table.sketches[items], wanted[:, :, None])[..., 0]
         popular += wanted @ self.table.sketches[head].T
-        scores += self.weight[rows, None] * self.prepared.popularity[items]
-        popular += self.weight[rows, None] * self.prepared.popularity[head]
+        each = (self.weight[rows] / np.float32(self.prepared.most_popular))[:, None]
+        scores += each * self.table.popularity[items]
+        popular += each * self.table.popularity[head]
         scores[items < 0] = -np.inf
         popular[none] = -np.inf
         heads = np.broadcast_to(head.astype(np.int32), popular.shape)
@@ -145,7 +146,7 @@ def _bar(found: F32, wanted: int) -> F32:
     """(B,) what about so many of each row of `found` (B, E) reach; above 0."""
     sample = found[:, ::_EVERY]
     bar = np.full(len(found), _ABOVE_0)
-    rank = sample.shape[1] - wanted // _EVERY
+    rank = sample.shape[1] - max(1, wanted // _EVERY)
     if rank > 0:
         np.maximum(bar, np.partition(sample, rank, axis=1)[:, rank], out=bar)
     return bar

@@ -231,7 +231,7 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
 
 def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repeat: bool) -> tuple[I64, ...]:
     """What single readers are not shown: pairs (place, item) of their rings and of their wishes."""
-    items, kinds, _ = users.recent(requests.rows, users.ring)
+    items, kinds = users.held(requests.rows)
     if requests.anonymous is not None:
         items[requests.anonymous] = -1
     wishes = requests.wishes

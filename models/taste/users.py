@@ -304,6 +304,12 @@ class UserRows:
         items = np.where(held, self.ring_items[at, slots], np.int32(-1))
         return items, self.ring_kinds[at, slots], self.ring_at_ms[at, slots]
 
+    def held(self, rows: I32) -> tuple[I32, I8]:
+        """All ring entries (B, R) in no particular order: items, -1 where the ring is not full; kinds."""
+        items = np.take(self.ring_items, rows, 0)
+        items[np.arange(self.ring) >= self.pushed[rows, None]] = -1
+        return items, np.take(self.ring_kinds, rows, 0)
+
     def _beyond_fence(self, row_of: I32, offsets: I64) -> Bools:
         if not repeats(row_of, offsets):
             return offsets > self.fence[row_of]
