@@ -230,7 +230,8 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
 
 
 def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repeat: bool) -> tuple[I64, ...]:
-    """What single readers are not shown: pairs (place, item) of their rings and of their wishes."""
+    """What single readers are not shown: pairs (place, item) of their rings, of what they hid and of their
+    wishes."""
     items, kinds = users.held(requests.rows)
     if requests.anonymous is not None:
         items[requests.anonymous] = -1
@@ -239,6 +240,7 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
         filters.had(items, kinds, repeat),
         wishes.excluded,
         filters.of_authors(wishes.blocked, catalogue),
+        *filters.hidden(users, requests.rows, catalogue, requests.anonymous),
     )
 
 
@@ -283,7 +285,7 @@ def _as_is(batch: _Batch, draft: _Draft) -> _Draft:
 def _blend(batch: _Batch, draft: _Draft, learnt: Calibrated) -> tuple[_Draft, Candidates]:
     """Score the candidates anew, in the order of their new scores; and what the weights may learn from."""
     how, requests = batch.settings.rank, batch.requests
-    _, parts = layers_of(batch.table, batch.scored, draft.items, batch.now_ms, how)
+    parts = layers_of(batch.table, batch.scored, draft.items, batch.now_ms, how)
     names = (*LAYERS, *batch.scored.parts.names)
     weighed = learnt.weigh(names, parts)
     scores: F32 = weighed.sum(axis=2)

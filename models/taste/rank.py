@@ -68,6 +68,7 @@ class Scored:
     wanted: F32  # (B, D) taste: its dot product with a sketch is the layer
     weight: F32  # (B,) of popularity
     parts: Parts = field(default_factory=Parts)  # of further sources
+    counts: F32 | None = None  # (B, I) L0 in the table's scratch, where all items were looked at
 
 
 def readers_of(
@@ -114,7 +115,7 @@ def score(
         given = given.and_one("walk", _walk(table, counts, scale, settings, prepared))
     for part in given.scores:
         scores += part
-    return scores, Scored(readers, wanted, weight, given)
+    return scores, Scored(readers, wanted, weight, given, counts)
 
 
 def popular(table: ItemTable, rows: I32, now_ms: int, settings: RankSettings) -> tuple[F32, Scored]:

@@ -55,7 +55,8 @@ def explain(
     """Lists of these items (B, k), -1 padded, with their scores and what each is made of. `factors` (B, k) is what
     later stages made of the parts: they scale all alike, so that shares stay exact. `blended` (B, k, 3 + S) is what a
     learnt blend made of the parts, in their order."""
-    by_past, layers = layers_of(table, scored, items, now_ms, settings)
+    by_past = scored.readers.followers.by_past(items, table.scratch)
+    layers = layers_of(table, scored, items, now_ms, settings, by_past)
     if blended is not None:
         counted = layers[..., 0]
         changed = np.divide(blended[..., 0], counted, out=np.zeros_like(counted), where=counted > 0)
@@ -76,17 +77,25 @@ def explain(
 
 
 def layers_of(
-    table: ItemTable, scored: Scored, items: I32, now_ms: int, settings: RankSettings
-) -> tuple[F32, F32]:
-    """What the scores of items (B, k), -1 padded, are made of: counts by past item (B, k, W), all by layer
-    (B, k, 3 + S)."""
-    by_past = scored.readers.followers.by_past(items, table.scratch)
+    table: ItemTable,
+    scored: Scored,
+    items: I32,
+    now_ms: int,
+    settings: RankSettings,
+    by_past: F32 | None = None,
+) -> F32:
+    """What the scores of items (B, k), -1 padded, are made of: (B, k, 3 + S). `by_past` (B, k, W) are their counts by
+    past item, where somebody has them."""
     layers = np.empty((*items.shape, len(LAYERS) + len(scored.parts.names)), np.float32)
     listed = np.maximum(items, 0)
-    layers[..., 0] = by_past.sum(axis=2)
+    if by_past is None and scored.counts is not None:
+        layers[..., 0] = np.take_along_axis(scored.counts, listed, 1)
+    else:
+        parts = scored.readers.followers.by_past(items, table.scratch) if by_past is None else by_past
+        layers[..., 0] = parts.sum(axis=2)
     layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
     popular = table.prepared(now_ms, settings.popularity_power).popularity
     layers[..., 2] = scored.weight[:, None] * popular[listed]
     layers[..., 3:] = scored.parts.of(items)
     layers[items < 0] = 0
-    return by_past, layers
+    return layers

@@ -159,8 +159,14 @@ class Metrics:
         )
         self.undone = counter(
             "undos_total",
-            "Undos that took an event back, and those in vain: the reader's last events hold none of that item.",
+            "Undos that took an event back; that only lifted what an older one had hidden (shown_again); and those in "
+            "vain: the reader's last events hold none of that item.",
             "outcome",
+        )
+        self.hidden_fell_out = counter(
+            "hidden_fell_out_total",
+            "Items and authors that a reader had hidden and that may be listed again: others were hidden since, more "
+            "than are kept.",
         )
         self.catalogue_items = gauge("catalogue_items", "Items that the catalogue describes.")
         self.catalogue_records = counter("catalogue_records_total", "Records of the catalogue taken.")
@@ -254,6 +260,11 @@ class Metrics:
             "inference_compiles_total",
             "Graphs compiled or captured after the warm-up: shapes that it missed.",
             "task",
+        )
+        self.inference_restarts = counter(
+            "inference_restarts_total",
+            "Times the device thread died and was started anew, by what killed it.",
+            "reason",
         )
         self.inference_drain = gauge(
             "inference_drain_seconds", "Predicted work of what waits for the device."

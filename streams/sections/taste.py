@@ -42,6 +42,12 @@ class Listing(Section):
     content: float = Field(
         0.2, ge=0, le=100, description="weight of what items are about, where uploads have vectors; 0: off"
     )
+    nearest: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="weight of what readers alike had (user-user cosine, among this worker's readers); 0: off",
+    )
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
