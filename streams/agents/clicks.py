@@ -390,7 +390,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self.services.metrics.users.set(len(self._state.rows))
         beside = self._revisions.bytes_used() + self._beside.bytes_used()
         self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + beside)
-        self.services.metrics.items.set(len(self._items))
+        self.services.metrics.items.set(len(self._items) - 1)  # without the unknown one
         self.services.metrics.items_beyond.set(self._items.beyond)
 
 

@@ -27,6 +27,7 @@ def test_faults_change_nothing(broker: str, delivery: str, tmp_path: Path) -> No
     report = json.loads(ended.stdout)
     assert report["differences"] == 0 and ended.returncode == 0, (report["first_differences"], ended.stderr)
     assert report["found"]["clicks sent"] == 6000 + report["found"]["clicks sent twice"]
+    assert report["found"]["orders of readers with a receipt"] == 60
     kinds = [fault["kind"] for fault in report["faults"]]
     others = {"broker", "network", "partition"} if broker == "kafka" else set()
     assert kinds.count("kill") == 3 and set(kinds) == {"kill", "term", "stop", "clock", "disk"} | others
