@@ -21,7 +21,10 @@ PANEL_WIDTH, PANEL_HEIGHT, ROW_WIDTH = 8, 7, 24
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Flow": ("records", "applied", "outputs", "lists", "labels", "read_bytes"),
-    "Lag": ("lag_seconds", "lag_records", "read_to_durable"),
+    "Lag": (
+        *("lag_seconds", "lag_records", "read_to_durable"),
+        *("heartbeat_timestamp", "heartbeat_seconds", "heartbeat_failures", "channel_seconds"),
+    ),
     "What went wrong": (
         "dead_letters",
         "left_out",
@@ -159,8 +162,11 @@ def _expressions(metric: MetricWrapperBase) -> Iterator[tuple[str, str]]:
         yield f"sum by ({by}) (rate({name}_total{SELECTED}[$__rate_interval]))", legend
     else:
         assert isinstance(metric, Gauge), name
-        how = "max" if name.endswith("_seconds") else "sum"
-        yield f"{how} by ({by}) ({name}{SELECTED})", legend
+        if name.endswith("_timestamp_seconds"):
+            yield f"max by ({by}) (time() - {name}{SELECTED})", legend  # its age
+        else:
+            how = "max" if name.endswith("_seconds") else "sum"
+            yield f"{how} by ({by}) ({name}{SELECTED})", legend
 
 
 def _family(metric: MetricWrapperBase) -> Metric:

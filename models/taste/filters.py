@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.taste import actions
 from models.taste.catalogue import Catalogue
+from models.taste.users import UserRows
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -40,6 +41,20 @@ def had(items: I32, kinds: I8, repeat: bool) -> I64:
     barred = actions.is_hiding(kinds) if repeat else np.ones(items.shape, np.bool_)
     place, nth = np.nonzero(barred & (items >= 0))
     return np.stack([place, items[place, nth].astype(np.int64)], axis=1)
+
+
+def hidden(users: UserRows, rows: I32, catalogue: Catalogue, anonymous: Bools | None) -> tuple[I64, I64]:
+    """Pairs (P, 2) of what readers by row hid for good: their items, and all of their authors'. Of readers who are
+    `anonymous` nothing."""
+    items, by_place = users.hidden.pairs(rows)
+    blocked = NO_PAIRS
+    if by_place and catalogue.authors:
+        places = np.repeat([place for place, _ in by_place], [len(some) for _, some in by_place])
+        known = catalogue.authors_of(np.concatenate([some for _, some in by_place]))
+        blocked = np.stack([places, known.astype(np.int64)], axis=1)
+    if anonymous is not None:
+        items, blocked = items[~anonymous[items[:, 0]]], blocked[~anonymous[blocked[:, 0]]]
+    return items, of_authors(blocked, catalogue)
 
 
 def of_authors(blocked: I64, catalogue: Catalogue) -> I64:

@@ -16,6 +16,7 @@ from models.taste.contents import Contents
 from models.taste.fences import standing
 from models.taste.itemrows import decode
 from models.taste.items import UNKNOWN, ItemIndex
+from models.taste.scratch import Scratch
 from models.taste.toplists import TopLists
 
 F32 = NDArray[np.float32]
@@ -66,7 +67,7 @@ class ItemTable:
         (self._half_life_ms,) = decay.whole_ms([half_life_s])
         self.ref = -1
         self._version = 0
-        self._scratch = (np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int16))
+        self.scratch = Scratch()
         self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
         self.present: Bools = np.zeros(0, np.bool_)
         self.withheld: Bools = np.zeros(0, np.bool_)
@@ -158,20 +159,6 @@ class ItemTable:
             blend = np.concatenate([self.sketches[:size].T, popularity[None]])
             self._prepared = (key, Prepared(factor, column.astype(np.float32), popularity, blend, barred))
         return self._prepared[1]
-
-    def scratch(self, cells: int) -> tuple[F32, F32, NDArray[np.int16]]:
-        """Three working arrays of this many cells, of undefined content and valid until the next call.
-
-        Kept between calls: fresh pages for each batch of lists cost more than the ranking itself.
-        """
-        if len(self._scratch[0]) < cells:
-            self._scratch = (
-                np.empty(cells, np.float32),
-                np.empty(cells, np.float32),
-                np.empty(cells, np.int16),
-            )
-        one, two, three = self._scratch
-        return one[:cells], two[:cells], three[:cells]
 
     def row_sums(self, items: I32) -> F64:
         """(N,) sum of what each of these items leads to, as `symmetry` says."""

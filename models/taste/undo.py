@@ -5,6 +5,9 @@ the late addition the very factor that the event has by now, so the sums are tho
 rounding. An undo enters nothing itself. One that finds nothing (never there, pushed out of the ring, taken back before,
 an impression, an item beyond the index's bound) changes no sum.
 
+After an undo the item is hidden no longer (`models.taste.hidden`), if what was taken back had hidden it, or nothing of
+it was left in the ring, and no other event that hides it stands there.
+
 What an undo finds depends on what came before it, so readers with one in a batch are walked event by event; it is rare.
 """
 
@@ -63,6 +66,7 @@ class Walk:
         self.before: I32 = np.full(
             (n, window), -1, np.int32
         )  # positive items before each event, or before the undone
+        self.shows: Bools = np.zeros(n, np.bool_)  # undos after which their item is hidden no longer
 
     def through(self, entries: list[Entry], start: int, stop: int) -> list[Entry]:
         """One reader's events start..stop after a ring, oldest first; the ring after them."""
@@ -83,9 +87,14 @@ class Walk:
     def _undo(self, entries: list[Entry], place: int, item: int) -> None:
         self.weights[place] = 0
         nth = next((n for n in range(len(entries) - 1, -1, -1) if entries[n][0] == item), -1)
-        if nth < 0 or item == UNKNOWN:
+        if item == UNKNOWN:
+            return
+        if nth < 0:
+            self.shows[place] = True
             return
         _, kind, at_ms, size = entries.pop(nth)
+        if _HIDING[kind]:
+            self.shows[place] = not any(one[0] == item and _HIDING[one[1]] for one in entries)
         self.kinds[place] = kind
         self.weights[place] = -size * _SIGNS[kind]
         self.at_ms[place] = at_ms
@@ -101,6 +110,7 @@ class Walk:
 _SIGNS: list[float] = actions.signed(
     np.arange(len(actions.KINDS), dtype=np.int8), np.ones(len(actions.KINDS), np.uint16)
 ).tolist()
+_HIDING: list[bool] = actions.is_hiding(np.arange(len(actions.KINDS), dtype=np.int8)).tolist()
 _POSITIVE: list[bool] = actions.is_positive(np.arange(len(actions.KINDS), dtype=np.int8)).tolist()
 
 

@@ -1,10 +1,11 @@
 """What must be true after a run, from the logs of the inputs alone. Shares no code with the worker.
 
 The state's bytes are read here a second time, from the description of the layout: version u1, settings u4, fence i8,
-newest i8, refs i8[H], filled u2, bank f4[H, D + 2] with the net and the gross sum last, the last ids (u1, u8[16]), then
-the ring's entries of item hash u8, kind u1 (its high bit: the weight is below 0), weight u2, time u4 and u2. An `undo`
-takes back the reader's last event of that item in the ring. Sums are compared with float64 sums over all of a reader's
-events.
+newest i8, refs i8[H], filled u2, bank f4[H, D + 2] with the net and the gross sum last, the last ids (u1, u8[16]), how
+many items (u2) and authors (u1) are hidden, then the ring's entries of item hash u8, kind u1 (its high bit: the weight
+is below 0), weight u2, time u4 and u2, then hashes u8 of what is hidden. An `undo` takes back the reader's last event
+of that item in the ring, and shows again what nothing in the ring hides any more, and the author that it names. Sums
+are compared with float64 sums over all of a reader's events.
 """
 
 import json
@@ -21,6 +22,8 @@ KINDS = ["impression", "skip", "click", "dwell", "complete", "like"]
 KINDS += ["save", "share", "follow", "hide", "report", "undo"]
 WEIGHTS = dict(zip(KINDS, (-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, 0), strict=True))
 POSITIVE = {"click", "dwell", "complete", "like", "save", "share", "follow"}
+HIDING = {"hide", "report"}
+MOST_ITEMS, MOST_AUTHORS = 256, 64
 ITEM_HALF_LIFE_MS = 30 * 86_400_000
 ITEM_CLOSE = 1e-6  # of the sum of all that was added and taken back; one click of ten thousand is 1e-4
 CLOSE = 1e-3  # of float32 sums of thousands of events, with weights in steps of 1/256
@@ -86,23 +89,37 @@ class Left:
     counting: list[Event] = field(default_factory=list)
     ring: list[Event] = field(default_factory=list)  # oldest first
     taken: list[tuple[int, Event]] = field(default_factory=list)  # offset of the undo, what it took
+    items: list[str] = field(default_factory=list)  # hidden, oldest first
+    authors: list[str] = field(default_factory=list)
 
 
 def left_of(events: Sequence[tuple[int, Event]], ring: int) -> Left:
     """The reader's events with their offsets, in order; `ring` is how many it holds."""
     left = Left()
     for offset, event in events:
+        item, author = event["item"], event.get("author")
         if event["kind"] != "undo":
             left.counting.append(event)
             if event["kind"] != "impression":
                 left.ring = [*left.ring, event][-ring:]
+            if event["kind"] in HIDING:
+                left.items = _with(left.items, item, MOST_ITEMS)
+                left.authors = _with(left.authors, author, MOST_AUTHORS) if author else left.authors
             continue
-        found = [one for one in left.ring if one["item"] == event["item"]]
+        found = [one for one in left.ring if one["item"] == item]
         if found:
             left.taken.append((offset, found[-1]))
             left.ring = [one for one in left.ring if one is not found[-1]]
             left.counting = [one for one in left.counting if one is not found[-1]]
+        hides = any(one["kind"] in HIDING for one in left.ring if one["item"] == item)
+        if not hides and (not found or found[-1]["kind"] in HIDING):
+            left.items = [one for one in left.items if one != item]
+        left.authors = [one for one in left.authors if one != author]
     return left
+
+
+def _with(held: list[str], one: str, most: int) -> list[str]:
+    return held if one in held else [*held, one][-most:]
 
 
 def judge(found: Found, rules: Rules, replayed: Mapping[tuple[int, str], bytes] | None = None) -> Judgement:
@@ -228,19 +245,29 @@ def _state_differs(row: bytes, events: list[Event], fence: int, left: Left, rule
     h, width = len(rules.half_lives_s), rules.dim + 2
     head = np.dtype(
         [("version", "u1"), ("settings", "<u4"), ("fence", "<i8"), ("newest", "<i8"), ("refs", "<i8", (h,)),
-         ("filled", "<u2"), ("bank", "<f4", (h, width)), ("ids", "u1"), ("recent", "<u8", (16,))]
+         ("filled", "<u2"), ("bank", "<f4", (h, width)), ("ids", "u1"), ("recent", "<u8", (16,)),
+         ("hidden", "<u2"), ("authors", "u1")]
     )  # fmt: skip
     entry = np.dtype([("hash", "<u8"), ("kind", "i1"), ("size", "<u2"), ("low", "<u4"), ("high", "<u2")])
     found = np.frombuffer(row[: head.itemsize], head)[0]
     if int(found["fence"]) != fence:
         return f"fence {found['fence']}, the last click is at {fence}"
-    ring = np.frombuffer(row[head.itemsize :], entry)
+    stop = head.itemsize + entry.itemsize * int(found["filled"])
+    ring = np.frombuffer(row[head.itemsize : stop], entry)
     wanted = [(_hash(e["item"]), _kind(e), abs(_steps(e)), e["at"]) for e in left.ring]
     held = [
         (int(e["hash"]), int(e["kind"]), int(e["size"]), int(e["low"]) | int(e["high"]) << 32) for e in ring
     ]
     if held != wanted:
         return "the ring does not hold the last events in their order"
+    hashes, items = np.frombuffer(row[stop:], "<u8").tolist(), int(found["hidden"])
+    if hashes[:items] != [_hash(item) for item in left.items]:
+        return "it does not hide the items that the reader hid"
+    if (
+        hashes[items:] != [_hash(author) for author in left.authors]
+        or int(found["authors"]) != len(hashes) - items
+    ):
+        return "it does not hide the authors that the reader hid"
     for place, half_life_s in enumerate(rules.half_lives_s):
         ref = int(found["refs"][place])
 

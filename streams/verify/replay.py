@@ -11,7 +11,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from models.taste.actions import CODES, weights_of
-from models.taste.items import ItemIndex
+from models.taste.items import ItemIndex, hash_of
 from models.taste.users import UserRows
 from streams.settings import Settings
 
@@ -57,4 +57,5 @@ def _fold(rows: UserRows, items: ItemIndex, part: Sequence[tuple[int, dict[str, 
         np.array([event["at"] for event in events], np.int64),
         np.array([offset for offset, _ in part], np.int64),
         ids=np.array([xxh3_64_intdigest(event["id"].encode()) for event in events], np.uint64),
+        authors={place: hash_of(e["author"]) for place, e in enumerate(events) if e.get("author")},
     )

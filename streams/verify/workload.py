@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from random import Random
 
-USERS, ITEMS = 2_000, 500
+USERS, ITEMS, AUTHORS = 2_000, 500, 20
 KINDS = ("click", "click", "click", "like", "dwell", "save", "skip", "impression", "hide", "undo")
 FOUND = 0.8  # of the undos are of an item that the reader had
 AGAIN_EVERY = 200  # about one click in so many is sent twice
@@ -47,6 +47,8 @@ def clicks(count: int, seed: int, start_ms: int) -> list[Sent]:
         }
         if event["kind"] == "dwell":
             event["dwell_s"] = round(random.random() * 60, 1)
+        if event["kind"] in ("hide", "undo") and random.random() < 0.5:
+            event["author"] = f"author {random.randrange(AUTHORS)}"
         found.append(_perhaps_poisoned(random, Sent("clicks", user.encode(), json.dumps(event).encode())))
         if random.randrange(AGAIN_EVERY) == 0:
             found.append(found[-1])  # as a producer does that saw no answer

@@ -110,7 +110,7 @@ def label(finding: Finding) -> object:
     """What must not depend on a batch: words and order, not the last bits of scores."""
     if isinstance(finding.value, list):
         return [
-            entry["tag"] if isinstance(entry, dict) else entry
+            entry.get("tag", entry) if isinstance(entry, dict) else entry
             for entry in finding.value
             if not isinstance(entry, float)
         ]

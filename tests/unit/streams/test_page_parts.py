@@ -7,7 +7,8 @@ import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
 from streams.events import Because, Label, ModelName
-from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.observe.agents import AgentMetrics
+from streams.observe.catalogue import Metrics
 from streams.observe.guard import is_loopback
 from streams.page.flow import flow
 from streams.page.hub import QUEUE, Client, Hub

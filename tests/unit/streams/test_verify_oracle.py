@@ -10,7 +10,7 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from models.taste.actions import CODES, weights_of
-from models.taste.items import ItemIndex
+from models.taste.items import ItemIndex, hash_of
 from models.taste.neighbours import ItemColumns
 from models.taste.transitions import encode, transitions
 from models.taste.users import HALF_LIVES_S, UserRows
@@ -86,7 +86,8 @@ def honest_run(exactly_once: bool = False) -> tuple[Found, Rules]:
         at_ms, offsets = np.array([event["at"]], np.int64), np.array([offset], np.int64)
         index = items.lookup([event["item"]])
         ids = np.array([xxh3_64_intdigest(event["id"].encode())], np.uint64)
-        folded = rows.fold([event["user"]], index, kinds, weights, at_ms, offsets, 10, ids)
+        authors = {0: hash_of(event["author"])} if event.get("author") else {}
+        folded = rows.fold([event["user"]], index, kinds, weights, at_ms, offsets, 10, ids, authors)
         if folded.duplicates:
             continue
         told = transitions(folded, index, kinds, weights, at_ms, offsets, 0)

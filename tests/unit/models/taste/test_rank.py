@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from models.taste import actions
+from models.taste.best import top_k
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
-from models.taste.rank import Lists, RankSettings, rank, top_k
+from models.taste.rank import Lists, RankSettings, rank
 from models.taste.table import ItemTable
 from models.taste.transitions import decode, encode, transitions
 from models.taste.users import UserRows
