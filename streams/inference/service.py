@@ -128,7 +128,10 @@ class InferenceService:
         (result,) = await self.submit_all(task, [payload], lane)
         if isinstance(result, Answer):
             return result
-        raise result
+        try:
+            raise result
+        finally:
+            del result  # its traceback leads to this frame: it must not lead back
 
     async def submit_all(self, task: str, payloads: Sequence[Payload], lane: Lane = ORDINARY) -> list[Result]:
         """Label a group of payloads; returns when all are done, each one's answer or error in its place: a ModelError
