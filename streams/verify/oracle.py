@@ -24,6 +24,7 @@ WEIGHTS = dict(zip(KINDS, (-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, 0), strict
 POSITIVE = {"click", "dwell", "complete", "like", "save", "share", "follow"}
 HIDING = {"hide", "report"}
 MOST_ITEMS, MOST_AUTHORS = 256, 64
+WINDOW = 10  # items before, of which a transition tells
 ITEM_HALF_LIFE_MS = 30 * 86_400_000
 ITEM_CLOSE = 1e-6  # of the sum of all that was added and taken back; one click of ten thousand is 1e-4
 CLOSE = 1e-3  # of float32 sums of thousands of events, with weights in steps of 1/256
@@ -89,6 +90,7 @@ class Left:
     counting: list[Event] = field(default_factory=list)
     ring: list[Event] = field(default_factory=list)  # oldest first
     taken: list[tuple[int, Event]] = field(default_factory=list)  # offset of the undo, what it took
+    parted: list[tuple[int, str]] = field(default_factory=list)  # and an item that this had led to
     items: list[str] = field(default_factory=list)  # hidden, oldest first
     authors: list[str] = field(default_factory=list)
 
@@ -109,6 +111,7 @@ def left_of(events: Sequence[tuple[int, Event]], ring: int) -> Left:
         found = [one for one in left.ring if one["item"] == item]
         if found:
             left.taken.append((offset, found[-1]))
+            left.parted += [(offset, one) for one in _led_to(left.ring, found[-1])]
             left.ring = [one for one in left.ring if one is not found[-1]]
             left.counting = [one for one in left.counting if one is not found[-1]]
         hides = any(one["kind"] in HIDING for one in left.ring if one["item"] == item)
@@ -116,6 +119,13 @@ def left_of(events: Sequence[tuple[int, Event]], ring: int) -> Left:
             left.items = [one for one in left.items if one != item]
         left.authors = [one for one in left.authors if one != author]
     return left
+
+
+def _led_to(ring: Sequence[Event], event: Event) -> set[str]:
+    """Items that were come to within WINDOW events after an event that speaks for its own."""
+    place = next(n for n, one in enumerate(ring) if one is event)
+    later = ring[place + 1 : place + 1 + WINDOW] if event["kind"] in POSITIVE else []
+    return {one["item"] for one in later if _speaks(one)} - {event["item"]}
 
 
 def _with(held: list[str], one: str, most: int) -> list[str]:
@@ -141,7 +151,9 @@ def judge(found: Found, rules: Rules, replayed: Mapping[tuple[int, str], bytes] 
         other = sum(rows.get(key) != state for key, state in replayed.items())
         _note(result, "states other than a clean replay's", 0, other)
     _check_lists(result, found.records["recommendations"], by_user, good, rules)
-    _check_transitions(result, found.records["transitions"], {cause for cause, _, _ in told}, rules)
+    transitions = Counter(cause for cause, _, _ in told)
+    transitions += Counter((key[0], at) for key, left in lefts.items() for at, _ in left.parted)
+    _check_transitions(result, found.records["transitions"], transitions, rules)
     _check_items(result, found.records["item-table"], told)
     _check_poison(result, "clicks", found.records["clicks"], found.records["clicks.dlt"], poison, rules)
     _check_inputs(result, found, "clicks")
@@ -340,20 +352,23 @@ def _check_lists(
 
 
 def _check_transitions(
-    result: Judgement, log: Sequence[Record], wanted: set[tuple[int, int]], rules: Rules
+    result: Judgement, log: Sequence[Record], wanted: Mapping[tuple[int, int], int], rules: Rules
 ) -> None:
-    """Every click that speaks for its item, every impression, and every undo of such a click told the item agent."""
+    """Every click that speaks for its item, every impression, and every undo of such a click told the item agent; an
+    undo also each item that the click had led to. `wanted`: how many transitions each is to make."""
     head = np.dtype([("version", "u1"), ("kind", "i1"), ("source", "<u2"), ("offset", "<i8"), ("at", "<i8")])
     told: Counter[tuple[int, int]] = Counter()
     for record in log:
         found = np.frombuffer((record.value or b"")[: head.itemsize], head)[0]
         told[int(found["source"]), int(found["offset"])] += 1
-    _note(result, "transitions", len(wanted), len(told))
-    strangers = len(told.keys() - wanted)
+    reached = sum(min(told[cause], count) for cause, count in wanted.items())
+    _note(result, "transitions", sum(wanted.values()), reached)
+    strangers = len(told.keys() - wanted.keys())
     if strangers:
         result.differences.append(f"{strangers} transitions of clicks that make none")
     if rules.exactly_once:
-        _note(result, "transitions seen more than once", 0, sum(count > 1 for count in told.values()))
+        more = sum(told[cause] > count for cause, count in wanted.items())
+        _note(result, "transitions seen more than once", 0, more)
 
 
 def _check_items(result: Judgement, log: Sequence[Record], told: Told) -> None:
