@@ -195,7 +195,7 @@ class Worker:
         await self._app.start()
         self._app.flow_control.resume()  # suspended at first; streams drop what comes while it is
         if self._inference_tasks():
-            self._warm = asyncio.create_task(self._inference.start(self._load_options()))
+            self._warm = asyncio.create_task(self._warm_up())
             self._starting.append(asyncio.create_task(self._guarded(self._watch_inference())))
         for line in self._lines:
             line.grouping = asyncio.create_task(self._guarded(line.commit.run()))
@@ -204,6 +204,11 @@ class Worker:
             self._heart.start()
         gc.collect()
         gc.freeze()  # what lives now lives for ever: spare every later collection the walk over it
+
+    async def _warm_up(self) -> None:
+        await self._inference.start(self._load_options())
+        gc.collect()
+        gc.freeze()  # what the models brought along: a walk over it takes the loop a tenth of a second
 
     async def _connect(self) -> None:
         """Wait for the broker as long as it takes, saying so once; then see that the topics are as declared."""

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.captures import Blank
+from models.inference.devices import captures_of, upload_to
 from models.inference.pretrained import load_network
 from models.inference.tokens import USER_MAX_TOKENS, collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import user_model_info
@@ -64,7 +66,10 @@ class ClassifyText:
     def __init__(self, classifier: TextClassifier, device: str) -> None:
         self.model = classifier.model
         self.classifier = classifier
-        self._device = device
+        blanks = (Blank(classifier.pad_id), Blank(0))
+        self._scores = captures_of(classifier.score, blanks, device, self.batch_cost)
+        self._upload = upload_to(device)
+        self.captures = (self._scores,)
         self._reads = classifier.languages
 
     @classmethod
@@ -86,8 +91,7 @@ class ClassifyText:
 
     def forward(self, units: Sequence[Unit]) -> list[Scores]:
         """Scores of each text, in order."""
-        ids, mask = collate(units, self.classifier.pad_id, self._device)
-        return list(self.classifier.score(ids, mask).cpu().numpy())
+        return list(self._scores.run(*collate(units, self.classifier.pad_id, self._upload)).cpu().numpy())
 
     def finish(self, prepared: Prepared, outputs: Sequence[Scores]) -> Outcome:
         """One finding: the likeliest class, all scores, language, tokens read, and whether text was cut off.

@@ -99,7 +99,8 @@ class Blend:
     def _weights_in(self, situations: Sequence[int]) -> F32:
         """(F,) shared and own ones together."""
         table = self.weights.reshape(-1, self.features)
-        return (table[0] + table[[1 + situation for situation in situations]].sum(axis=0)).astype(np.float32)
+        found: F64 = table[0] + table[[1 + situation for situation in situations]].sum(axis=0)
+        return found.astype(np.float32)
 
     def encode(self) -> bytes:
         """The whole state."""

@@ -261,6 +261,11 @@ class Metrics:
             "Graphs compiled or captured after the warm-up: shapes that it missed.",
             "task",
         )
+        self.inference_restarts = counter(
+            "inference_restarts_total",
+            "Times the device thread died and was started anew, by what killed it.",
+            "reason",
+        )
         self.inference_drain = gauge(
             "inference_drain_seconds", "Predicted work of what waits for the device."
         )

@@ -17,8 +17,9 @@ from models.errors import BadInput, DeviceLost, WeightsMismatch
 from models.inference.batching import Lane
 from models.types import LoadOptions, Task, Unit
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
-from streams.inference.service import InferenceClosed, InferenceFailed, InferenceLimits, InferenceService
-from streams.inference.totals import Answer
+from streams.inference.answers import Answer
+from streams.inference.failures import InferenceClosed, InferenceFailed
+from streams.inference.service import InferenceLimits, InferenceService
 
 
 async def error_of(waiting: Awaitable[Any]) -> BaseException | None:
@@ -149,8 +150,8 @@ def test_when_the_device_thread_dies_everyone_hears_of_it(death: BaseException) 
         with pytest.raises(InferenceFailed, match="device thread died"):
             await made.submit("shout", text("late"))
         await made.stop(5)
-        assert not made._open
-        assert not made._open
+        assert not made._desk._open
+        assert not made._desk._open
 
     run(main())
 
@@ -345,8 +346,8 @@ def test_under_cancellation_and_poison_every_caller_is_answered_and_all_room_giv
                 assert isinstance(result, asyncio.CancelledError) or n % 17 == 0
         await made.stop(5)
         admission = made._tasks["shout"].admission
-        assert (admission.units, admission.bytes, len(made._open), waiting(made)) == (0, 0, 0, 0)
-        assert not made._open
+        assert (admission.units, admission.bytes, len(made._desk._open), waiting(made)) == (0, 0, 0, 0)
+        assert not made._desk._open
 
     run(main())
 

@@ -57,6 +57,22 @@ def test_a_large_picture_is_shrunk_first(task: Ocr) -> None:
     assert unit.data.shape == (800, 1600, 3) and unit.length <= task.batch_cost
 
 
+@pytest.mark.models
+@pytest.mark.parametrize("size", [(1, 1), (1, 3_000), (3_000, 1), (40, 2_000)])
+def test_a_slender_picture_costs_no_more_than_another(task: Ocr, size: tuple[int, int]) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", size, (200, 10, 10)).save(out, "PNG")
+    (unit,) = task.prepare(Payload("image/png", out.getvalue())).units
+    height, width = unit.data.shape[:2]
+    assert max(height, width) <= 4 * min(height, width) and min(height, width) >= 32
+    assert (unit.data == (200, 10, 10)).all()
+
+
+@pytest.mark.models
+def test_a_line_of_text_alone_is_read(task: Ocr) -> None:
+    assert read(task, card(LINES[0]).crop((10, 16, 490, 64))).value == LINES[0]
+
+
 def test_pieces_are_ordered_by_row_then_from_the_left() -> None:
     def piece(text: str, left: float, top: float) -> Line:
         return Line(text, (left, top, left + 50, top + 20), 1.0)
