@@ -95,7 +95,8 @@ class ItemColumns:
         self.predecessors.weights[rows] *= kept[:, None]
         self.ref[rows] = ref
         scaled *= decay.scale_of(ref[rank] - whole)
-        popularity = self.popularity[rows] + np.bincount(rank, np.where(shown, 0, scaled), len(rows))
+        counted = np.where(shown | (kinds == actions.UNDO), 0, scaled)
+        popularity = self.popularity[rows] + np.bincount(rank, counted, len(rows))
         self.popularity[rows] = np.maximum(
             popularity, 0
         )  # of what was taken back to the last, rounding is left
