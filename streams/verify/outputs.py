@@ -10,7 +10,7 @@ import numpy as np
 
 from streams.verify.judgement import Event, Judgement, Place, Record, Rules
 from streams.verify.readers import Log
-from streams.verify.states import steps_of
+from streams.verify.weights import steps_of
 
 ITEM_HALF_LIFE_MS = 30 * 86_400_000
 ITEM_CLOSE = 1e-6  # of the sum of all that was added and taken back; one click of ten thousand is 1e-4
