@@ -17,7 +17,8 @@ from streams.verify.outputs import (
     check_transitions,
 )
 from streams.verify.readers import Log, event_of, left_of, read_clicks, without_heartbeats
-from streams.verify.states import States, check_forgotten, check_states, speaks, standing
+from streams.verify.states import States, check_forgotten, check_states, standing
+from streams.verify.weights import speaks
 
 NOBODY: Mapping[str, int] = {}
 
@@ -31,7 +32,8 @@ def judge(found: Found, rules: Rules, replayed: States | None = None) -> Judgeme
     _check_states(result, logs["taste-changelog"], log, rules, replayed)
     told = told_of(log, rules.ring)
     check_lists(result, logs["recommendations"], log, rules)
-    check_transitions(result, logs["transitions"], {cause for cause, _, _ in told}, rules)
+    transitions = Counter(cause for cause, _, _ in told) + _parted(log, rules.ring)
+    check_transitions(result, logs["transitions"], transitions, rules)
     check_items(result, logs["item-table"], told)
     check_poison(result, "clicks", log.plain, logs["clicks.dlt"], log.poison, rules, log.forgotten)
     _check_inputs(result, found, "clicks", log.plain)
@@ -54,6 +56,15 @@ def told_of(log: Log, ring: int) -> Told:
         for life in (*story.past, story.life):
             told += [((key[0], at), event, -1) for at, event in left_of(life, ring).taken]
     return [one for one in told if speaks(one[1]) or one[1]["kind"] == "impression"]
+
+
+def _parted(log: Log, ring: int) -> Counter[Place]:
+    """What undoes tell the item agent beside that: each item that the click which was taken back had led to."""
+    found: Counter[Place] = Counter()
+    for key, story in log.stories.items():
+        for life in (*story.past, story.life):
+            found.update((key[0], at) for at, _ in left_of(life, ring).parted)
+    return found
 
 
 def _check_states(

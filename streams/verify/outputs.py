@@ -10,7 +10,7 @@ import numpy as np
 
 from streams.verify.judgement import Event, Judgement, Place, Record, Rules
 from streams.verify.readers import Log
-from streams.verify.states import steps_of
+from streams.verify.weights import steps_of
 
 ITEM_HALF_LIFE_MS = 30 * 86_400_000
 ITEM_CLOSE = 1e-6  # of the sum of all that was added and taken back; one click of ten thousand is 1e-4
@@ -51,19 +51,24 @@ def check_lists(result: Judgement, lists: Sequence[Record], log: Log, rules: Rul
         result.note("lists seen more than once", 0, sum(count > 1 for count in often.values()))
 
 
-def check_transitions(result: Judgement, log: Sequence[Record], wanted: set[Place], rules: Rules) -> None:
-    """Every click that speaks for its item, every impression, and every undo of such a click told the item agent."""
+def check_transitions(
+    result: Judgement, log: Sequence[Record], wanted: Mapping[Place, int], rules: Rules
+) -> None:
+    """Every click that speaks for its item, every impression, and every undo of such a click told the item agent; an
+    undo also each item that the click had led to. `wanted`: how many transitions each is to make."""
     head = np.dtype([("version", "u1"), ("kind", "i1"), ("source", "<u2"), ("offset", "<i8"), ("at", "<i8")])
     told: Counter[Place] = Counter()
     for record in log:
         found = np.frombuffer((record.value or b"")[: head.itemsize], head)[0]
         told[int(found["source"]), int(found["offset"])] += 1
-    result.note("transitions", len(wanted), len(told))
-    strangers = len(told.keys() - wanted)
+    reached = sum(min(told[cause], count) for cause, count in wanted.items())
+    result.note("transitions", sum(wanted.values()), reached)
+    strangers = len(told.keys() - wanted.keys())
     if strangers:
         result.differ(f"{strangers} transitions of clicks that make none")
     if rules.exactly_once:
-        result.note("transitions seen more than once", 0, sum(count > 1 for count in told.values()))
+        more = sum(told[cause] > count for cause, count in wanted.items())
+        result.note("transitions seen more than once", 0, more)
 
 
 def check_items(result: Judgement, log: Sequence[Record], told: Told) -> None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.verify.judgement import Event, Place, Reader, Record
+from streams.verify.weights import HIDING, POSITIVE, speaks
 
 HEARTBEAT, ORDER = b"headrace.heartbeat.v1", b"headrace.privacy-order.v1"
 RECENT = 16
-HIDING = {"hide", "report"}
+WINDOW = 10  # items before, of which a transition tells
 MOST_ITEMS, MOST_AUTHORS = 256, 64
 Events = list[tuple[int, Event]]  # with their offsets, in order
 
@@ -29,6 +30,7 @@ class Left:
     counting: list[Event] = field(default_factory=list)
     ring: list[Event] = field(default_factory=list)  # oldest first
     taken: list[tuple[int, Event]] = field(default_factory=list)  # offset of the undo, what it took
+    parted: list[tuple[int, str]] = field(default_factory=list)  # and an item that this had led to
     items: list[str] = field(default_factory=list)  # hidden, oldest first
     authors: list[str] = field(default_factory=list)
 
@@ -49,6 +51,7 @@ def left_of(events: Sequence[tuple[int, Event]], ring: int) -> Left:
         found = [one for one in left.ring if one["item"] == item]
         if found:
             left.taken.append((offset, found[-1]))
+            left.parted += [(offset, one) for one in _led_to(left.ring, found[-1])]
             left.ring = [one for one in left.ring if one is not found[-1]]
             left.counting = [one for one in left.counting if one is not found[-1]]
         hides = any(one["kind"] in HIDING for one in left.ring if one["item"] == item)
@@ -56,6 +59,13 @@ def left_of(events: Sequence[tuple[int, Event]], ring: int) -> Left:
             left.items = [one for one in left.items if one != item]
         left.authors = [one for one in left.authors if one != author]
     return left
+
+
+def _led_to(ring: Sequence[Event], event: Event) -> set[str]:
+    """Items that were come to within WINDOW events after an event that speaks for its own."""
+    place = next(n for n, one in enumerate(ring) if one is event)
+    later = ring[place + 1 : place + 1 + WINDOW] if event["kind"] in POSITIVE else []
+    return {one["item"] for one in later if speaks(one)} - {event["item"]}
 
 
 def _with(held: list[str], one: str, most: int) -> list[str]:

@@ -17,11 +17,8 @@ import numpy as np
 
 from streams.verify.judgement import Event, Judgement, Reader, Record, Rules
 from streams.verify.readers import Left, Story, left_of
+from streams.verify.weights import kind_of, steps_of
 
-KINDS = ["impression", "skip", "click", "dwell", "complete", "like"]
-KINDS += ["save", "share", "follow", "hide", "report", "undo"]
-WEIGHTS = dict(zip(KINDS, (-0.05, -0.2, 1, 0, 2, 2, 3, 4, 4, -4, -10, 0), strict=True))
-POSITIVE = {"click", "dwell", "complete", "like", "save", "share", "follow"}
 CLOSE = 1e-3  # of float32 sums of thousands of events, with weights in steps of 1/256
 REGISTER = b"\xff"
 _REGISTERED = struct.Struct("<BIqqqqB")
@@ -140,25 +137,3 @@ def _differs(row: bytes, events: list[Event], fence: int, left: Left, rules: Rul
 def hash_of_item(item: str) -> int:
     """As states hold it."""
     return int.from_bytes(blake2b(item.encode(), digest_size=8).digest(), "little")
-
-
-def kind_of(event: Event) -> int:
-    """Its number."""
-    return KINDS.index(event["kind"])
-
-
-def steps_of(event: Event) -> int:
-    """The weight in steps of 1/256."""
-    return round(weight_of(event) * 256)
-
-
-def speaks(event: Event) -> bool:
-    """Whether the event speaks for its item."""
-    return event["kind"] in POSITIVE and steps_of(event) > 0
-
-
-def weight_of(event: Event) -> float:
-    """What an event weighs by default."""
-    if event["kind"] == "dwell":
-        return min(2.0, math.log1p(event.get("dwell_s", 0.0) / 10))
-    return float(WEIGHTS[event["kind"]])

@@ -148,10 +148,14 @@ def made() -> tuple[Found, Rules]:
         if folded.duplicates:
             continue
         told = transitions(folded, index, kinds, weights, at_ms, offsets, 0)
-        for value in encode(told, items):
-            put("transitions", event["item"].encode(), value)
-            columns.fold(told, np.array([len(logs["transitions"]) - 1], np.int64))
-            put("item-table", event["item"].encode(), columns.encode(columns.rows_of([event["item"]]))[0])
+        names = [items.names[item] or "" for item in told.items.tolist()]
+        first = len(logs["transitions"])
+        for name, value in zip(names, encode(told, items), strict=True):
+            put("transitions", name.encode(), value)
+        if names:
+            columns.fold(told, np.arange(first, first + len(names)))
+        for name in names:
+            put("item-table", name.encode(), columns.encode(columns.rows_of([name]))[0])
         reason = "popularity" if user in register and register[user][3] else "history"
         items_made = [{"item": "i1", "reasons": [{"type": reason}]}]
         made = {"id": f"clicks-0-{offset}", "user": user, "because": because, "items": items_made}
