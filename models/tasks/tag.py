@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.devices import upload_to
 from models.inference.weights import check_hash, converted, load_checked
 from models.media.image import Picture, decode_image
 from models.networks.lite0 import SIDE_PX, Lite0
@@ -150,11 +151,12 @@ class Lite0Tagger:
         tensors, info = load_checked(folder, expected)
         network.load_state_dict(tensors, strict=True, assign=True)
         self._dtype = torch_dtype(options.dtype, options.device)
-        self._device = torch.device(options.device)
-        self.max_units = _max_units(self._device)
+        device = torch.device(options.device)
+        self._upload = upload_to(options.device)
+        self.max_units = _max_units(device)
         network = network.eval().requires_grad_(False).fold()
         # Channels last is what both cuDNN and oneDNN compute convolutions in.
-        self._network = network.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.info = ModelInfo(info.name, info.revision, info.sha256, dtype_name(self._dtype))
         self.classes = _imagenet_classes()
 
@@ -169,7 +171,7 @@ class Lite0Tagger:
 
     def scores(self, batch: NDArray[np.uint8]) -> torch.Tensor:
         """(B, 224, 224, 3) uint8 -> (B, 1000). Bytes travel to the device, not floats."""
-        pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
+        pixels = self._upload(batch).permute(0, 3, 1, 2)
         logits: torch.Tensor = self._network((pixels.to(self._dtype) - 127.0) / 128.0)
         return logits.float().softmax(-1)
 
