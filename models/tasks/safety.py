@@ -23,7 +23,7 @@ from models.media.rules import Judged, Rules
 from models.media.text import decode_text
 from models.networks.open_nsfw import MEAN_BGR, SIDE_PX, OpenNsfw, from_onnx
 from models.networks.precision import dtype_name, torch_dtype
-from models.tasks.texts import FOUND_TEXTS, accepts_text
+from models.tasks.texts import FOUND_TEXTS, accepts_text, known_options
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 ALLOW, REVIEW, BLOCK = "allow", "review", "block"
@@ -73,6 +73,7 @@ class Safety:
 
         Raises WeightsMismatch, ValueError.
         """
+        known_options(cls.name, options, "review", "block", "words")
         review, block, words = _thresholds(options)
         folder = converted(options.cache, "open-nsfw", "1", _tensors, licence="BSD-2-Clause", source=_PIP)
         tensors, info = load_checked(folder)

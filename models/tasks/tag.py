@@ -21,6 +21,7 @@ from models.inference.weights import check_hash, converted, load_checked
 from models.media.image import Picture, decode_image
 from models.networks.lite0 import SIDE_PX, Lite0
 from models.networks.precision import dtype_name, torch_dtype
+from models.tasks.texts import known_options
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 _DEFAULT_TOP = 5
@@ -76,6 +77,7 @@ class Tag:
 
         Raises WeightsMismatch, ValueError.
         """
+        known_options(cls.name, options, "top", "least", "labels", "template")
         top, least = options.options.get("top", _DEFAULT_TOP), options.options.get("least", 0.0)
         if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= 100:
             raise ValueError(f"tag: top is {top!r}, expected a whole number from 1 to 100")

@@ -3,7 +3,7 @@ Version 2.
 
     version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f8 · total f8 · impressions f8
     · count u2 · name length u2 · content length u2, then marks i8[sources], predecessors `count` times
-    (hash u8 · weight f4), heaviest first, the content vector (`models.taste.contents`), the name in UTF-8.
+    (hash u8 · weight f4), heaviest first, bars and content vector (`models.taste.bars`), the name in UTF-8.
 
 Little-endian, no padding. Version 1 had no content and its three sums as f4; it is read as if there were none.
 """
