@@ -157,6 +157,7 @@ class ItemColumns:
                 contents=[self.contents.get(row, b"") for row in rows.tolist()],
             ),
             self.items,
+            int(self._half_life_ms[0]),
         )
 
     def load(self, values: Sequence[bytes]) -> list[str]:
@@ -165,7 +166,7 @@ class ItemColumns:
 
         Returns the items whose last given row is not the one that stands. Raises BadInput("item_layout").
         """
-        found = decode(values, self.items, self.keep, self.sources)
+        found = decode(values, self.items, self.keep, int(self._half_life_ms[0]), self.sources)
         owners = self._rows_of(self.items.lookup(found.names))
         at, overtaken = standing(owners, found.fence, self.fence[owners])
         rows = owners[at]

@@ -65,7 +65,7 @@ class ClicksAgent(Agent[ClickColumns]):
         key_file = settings.privacy.key_file
         key = secret(key_file, "privacy.key_file") if key_file is not None else b""
         self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
-        self._table = ItemTable(self._items)
+        self._table = ItemTable(self._items, self._taste.item_half_life_s)
         self._catalogue = CatalogueState(self._items, services.metrics)
         self._experiments = Experiments(
             settings.experiments,

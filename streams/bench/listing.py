@@ -14,6 +14,7 @@ from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import Folded, UserRows
+from streams import collector
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.feed import ClickFeed, Drawn, draw, item_name, user_name
 from streams.bench.itemtable import item_rows
@@ -86,6 +87,7 @@ async def lists_job(job: Job) -> dict[str, Any]:
     together, with_names = int(job.options["together"]), bool(job.options["named"])
     at_once = min(FOLD_TOGETHER, int(job.options["users"])) if together > 1 else 1
     starts = range(0, job.clicks, at_once)
+    collector.settle()
     groups = [_Named.of(world.clicks, start, start + at_once) for start in starts]
     warm = len(starts) // 10
     took_ms: list[float] = []

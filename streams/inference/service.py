@@ -294,6 +294,8 @@ class InferenceService:
         for name, one in tasks.items():
             room = Admission(self._limits.units_in_flight, self._limits.bytes_in_flight)
             self._tasks[name] = Served(one.task, one.model, one.size_bytes, room)
+            if self._observer is not None:
+                self._observer.uncaptured(name, one.uncaptured)
         if not ready.done():
             ready.set_result(None)
 

@@ -267,6 +267,11 @@ class Metrics:
             "Graphs compiled or captured after the warm-up: shapes that it missed.",
             "task",
         )
+        self.inference_uncaptured = gauge(
+            "inference_uncaptured_shapes",
+            "Batch shapes whose graph could not be captured on the GPU: such batches run eagerly.",
+            "task",
+        )
         self.inference_restarts = counter(
             "inference_restarts_total",
             "Times the device thread died and was started anew, by what killed it.",
