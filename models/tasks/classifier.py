@@ -16,13 +16,13 @@ from torch import Tensor
 
 from models.errors import BadInput, WeightsMismatch
 from models.inference.captures import Blank
-from models.inference.devices import captures_of, upload_to
+from models.inference.devices import batch_cost_on, captures_of, upload_to
 from models.inference.pretrained import load_network
 from models.inference.tokens import USER_MAX_TOKENS, collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import user_model_info
 from models.media.language import Language
 from models.networks.precision import dtype_name, torch_dtype
-from models.tasks.texts import Text, accepts_text, read_text, unsupported
+from models.tasks.texts import FOUND_TEXTS, Text, accepts_text, read_text, unsupported
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 Scores = NDArray[np.float32]  # (classes,), each in 0..1
@@ -59,6 +59,7 @@ class ClassifyText:
     """
 
     name: str
+    after = FOUND_TEXTS
     # Padded tokens. Enough to fill a core; the planner's window then pads 5 % of the work on a mixed feed.
     batch_cost = 2048
     max_units = 256
@@ -66,6 +67,7 @@ class ClassifyText:
     def __init__(self, classifier: TextClassifier, device: str) -> None:
         self.model = classifier.model
         self.classifier = classifier
+        self.batch_cost = batch_cost_on(device, type(self).batch_cost)
         blanks = (Blank(classifier.pad_id), Blank(0))
         self._scores = captures_of(classifier.score, blanks, device, self.batch_cost)
         self._upload = upload_to(device)

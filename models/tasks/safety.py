@@ -22,7 +22,7 @@ from models.media.rules import Judged, Rules
 from models.media.text import decode_text
 from models.networks.open_nsfw import MEAN_BGR, SIDE_PX, OpenNsfw, from_onnx
 from models.networks.precision import dtype_name, torch_dtype
-from models.tasks.texts import accepts_text
+from models.tasks.texts import FOUND_TEXTS, accepts_text
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 ALLOW, REVIEW, BLOCK = "allow", "review", "block"
@@ -44,6 +44,7 @@ class Safety:
     """
 
     name = "safety"
+    after = FOUND_TEXTS
     max_units = _MAX_UNITS
     batch_cost = _MAX_UNITS * SIDE_PX * SIDE_PX
 

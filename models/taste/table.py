@@ -111,7 +111,7 @@ class ItemTable:
         kept = [n for n, (key, value) in enumerate(zip(keys, values, strict=True)) if value]
         kept = [n for n in kept if n > emptied.get(keys[n], -1)]
         kept = self._inside(kept, keys)
-        records = decode([values[n] or b"" for n in kept], self.items, self.columns.width)
+        records = decode([values[n] or b"" for n in kept], self.items, self.columns.width, self._half_life_ms)
         owners = self.items.lookup([keys[n] for n in kept]).astype(np.int64)
         removed = self.items.lookup([keys[n] for n in self._inside(list(emptied.values()), keys)]).astype(
             np.int64

@@ -100,6 +100,7 @@ async def serving(name: str, found: Task, threads: int) -> Any:
     try:
         yield service
     finally:
+        gc.unfreeze()
         await service.stop(5.0)
 
 
