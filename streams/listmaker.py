@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from models.taste.alike import ContentSource
 from models.taste.calibrated import Candidates
 from models.taste.catalogue import Catalogue
+from models.taste.choose import TOGETHER
 from models.taste.explore import draws
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import Lists, RankSettings
+from models.taste.rank import RankSettings
+from models.taste.reasons import Lists
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
@@ -31,8 +33,6 @@ from streams.sections.taste import Listing, Taste
 from streams.topics import CLICKS, RECOMMENDATIONS
 from streams.traces import Tracing
 from streams.wishes import requests_of
-
-RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
 
 
 def list_settings(listing: Listing) -> ListSettings:
@@ -165,8 +165,8 @@ class ListMaker:
         rows = requests.rows
         found: list[list[Recommended]] = []
         candidates: list[Candidates] = []
-        for start in range(0, len(rows), RANK_TOGETHER):
-            stop = start + RANK_TOGETHER
+        for start in range(0, len(rows), TOGETHER):
+            stop = start + TOGETHER
             made = lists(
                 self._table,
                 self._catalogue,

@@ -19,6 +19,9 @@ from models.inference.compiles import captured
 
 log = logging.getLogger(__name__)
 
+Shape = tuple[int, int]
+"""Rows and length."""
+
 Network = Callable[..., Tensor]
 """Tensors (B, T, ...) -> (B, ...), each row by itself."""
 
@@ -28,7 +31,9 @@ _MOST_PADDING = 1.125
 
 
 class Captures(Protocol):
-    """How one network is run."""
+    """How one network is run. `failures`: shapes that could not be captured, and why."""
+
+    failures: dict[Shape, str]
 
     def run(self, *inputs: Tensor) -> Tensor:
         """The network's outputs; the caller's to keep."""
@@ -44,6 +49,7 @@ class Eager:
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        self.failures: dict[Shape, str] = {}
 
     def run(self, *inputs: Tensor) -> Tensor:
         return self._network(*inputs)
@@ -63,8 +69,6 @@ class Graph:
 
 Recorder = Callable[[Network, tuple[Tensor, ...]], Graph]
 """Runs the network on these inputs and captures it. Raises RuntimeError (out of memory is one) where it cannot."""
-
-Shape = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

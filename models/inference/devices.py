@@ -15,6 +15,9 @@ Upload = Callable[[NDArray[Any]], Tensor]
 """An array -> a tensor on the device, the caller's as long as the array is."""
 
 
+_GPU_TIMES = 16  # a batch that fills a core for 20 ms is done by a GPU before it is noticed
+
+
 @cache
 def upload_to(device: str) -> Upload:
     """One for all networks of a device: they share its buffers. Its thread calls it."""
@@ -24,6 +27,11 @@ def upload_to(device: str) -> Upload:
 
         return Uploads(on)
     return torch.from_numpy if on.type == "cpu" else lambda array: torch.from_numpy(array).to(on)
+
+
+def batch_cost_on(device: str, cpu_cost: int) -> int:
+    """The largest batch where a CPU's is known. An estimate: no GPU was at hand to measure it."""
+    return cpu_cost if torch.device(device).type == "cpu" else _GPU_TIMES * cpu_cost
 
 
 def captures_of(network: Network, blanks: Sequence[Blank], device: str, most_cost: int) -> Captures:

@@ -94,4 +94,5 @@ def _finished(task: Task, item: _Item) -> Outcome | ModelError:
     try:
         return finish(task, item.prepared, item.outputs)
     except ModelError as error:
+        item.outputs.clear()  # it may be among them, and would lead to itself
         return error

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.errors import BadInput, WeightsMismatch
 from models.inference.captures import Blank
-from models.inference.devices import captures_of, upload_to
+from models.inference.devices import batch_cost_on, captures_of, upload_to
 from models.inference.pretrained import load_network
 from models.inference.tokens import USER_MAX_TOKENS, collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import user_model_info
@@ -67,6 +67,7 @@ class ClassifyText:
     def __init__(self, classifier: TextClassifier, device: str) -> None:
         self.model = classifier.model
         self.classifier = classifier
+        self.batch_cost = batch_cost_on(device, type(self).batch_cost)
         blanks = (Blank(classifier.pad_id), Blank(0))
         self._scores = captures_of(classifier.score, blanks, device, self.batch_cost)
         self._upload = upload_to(device)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.errors import BadInput, WeightsMismatch
 from models.inference.captures import Blank, Captures
 from models.inference.configuration import read_json
-from models.inference.devices import captures_of, upload_to
+from models.inference.devices import batch_cost_on, captures_of, upload_to
 from models.inference.pretrained import load_network
 from models.inference.tokens import collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import inside, user_model_info
@@ -130,6 +130,7 @@ class Embed:
         self.model = encoder.model
         self.encoder = encoder
         self.captures = (encoder.runner,)
+        self.batch_cost = batch_cost_on(encoder.device, _BATCH_COST)
 
     @classmethod
     def load(cls, options: LoadOptions) -> "Embed":

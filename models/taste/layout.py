@@ -73,7 +73,8 @@ class StateLayout:
         )
         self._ids_bytes = 1 + 8 * KEPT
         self._tail_bytes = _HASH_BYTES * (MOST_ITEMS + MOST_AUTHORS)
-        self.largest_bytes = self.head.itemsize + ring * _ENTRY.itemsize + self._tail_bytes
+        self.plain_bytes = self.head.itemsize + ring * _ENTRY.itemsize  # a full ring, nothing hidden
+        self.largest_bytes = self.plain_bytes + self._tail_bytes
 
     def heads(self, count: int) -> Records:
         """(count,) heads with version and settings set, the rest to be filled in."""

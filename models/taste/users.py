@@ -55,6 +55,7 @@ class Folded:
     # padded; W = 0 unless asked
     undone: undo.Undone = undo.NOTHING
     in_vain: int = 0  # undos that found nothing to take back
+    parted: undo.Parted = undo.UNPARTED
     shown_again: int = 0  # undos that took no event back, and lifted what one had hidden
     fell_out: int = 0  # items and authors that are hidden no longer, since their reader hid too many others
 
@@ -224,6 +225,7 @@ class UserRows:
         touched: list[I32] = []
         lasts: list[I64] = []
         undone: list[undo.Undone] = []
+        parted: list[tuple[I64, undo.Parted]] = []
         shown_again = fell_out = 0
         for part in _parts(np.flatnonzero(applied), row_of, kinds):
             run = Run.of(row_of[part])
@@ -235,6 +237,7 @@ class UserRows:
                 undone.append(
                     undo.Undone(part[at], walk.kinds[at], np.negative(walk.weights[at]), walk.at_ms[at])
                 )
+                parted.append((part, walk.parted()))
                 shows, found = walk.shows, walk.kinds >= 0
             else:
                 shows = found = NOTHING
@@ -255,7 +258,10 @@ class UserRows:
         taken = undo.joined(undone)
         wanted = int(np.count_nonzero(applied & (kinds == actions.UNDO)))
         in_vain = wanted - len(taken.places) - shown_again
-        return Folded(rows, last, applied, row_of, repeated, previous, taken, in_vain, shown_again, fell_out)
+        apart = undo.parted(parted)
+        return Folded(
+            rows, last, applied, row_of, repeated, previous, taken, in_vain, apart, shown_again, fell_out
+        )
 
     def encode(self, rows: I32) -> list[bytes]:
         """One changelog value a row: equal states give equal bytes (layout in `models.taste.layout`)."""
@@ -334,6 +340,12 @@ class UserRows:
         at = rows[:, None]
         items = np.where(held, self.ring_items[at, slots], np.int32(-1))
         return items, self.ring_kinds[at, slots], self.ring_at_ms[at, slots]
+
+    def held(self, rows: I32) -> tuple[I32, I8]:
+        """All ring entries (B, R) in no particular order: items, -1 where the ring is not full; kinds."""
+        items = np.take(self.ring_items, rows, 0)
+        items[np.arange(self.ring) >= self.pushed[rows, None]] = -1
+        return items, np.take(self.ring_kinds, rows, 0)
 
     def _beyond_fence(self, row_of: I32, offsets: I64) -> Bools:
         if not repeats(row_of, offsets):

@@ -65,7 +65,7 @@ class ClicksAgent(Agent[ClickColumns]):
         key_file = settings.privacy.key_file
         key = secret(key_file, "privacy.key_file") if key_file is not None else b""
         self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
-        self._table = ItemTable(self._items)
+        self._table = ItemTable(self._items, self._taste.item_half_life_s)
         self._catalogue = CatalogueState(self._items, services.metrics)
         self._experiments = Experiments(
             settings.experiments,
@@ -390,7 +390,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self.services.metrics.users.set(len(self._state.rows))
         beside = self._revisions.bytes_used() + self._beside.bytes_used()
         self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + beside)
-        self.services.metrics.items.set(len(self._items))
+        self.services.metrics.items.set(len(self._items) - 1)  # without the unknown one
         self.services.metrics.items_beyond.set(self._items.beyond)
 
 

@@ -117,6 +117,8 @@ class Crew:
             self._on_ended(ended)
         if ready:
             self._on_prepared(ready)
+        # An error's traceback leads to this frame: it must not lead back, or a chunk would stay in memory for long.
+        del requests, request, ready, ended
 
 
 def _is_small(request: Request) -> bool:
@@ -129,4 +131,5 @@ def _finished(task: Task, request: Request) -> Outcome | BaseException | None:
     try:
         return finish(task, request.prepared, request.outputs)
     except BaseException as error:  # as above
+        request.outputs.clear()  # it may be among them, and would lead to itself
         return error

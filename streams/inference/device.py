@@ -55,6 +55,7 @@ class Loaded:
     task: Task | None
     model: ModelInfo
     size_bytes: int
+    uncaptured: int = 0  # shapes of which no graph could be captured: such batches run eagerly
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +179,11 @@ class Device:
 
     def _load_all(self) -> dict[str, Loaded]:
         """Each once, warmed; where they do not all fit, the first give way to the later ones."""
-        seen: dict[str, tuple[ModelInfo, int]] = {}
+        seen: dict[str, tuple[ModelInfo, int, int]] = {}
         for name in self._factories:
             one = self._loaded[name] = self._load_one(name, self._planner.add_task)
-            seen[name] = (one.task.model, one.size_bytes)
+            failures = [each.failures for each in getattr(one.task, "captures", ())]
+            seen[name] = (one.task.model, one.size_bytes, sum(map(len, failures)))
             for other in list(self._loaded):
                 if other != name and self._held_bytes() > self._limit_bytes:
                     self._forget(other)

@@ -128,7 +128,10 @@ class InferenceService:
         (result,) = await self.submit_all(task, [payload], lane)
         if isinstance(result, Answer):
             return result
-        raise result
+        try:
+            raise result
+        finally:
+            del result  # its traceback leads to this frame: it must not lead back
 
     async def submit_all(self, task: str, payloads: Sequence[Payload], lane: Lane = ORDINARY) -> list[Result]:
         """Label a group of payloads; returns when all are done, each one's answer or error in its place: a ModelError
@@ -291,6 +294,8 @@ class InferenceService:
         for name, one in tasks.items():
             room = Admission(self._limits.units_in_flight, self._limits.bytes_in_flight)
             self._tasks[name] = Served(one.task, one.model, one.size_bytes, room)
+            if self._observer is not None:
+                self._observer.uncaptured(name, one.uncaptured)
         if not ready.done():
             ready.set_result(None)
 

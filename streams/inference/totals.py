@@ -22,6 +22,9 @@ class Observer(Protocol):
     def late(self, task: str) -> None:
         """A payload was answered past its deadline."""
 
+    def uncaptured(self, task: str, shapes: int) -> None:
+        """A task is loaded; so many shapes of its batches have no graph, and run eagerly."""
+
     def restarted(self, reason: str) -> None:
         """The device thread died and is started anew; `reason` is the class of what killed it."""
 

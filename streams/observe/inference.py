@@ -31,5 +31,8 @@ class InferenceMetrics:
     def late(self, task: str) -> None:
         self._metrics.inference_late.labels(task).inc()
 
+    def uncaptured(self, task: str, shapes: int) -> None:
+        self._metrics.inference_uncaptured.labels(task).set(shapes)
+
     def restarted(self, reason: str) -> None:
         self._metrics.inference_restarts.labels(reason).inc()

@@ -154,6 +154,11 @@ class Taste(Section):
         max_length=8,
         description="one vector of the bank each: a minute, an hour, a day, a month",
     )
+    item_half_life_s: float = Field(
+        2_592_000.0,
+        ge=0.001,
+        description="of what is learnt about items: popularity, what follows what; inf: nothing is forgotten",
+    )
     ring: int = Field(64, ge=1, le=64, description="last events kept a reader")
     list_size: int = Field(20, ge=1, le=200, description="items of one recommendation")
     max_items: Count = Field(1_000_000, description="items a worker knows; beyond, new ones count as unknown")

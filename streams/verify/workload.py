@@ -1,4 +1,5 @@
-"""The numbered load of a run: clicks of few busy and many quiet readers, short comments, and poison between them. Pure.
+"""The numbered load of a run: clicks of few busy and many quiet readers, short comments, orders of readers, and poison
+between them. Pure.
 
 The same seed gives the same records, byte for byte.
 """
@@ -69,6 +70,20 @@ def comments(count: int, seed: int, start_ms: int) -> list[Sent]:
             "text": text,
         }
         found.append(_perhaps_poisoned(random, Sent("uploads", f"a{n}".encode(), json.dumps(event).encode())))
+    return found
+
+
+def orders(count: int, seed: int, start_ms: int) -> list[Sent]:
+    """What readers ask for, busy ones most; about half of them to be forgotten."""
+    random = Random(seed + 3)
+    found = []
+    for n in range(count):
+        user = f"u{int(USERS * random.random() ** 6)}"
+        kind = random.choice(("forget", "forget", "opt_out", "opt_in"))
+        event = {"id": f"p{n}", "user": user, "kind": kind, "at": start_ms + n}
+        found.append(Sent("privacy", user.encode(), json.dumps(event).encode()))
+        if n % 20 == 10:
+            found.append(Sent("privacy", user.encode(), b'{"id": "x", "at": "yesterday"}'))
     return found
 
 

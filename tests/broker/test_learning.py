@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,11 @@ def test_weights_are_learnt_from_choices_and_outlive_the_worker(
         bootstrap,
         topic_prefix,
         ("clicks", "items"),
-        taste={"list": {"blend": True, "nearest": 0.5}, "blend": {"sample": 1.0}},
+        taste={
+            "list": {"blend": True, "nearest": 0.5},
+            "blend": {"sample": 1.0},
+            "item_half_life_s": math.inf,
+        },
         state={"snapshots": tmp_path},
     )
     draw = random.Random(3)

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from models.taste import actions
 from models.taste.calibrated import Calibrated
 from models.taste.catalogue import Catalogue, Entry
+from models.taste.choose import rank
 from models.taste.explore import draws
 from models.taste.filters import Wishes
 from models.taste.items import ItemIndex, hash_of
 from models.taste.neighbours import ItemColumns
 from models.taste.pipeline import ListSettings, Made, Requests, lists
-from models.taste.rank import RankSettings, rank
+from models.taste.rank import RankSettings
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows

@@ -139,12 +139,14 @@ def test_the_item_side_is_left_as_if_it_had_never_heard_of_it(
     before: list[Event], event: Event, between: list[Event]
 ) -> None:
     between = [one for one in between if one[1] != "undo"]  # the ring before the event is what it was
+    before = [one for one in before if one[0] != "x"]
     events = [*before, event, *between, ("x", "undo", 7)]
     rows = UserRows(ItemIndex())
     found, given_to = fold(rows, events)
     told = transitions(found, *given_to)
     own = {len(before), len(events) - 1}
-    assert len(taken_out(told, own).items) == len(told.items) - (2 if _speaks(event[1]) else 0)
+    parted = int(np.count_nonzero((told.kinds == actions.UNDO) & (told.source_offsets == len(events) - 1)))
+    assert len(taken_out(told, own).items) == len(told.items) - (2 if _speaks(event[1]) else 0) - parted
     with_, without = columns_of(rows.items, [told]), columns_of(rows.items, [taken_out(told, own)])
     (row,) = with_.rows_of(["x"]).tolist()
     (other,) = without.rows_of(["x"]).tolist()
@@ -155,6 +157,12 @@ def test_the_item_side_is_left_as_if_it_had_never_heard_of_it(
         a, b = with_.rows_of([name]).tolist()[0], without.rows_of([name]).tolist()[0]
         scale = 2.0 ** (int(with_.ref[a]) - int(without.ref[b]))
         assert with_.popularity[a] == pytest.approx(without.popularity[b] / scale, rel=1e-5)
+    met = [item for item, kind, _ in between if _speaks(kind)]
+    assert parted == (len(set(met)) if _speaks(event[1]) else 0)
+    for name in {one for one in met if met.count(one) == 1}:  # several are taken back as if at one time
+        a = with_.rows_of([name]).tolist()[0]
+        gone = with_.predecessors.keys[a] == rows.items.lookup(["x"])[0]
+        assert not (gone & (np.abs(with_.predecessors.weights[a]) > 1e-4)).any()
 
 
 def _speaks(kind: str) -> bool:
@@ -201,3 +209,30 @@ def test_a_repeated_action_is_taken_back_one_at_a_time_the_last_first() -> None:
             actions.CODES[kind] for _, kind, _ in events[:left]
         ]
     assert np.abs(rows.bank[0]).max() < 1e-5
+
+
+def test_what_the_event_had_led_to_is_parted_from_it_and_stays_as_popular() -> None:
+    rows = UserRows(ItemIndex())
+    events: list[Event] = [
+        ("a", "click", 0),
+        ("x", "click", 1),
+        ("b", "click", 2),
+        ("c", "skip", 3),
+        ("d", "like", 4),
+    ]
+    events += [("b", "click", 5), ("x", "undo", 6), ("e", "click", 7)]
+    found, given_to = fold(rows, events)
+    told = transitions(found, *given_to)
+    columns = columns_of(rows.items, [told])
+
+    def led_to(name: str) -> dict[str | None, float]:
+        (row,) = columns.rows_of([name]).tolist()
+        keys, weights = columns.predecessors.keys[row].tolist(), columns.predecessors.weights[row].tolist()
+        return {rows.items.names[k]: w for k, w in zip(keys, weights, strict=True) if k > 0 and abs(w) > 1e-4}
+
+    assert led_to("b").keys() == {"a", "d"} and led_to("d").keys() == {"a", "b"}
+    assert led_to("e").keys() == {"a", "b", "d"} and led_to("x") == {}
+    popular = (
+        columns.popularity[columns.rows_of(["b", "d", "x"])] / columns.popularity[columns.rows_of(["a"])]
+    )
+    np.testing.assert_allclose(popular, [2, 2, 0], atol=1e-5)

@@ -70,6 +70,7 @@ class Ears:
         self.repeats: list[tuple[str, str]] = []
         self.lates: list[str] = []
         self.restarts: list[str] = []
+        self.uncaptureds: list[tuple[str, int]] = []
 
     def batch_done(self, batch: BatchReport) -> None:
         assert batch.forward_s >= 0
@@ -84,6 +85,9 @@ class Ears:
 
     def late(self, task: str) -> None:
         self.lates.append(task)
+
+    def uncaptured(self, task: str, shapes: int) -> None:
+        self.uncaptureds.append((task, shapes))
 
     def restarted(self, reason: str) -> None:
         self.restarts.append(reason)

@@ -15,6 +15,7 @@ import pytest
 
 from models.errors import BadInput, DeviceLost, WeightsMismatch
 from models.inference.batching import Lane
+from models.inference.captures import Eager
 from models.types import LoadOptions, Task, Unit
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
 from streams.inference.answers import Answer
@@ -372,6 +373,24 @@ def test_graphs_compiled_after_the_warm_up_are_counted() -> None:
         assert made.totals["shout"].compiles == 1
         await made.submit("shout", text("length"))
         assert made.totals["shout"].compiles == 1
+        await made.stop(5)
+
+    run(main())
+
+
+def test_shapes_that_could_not_be_captured_are_told() -> None:
+    class Uncaptured(Eager):
+        def warm_up(self) -> None:
+            self.failures = {(1, 8): "no memory", (2, 8): "no memory"}
+
+    class Captured(Shouter):
+        captures = (Uncaptured(lambda ids: ids),)
+
+    async def main() -> None:
+        ears = Ears()
+        made = service(shout=Captured(), plain=Shouter(), observer=ears)
+        await started(made, "shout", "plain")
+        assert ears.uncaptureds == [("shout", 2), ("plain", 0)]
         await made.stop(5)
 
     run(main())
