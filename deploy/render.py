@@ -22,7 +22,7 @@ PANEL_WIDTH, PANEL_HEIGHT, ROW_WIDTH = 8, 7, 24
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Flow": ("records", "applied", "outputs", "lists", "labels", "read_bytes"),
     "Lag": (
-        *("lag_seconds", "lag_records", "read_to_durable"),
+        *("lag_seconds", "lag_records", "event_age", "read_to_durable"),
         *("heartbeat_timestamp", "heartbeat_seconds", "heartbeat_failures", "channel_seconds"),
     ),
     "What went wrong": (

@@ -6,7 +6,6 @@ one group commit an agent, one producer, one inference service, one observation 
 
 import asyncio
 import contextlib
-import gc
 import importlib.metadata
 import logging
 import os
@@ -25,6 +24,7 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
+from streams import collector
 from streams.admin import require_limits, require_room, require_topology
 from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
@@ -195,15 +195,18 @@ class Worker:
         await self._app.start()
         self._app.flow_control.resume()  # suspended at first; streams drop what comes while it is
         if self._inference_tasks():
-            self._warm = asyncio.create_task(self._inference.start(self._load_options()))
+            self._warm = asyncio.create_task(self._warm_up())
             self._starting.append(asyncio.create_task(self._guarded(self._watch_inference())))
         for line in self._lines:
             line.grouping = asyncio.create_task(self._guarded(line.commit.run()))
             self._starting.append(asyncio.create_task(self._guarded(self._join(line))))
         if self.settings.observe.heartbeat_s:
             self._heart.start()
-        gc.collect()
-        gc.freeze()  # what lives now lives for ever: spare every later collection the walk over it
+        collector.settle()
+
+    async def _warm_up(self) -> None:
+        await self._inference.start(self._load_options())
+        collector.settle()  # what the models brought along: a walk over it takes the loop a tenth of a second
 
     async def _connect(self) -> None:
         """Wait for the broker as long as it takes, saying so once; then see that the topics are as declared."""

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.rank import LAYERS, Lists
+from models.taste.rank import LAYERS
+from models.taste.reasons import Lists
 from streams.effects import Header
 from streams.events import RECOMMENDATION, SOURCE, Because, Reason, Recommendation, Recommended
 from streams.topics import CLICKS

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.devices import upload_to
 from models.inference.mentions import Mention
 from models.inference.pretrained import load_network
 from models.inference.tokens import collate, load_tokenizer, positions_of
@@ -143,7 +144,9 @@ class TokenLabels:
     def find(self, units: Sequence[Unit]) -> list[list[Mention]]:
         """What each window names. Raises BadInput `not_finite`."""
         device = next(self._network.parameters()).device
-        ids, mask = collate([Unit(unit.length, unit.data.ids) for unit in units], self._pad_id, device)
+        ids, mask = collate(
+            [Unit(unit.length, unit.data.ids) for unit in units], self._pad_id, upload_to(str(device))
+        )
         with torch.inference_mode():
             logits = self._network(input_ids=ids, attention_mask=mask).logits.float()
             best, labels = (part.cpu().numpy() for part in logits.softmax(-1).max(-1))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.devices import upload_to
 from models.inference.onnx import read_onnx
 from models.inference.tokens import collate, tokenize
 from models.inference.weights import check_hash, converted, inside, load_checked
@@ -29,7 +30,7 @@ from models.networks.open_nsfw import MEAN_BGR, SIDE_PX, OpenNsfw, from_onnx
 from models.networks.precision import dtype_name, torch_dtype
 from models.tasks.classifier import Scores, TextClassifier
 from models.tasks.embed import SentenceEncoder
-from models.tasks.texts import accepts_text
+from models.tasks.texts import FOUND_TEXTS, accepts_text
 from models.tasks.topics import probe
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
@@ -54,6 +55,7 @@ class Safety:
     """
 
     name = "safety"
+    after = FOUND_TEXTS
     max_units = _MAX_UNITS
     batch_cost = _MAX_UNITS * SIDE_PX * SIDE_PX
 
@@ -120,9 +122,8 @@ class Safety:
         texts = [at for at, unit in enumerate(units) if unit.data.ndim == 1]
         pictures = [at for at, unit in enumerate(units) if unit.data.ndim > 1]
         if texts and self._head is not None:
-            ids, mask = collate(
-                [units[at] for at in texts], self._head.pad_id, next(self._net.parameters()).device
-            )
+            device = next(self._net.parameters()).device
+            ids, mask = collate([units[at] for at in texts], self._head.pad_id, upload_to(str(device)))
             found.update(zip(texts, self._head.score(ids, mask).cpu().numpy(), strict=True))
         if pictures:
             found.update(zip(pictures, self._pictures([units[at] for at in pictures]), strict=True))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.devices import upload_to
 from models.inference.weights import check_hash, converted, load_checked
 from models.media.image import Picture, decode_image
 from models.networks.lite0 import SIDE_PX, Lite0
@@ -169,7 +170,7 @@ class Lite0Tagger:
 
     def scores(self, batch: NDArray[np.uint8]) -> torch.Tensor:
         """(B, 224, 224, 3) uint8 -> (B, 1000). Bytes travel to the device, not floats."""
-        pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
+        pixels = upload_to(str(self._device))(batch).permute(0, 3, 1, 2)
         logits: torch.Tensor = self._network((pixels.to(self._dtype) - 127.0) / 128.0)
         return logits.float().softmax(-1)
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForImageClassification
 
 from models.errors import WeightsMismatch
 from models.inference.configuration import read_json
+from models.inference.devices import upload_to
 from models.inference.pretrained import load_network
 from models.inference.weights import inside, user_model_info
 from models.media.fitting import fitting_of, less_slender
@@ -57,7 +58,7 @@ class Pictures:
 
     def to_device(self, batch: NDArray[Any]) -> torch.Tensor:
         """(B, ...) as `fit` gives them -> (B, 3, H, W) in the network's number format, channels last of bytes."""
-        pixels = torch.from_numpy(batch).to(self._device)
+        pixels: torch.Tensor = upload_to(str(self._device))(batch)
         if self._fitting:
             pixels = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
         return pixels.to(self._dtype)

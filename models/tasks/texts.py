@@ -11,6 +11,9 @@ from models.types import Finding, Json, LoadOptions, Outcome, Payload
 UNSUPPORTED = "unsupported_language"
 """The value of a label, without a score, where no model of the task reads the text."""
 
+# Tasks whose findings hold a text, and in which field: what judges texts judges these too, where both run on a topic.
+FOUND_TEXTS = {"ocr": "value", "transcribe": "value"}
+
 
 @dataclass(frozen=True, slots=True)
 class Text:

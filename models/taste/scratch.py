@@ -23,7 +23,7 @@ class Scratch:
         return self._of(name, cells, dtype, value)[:cells]
 
     def take(
-        self, name: str, source: NDArray[Any], rows: NDArray[np.int64], shape: tuple[int, ...]
+        self, name: str, source: NDArray[Any], rows: NDArray[np.integer], shape: tuple[int, ...]
     ) -> NDArray[Any]:
         """`source[rows]`, of that shape."""
         found = self.array(name, shape, source.dtype)

@@ -1,7 +1,7 @@
 """What the inference service reports, a device batch at a time."""
 
+from streams.inference.answers import How
 from streams.inference.device import BatchReport
-from streams.inference.repeats import How
 from streams.observe.catalogue import Metrics
 
 
@@ -30,3 +30,9 @@ class InferenceMetrics:
 
     def late(self, task: str) -> None:
         self._metrics.inference_late.labels(task).inc()
+
+    def uncaptured(self, task: str, shapes: int) -> None:
+        self._metrics.inference_uncaptured.labels(task).set(shapes)
+
+    def restarted(self, reason: str) -> None:
+        self._metrics.inference_restarts.labels(reason).inc()

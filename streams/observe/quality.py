@@ -53,3 +53,26 @@ class QualityMetrics:
 
     def spent(self, seconds: float) -> None:
         self._metrics.quality_seconds.inc(max(0.0, seconds))
+
+
+class BlendMetrics:
+    """The observer of `streams.learning`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._choices = metrics.blend_choices
+        self._gauge = metrics.blend_weight
+        self._weights: dict[tuple[str, str], Gauge] = {}
+
+    def weight(self, part: str, form: str, weight: float) -> None:
+        if (part, form) not in self._weights:
+            self._weights[part, form] = self._gauge.labels(part, form)
+        self._weights[part, form].set(weight)
+
+    def chosen(self, learnt: int, beyond: int) -> None:
+        for outcome, count in (("learnt", learnt), ("beyond", beyond)):
+            if count:
+                self._choices.labels(outcome).inc(count)
+
+    def left_out(self, count: int) -> None:
+        if count:
+            self._choices.labels("left_out").inc(count)

@@ -27,7 +27,7 @@ def test_no_file_is_no_token_and_says_so(tmp_path: Path, caplog: pytest.LogCaptu
 def test_what_is_no_token_is_refused_with_what_to_do(content: str, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(content)
     observe = load(overrides={"observe": {"token_file": str(tmp_path / "token")}}).observe
-    with pytest.raises(EnvironmentProblem, match="observe.token_file"):
+    with pytest.raises(EnvironmentProblem, match=r"observe\.token_file"):
         token_of(observe)
 
 
