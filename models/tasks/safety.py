@@ -30,7 +30,7 @@ from models.networks.open_nsfw import MEAN_BGR, SIDE_PX, OpenNsfw, from_onnx
 from models.networks.precision import dtype_name, torch_dtype
 from models.tasks.classifier import Scores, TextClassifier
 from models.tasks.embed import SentenceEncoder
-from models.tasks.texts import FOUND_TEXTS, accepts_text
+from models.tasks.texts import FOUND_TEXTS, accepts_text, known_options
 from models.tasks.topics import probe
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
@@ -66,10 +66,13 @@ class Safety:
         rules: Rules,
         review: float = 0.4,
         block: float = 0.8,
+        device: str = "cpu",
         head: TextClassifier | None = None,
     ) -> None:
         self.model = model
         self._net = net
+        self._upload = upload_to(device)
+        self._mean = torch.tensor(MEAN_BGR, device=device, dtype=next(net.parameters()).dtype)
         self._rules = rules
         self._review, self._block = review, block
         own = f"-{len(rules.words)}-words" if rules.words else ""
@@ -86,15 +89,18 @@ class Safety:
 
         Raises WeightsMismatch, ValueError.
         """
+        known_options(cls.name, options, "review", "block", "words", "head")
         review, block, words = _thresholds(options)
         folder = converted(options.cache, "open-nsfw", "1", _tensors, licence="BSD-2-Clause", source=_PIP)
         tensors, info = load_checked(folder)
         net = OpenNsfw()
         net.load_state_dict(tensors, strict=True)
         dtype = torch_dtype(options.dtype, options.device)
-        net = net.eval().requires_grad_(False).to(options.device, dtype)
+        net = net.eval().requires_grad_(False)
+        # As pictures come and cuDNN computes; on a CPU it makes no difference here.
+        net = net.to(options.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model = ModelInfo(info.name, info.revision, info.sha256, dtype_name(dtype))
-        return cls(net, model, Rules(words), review, block, _head(options))
+        return cls(net, model, Rules(words), review, block, options.device, _head(options))
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
@@ -122,20 +128,16 @@ class Safety:
         texts = [at for at, unit in enumerate(units) if unit.data.ndim == 1]
         pictures = [at for at, unit in enumerate(units) if unit.data.ndim > 1]
         if texts and self._head is not None:
-            device = next(self._net.parameters()).device
-            ids, mask = collate([units[at] for at in texts], self._head.pad_id, upload_to(str(device)))
+            ids, mask = collate([units[at] for at in texts], self._head.pad_id, self._upload)
             found.update(zip(texts, self._head.score(ids, mask).cpu().numpy(), strict=True))
         if pictures:
             found.update(zip(pictures, self._pictures([units[at] for at in pictures]), strict=True))
         return [found[at] for at in range(len(units))]
 
     def _pictures(self, units: Sequence[Unit]) -> list[float]:
-        first = next(self._net.parameters())
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.stack([unit.data for unit in units])).to(first.device)
-            bgr = pixels.flip(3).to(first.dtype) - torch.tensor(
-                MEAN_BGR, device=first.device, dtype=first.dtype
-            )
+            pixels = self._upload(np.stack([unit.data for unit in units]))
+            bgr = pixels.flip(3).to(self._mean.dtype) - self._mean
             scores: list[float] = self._net(bgr.permute(0, 3, 1, 2)).float().softmax(1)[:, 1].tolist()
         return scores
 

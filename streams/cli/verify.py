@@ -42,9 +42,11 @@ def verify(
         float, typer.Option(min=0, help="Repeat with new seeds until so long has passed.")
     ] = 0.0,
 ) -> None:
-    """Run real workers on a broker of its own under injected faults, and judge the result by an oracle that shares no
-    code with them: state, lists, transitions, labels, dead letters, receipts and offsets. Exit code 1 on any
-    difference.
+    """Break real workers on purpose, and judge what came out by a plain reading of the log.
+
+    On a broker of its own; the oracle shares no code with the workers, and
+    looks at state, lists, transitions, labels, dead letters, receipts and
+    offsets. Exit code 1 on any difference.
     """
     from streams.clock import SystemClock
     from streams.verify.plan import Plan, check

@@ -74,7 +74,8 @@ class AgentMetrics:
     def beat(self, partition: int, sent_ms: int, now_ms: int) -> None:
         """A heartbeat has come through: the effects of all that was read before it are durable."""
         self._metrics.heartbeat_seconds.labels(self._agent).observe(max(0.0, (now_ms - sent_ms) / 1000))
-        if sent_ms > self._beats.get(partition, 0):
+        # one of a worker that had the partition, where this one sends none, is followed by no other
+        if partition in self._beats and sent_ms > self._beats[partition]:
             self._came_through(partition, min(sent_ms, now_ms))
 
     def aged(self, seconds: float) -> None:

@@ -82,6 +82,6 @@ def test_the_page_about_a_large_load_has_these_figures() -> None:
     page = (Path(__file__).parents[3] / "docs/scale.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| `(\w+)` \| ([\d,.]+) \|", page, re.MULTILINE))
     found = plan(Asked(100_000_000, 1_000_000), load())
-    assert told == {name: f"{value:,}" for name, value in found.items()}
+    assert told == {name: f"{value:,}" for name, value in found.items()}, "python deploy/render.py"
     measured = on_paper(10_000)
     assert measured["workers"] == 100 and measured["users"] == 100_000_000
