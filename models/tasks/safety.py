@@ -89,7 +89,7 @@ class Safety:
 
         Raises WeightsMismatch, ValueError.
         """
-        known_options(cls.name, options, "review", "block", "words")
+        known_options(cls.name, options, "review", "block", "words", "head")
         review, block, words = _thresholds(options)
         folder = converted(options.cache, "open-nsfw", "1", _tensors, licence="BSD-2-Clause", source=_PIP)
         tensors, info = load_checked(folder)

@@ -20,7 +20,7 @@ from models.errors import WeightsMismatch
 from models.inference.weights import load_checked
 from models.tasks.classifier import ClassifyText, TextClassifier, user_classifier
 from models.tasks.embed import SentenceEncoder
-from models.tasks.minilm import NAME, WIDTH
+from models.tasks.minilm import WIDTH
 from models.tasks.texts import languages_option
 from models.types import Finding, Json, LoadOptions, ModelInfo
 
@@ -139,7 +139,7 @@ def probe(encoder: SentenceEncoder, folder: Path) -> TextClassifier:
     wrong = sorted(name for name, tensor in tensors.items() if tuple(tensor.shape) != (WIDTH + 1,))
     if wrong or len(tensors) < 2:
         raise WeightsMismatch(
-            f"{folder} is no probe of {NAME} {wrong[:3]}; make one by headrace train topics or safety"
+            f"{folder} is no probe of topics or of safety {wrong[:3]}; make one by headrace train topics or safety"
         )
     names = sorted(tensors)
     table = torch.stack([tensors[name].float() for name in names]).to(encoder.device)
