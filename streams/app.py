@@ -6,7 +6,6 @@ one group commit an agent, one producer, one inference service, one observation 
 
 import asyncio
 import contextlib
-import gc
 import importlib.metadata
 import logging
 import os
@@ -25,6 +24,7 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
+from streams import collector
 from streams.admin import require_limits, require_room, require_topology
 from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
@@ -203,13 +203,11 @@ class Worker:
             self._starting.append(asyncio.create_task(self._guarded(self._join(line))))
         if self.settings.observe.heartbeat_s:
             self._heart.start()
-        gc.collect()
-        gc.freeze()  # what lives now lives for ever: spare every later collection the walk over it
+        collector.settle()
 
     async def _warm_up(self) -> None:
         await self._inference.start(self._load_options())
-        gc.collect()
-        gc.freeze()  # what the models brought along: a walk over it takes the loop a tenth of a second
+        collector.settle()  # what the models brought along: a walk over it takes the loop a tenth of a second
 
     async def _connect(self) -> None:
         """Wait for the broker as long as it takes, saying so once; then see that the topics are as declared."""

@@ -85,12 +85,12 @@ class Learning:
         places = places[np.sort(first)]
         names = [self._users.names[row] for row in rows[places].tolist()]
         places = places[~np.broadcast_to(self._without_profile(partitions[places], names), len(places))]
-        self._metrics.left_out(max(0, len(places) - AT_ONCE))
+        late, places = places[AT_ONCE:], places[:AT_ONCE]
+        self._watch.forget(rows[late].tolist())
+        self._metrics.left_out(len(late))
         outcomes = [
             self._watch.chose(row, item, self.weights)
-            for row, item in zip(
-                rows[places[:AT_ONCE]].tolist(), items[places[:AT_ONCE]].tolist(), strict=True
-            )
+            for row, item in zip(rows[places].tolist(), items[places].tolist(), strict=True)
         ]
         self._metrics.chosen(sum(outcomes), len(outcomes) - sum(outcomes))
         self._show()

@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 from models.taste.alike import ContentSource
 from models.taste.calibrated import Candidates
 from models.taste.catalogue import Catalogue
+from models.taste.choose import TOGETHER
 from models.taste.explore import draws
-from models.taste.filters import NO_PAIRS
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import Lists, RankSettings
-from models.taste.shown import Shown
+from models.taste.rank import RankSettings
+from models.taste.reasons import Lists
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
+from streams.beside import Beside
 from streams.clock import Clock
 from streams.effects import Header
 from streams.events import ListWishes, Recommended
 from streams.experiments import Experiments
-from streams.learning import Anonymous, Learning
+from streams.learning import Anonymous
 from streams.lists import listed_by, named, recommendation, touched
 from streams.moved import Moved
 from streams.observe.catalogue import Metrics
@@ -32,8 +33,6 @@ from streams.sections.taste import Listing, Taste
 from streams.topics import CLICKS, RECOMMENDATIONS
 from streams.traces import Tracing
 from streams.wishes import requests_of
-
-RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
 
 
 def list_settings(listing: Listing) -> ListSettings:
@@ -77,8 +76,7 @@ class ListMaker:
         experiments: Experiments,
         revisions: Revisions,
         without_profile: Anonymous,
-        learning: Learning,
-        shown: Shown,
+        beside: Beside,
         metrics: Metrics,
         clock: Clock,
         tracing: Tracing,
@@ -92,8 +90,7 @@ class ListMaker:
         self._experiments = experiments
         self._revisions = revisions
         self._without_profile = without_profile
-        self._learning = learning
-        self._shown = shown
+        self._beside = beside
         self._metrics = metrics
         self._clock = clock
         self._tracing = tracing
@@ -125,10 +122,10 @@ class ListMaker:
                 asked,
                 self._catalogue,
                 self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
-                self._shown.pairs(moved.folded.rows[places], at_ms[places]) if self._shown else NO_PAIRS,
+                self._beside.barred(moved.folded.rows[places], at_ms[places]),
             )
             found, candidates = self._lists(requests, at_ms[places], how, late)
-            self._learning.shown(candidates, requests.rows, partitions[places], offsets[places])
+            self._beside.learning.shown(candidates, requests.rows, partitions[places], offsets[places])
             return found
 
         started_s = self._clock.monotonic_s()
@@ -141,7 +138,7 @@ class ListMaker:
             traced = self._tracing.begin(CLICKS, CLICKS, cause[1], moved.records[at])
             traced.step("list", took_s)
             headers.append([*extra, *traced.sending(RECOMMENDATIONS)])
-        if self._shown and self._taste.served.by == "lists":
+        if self._beside.remembers_lists:
             self._remember(moved.folded.rows, users, partitions, at_ms, [one.items for one in made])
         return values, headers
 
@@ -159,7 +156,7 @@ class ListMaker:
         counts = np.fromiter(map(len, made), np.int64, len(made))
         listed[np.arange(listed.shape[1]) < counts[:, None]] = self._items.find(names)
         kept = np.flatnonzero(~np.broadcast_to(self._without_profile(partitions, users), len(rows)))
-        self._shown.lists(rows[kept], listed[kept], at_ms[kept])
+        self._beside.listed(rows[kept], listed[kept], at_ms[kept])
 
     def _lists(
         self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
@@ -168,8 +165,8 @@ class ListMaker:
         rows = requests.rows
         found: list[list[Recommended]] = []
         candidates: list[Candidates] = []
-        for start in range(0, len(rows), RANK_TOGETHER):
-            stop = start + RANK_TOGETHER
+        for start in range(0, len(rows), TOGETHER):
+            stop = start + TOGETHER
             made = lists(
                 self._table,
                 self._catalogue,
@@ -180,7 +177,7 @@ class ListMaker:
                 how,
                 late,
                 self.further(),
-                self._learning.weights,
+                self._beside.learning.weights,
             )
             for stage, count in made.left_out.items():
                 self._metrics.stages_left_out.labels(stage).inc(count)
@@ -197,8 +194,7 @@ class ListMaker:
         numbers = draws(users.partition_of[rows], users.fence[rows])
         anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
         at_ms = int(users.newest_at_ms[row])
-        before = self._taste.served.by == "lists"
-        shown = self._shown.pairs(rows, users.newest_at_ms[rows], before) if self._shown else NO_PAIRS
+        shown = self._beside.was_barred(rows, users.newest_at_ms[rows])
         requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue, anonymous, shown)
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
         return lists(
@@ -210,7 +206,7 @@ class ListMaker:
             size,
             how,
             further=self.further(),
-            learnt=self._learning.weights,
+            learnt=self._beside.learning.weights,
         ).lists
 
     def _deadline(self) -> Callable[[], bool]:
@@ -224,4 +220,5 @@ class ListMaker:
         if self._taste.list.profile == "off":
             return ()
         known = len(self._table.contents) and self._content.weight  # a source costs a pass over all scores
-        return (*self._revisions.further, self._content) if known else self._revisions.further
+        content = (self._content,) if known else ()
+        return (*self._revisions.further, *content, *self._beside.sources)

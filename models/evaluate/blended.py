@@ -55,7 +55,7 @@ class Blended(Layer):
         self._follow_before(None)
         parts, features, listable = self._at(moment)
         alone = len(ALONE)
-        found = np.empty((len(self.rows), self._items), np.float32)
+        found = np.empty((len(Blended.rows), self._items), np.float32)
         found[:alone] = parts[[PARTS.index(name) for name in ALONE]]
         found[:alone][found[:alone] <= 0] = -np.inf
         found[alone] = self._blend.scores(features, situations_of(moment))
@@ -81,15 +81,21 @@ class Blended(Layer):
 
     def _choose(self, event: Event) -> None:
         moment = event.moment
-        if self._last is None or self._last[0] != self._key(moment):
-            if not self._waiting or self._waiting[0].number > event.number:
-                return
-            self._follow_before(event.number)
+        if not self._is_before(event):
+            return
         _, features, listable = self._at(moment)
         possible = listable.copy()
         if not self._repeats:
             possible[moment.history] = False
         self._blend.learn(features, event.item, possible, situations_of(moment))
+
+    def _is_before(self, event: Event) -> bool:
+        """Bring readers' own states up to an event. False if its reader's is past it already."""
+        if self._last is None or self._last[0] != self._key(event.moment):
+            if not self._waiting or self._waiting[0].number > event.number:
+                return False
+            self._follow_before(event.number)
+        return True
 
     def _follow_before(self, number: int | None) -> None:
         """Bring readers' own states up to an event, or to all there are."""

@@ -39,7 +39,10 @@ class Window:
 
 def voiced_hops(samples: F32) -> NDArray[np.bool_]:
     """Which 10 ms blocks (n,) may be speech, by their level. All False for silence and steady noise."""
-    level_db = _levels_db(samples)
+    return _voiced(_levels_db(samples))
+
+
+def _voiced(level_db: F64) -> NDArray[np.bool_]:
     if level_db.size == 0:
         return np.zeros(0, np.bool_)
     noise_db, peak_db = np.percentile(level_db, (10, 98))
@@ -53,8 +56,8 @@ def speech_windows(samples: F32, longest_s: float = 28.0, gap_s: float = 3.0) ->
     Neighbours are packed together while they fit and the silence between them is below `gap_s`: a transcriber
     needs context. A stretch with no pause is cut at its quietest point in the second half.
     """
-    voiced = voiced_hops(samples)
     level_db = _levels_db(samples)
+    voiced = _voiced(level_db)
     longest = int(longest_s * 100)
     pieces = [cut for run in _runs(voiced) for cut in _cut(run, level_db, longest)]
     packed: list[tuple[int, int]] = []

@@ -45,19 +45,15 @@ def decode_greedy(
     cache = net.start(states, mask, width + longest)
     logits = net.step(prompts, cache)
     no_speech = logits[:, 0].softmax(-1)[:, rules.no_speech].cpu()
-    banned = torch.zeros(net.shape.vocabulary, device=device)
-    banned[list(rules.never)] = -torch.inf
-    first = banned.clone()
-    first[list(rules.never_first)] = -torch.inf
+    banned = torch.tensor(rules.never, device=device)
+    banned_first = torch.tensor([*rules.never, *rules.never_first], device=device)
 
     texts: list[list[int]] = [[] for _ in range(rows)]
     sums, done = [0.0] * rows, [False] * rows
     active = list(range(rows))  # row of the batch -> row of the answer
     for n in range(longest + 1):
-        last = logits[:, -1] + (first if n == 0 else banned)
-        best = last.max(-1)
-        chosen = best.indices.tolist()
-        gains = (best.values - last.logsumexp(-1)).tolist()
+        gains, best = _best(logits[:, -1], banned if n else banned_first)
+        chosen = best.tolist()
         for place, row in enumerate(active):
             if done[row]:
                 continue
@@ -72,13 +68,21 @@ def decode_greedy(
         left = [place for place, row in enumerate(active) if not done[row]]
         if not left:
             break
-        tokens = best.indices[:, None]
+        tokens = best[:, None]
         if len(left) <= 0.75 * len(active):
             kept = torch.tensor(left, device=device)
             cache.keep(kept)
             tokens, active = tokens[kept], [active[place] for place in left]
         logits = net.step(tokens, cache)
     return [_decoded(text, total, float(p)) for text, total, p in zip(texts, sums, no_speech, strict=True)]
+
+
+def _best(logits: Tensor, banned: Tensor) -> tuple[list[float], Tensor]:
+    """The likeliest token of each row (B, vocabulary) but the banned ones, and its log-probability. Overwrites them."""
+    best = logits.index_fill_(1, banned, -torch.inf).max(-1)
+    # Less the largest, a sum of exponentials can neither overflow nor vanish: one pass less than logsumexp.
+    rest = logits.sub_(best.values[:, None]).exp_().sum(-1).log()
+    return rest.neg().tolist(), best.indices
 
 
 def likeliest(

@@ -22,7 +22,7 @@ from models.inference.tokens import USER_MAX_TOKENS, collate, load_tokenizer, po
 from models.inference.weights import user_model_info
 from models.media.language import Language
 from models.networks.precision import dtype_name, torch_dtype
-from models.tasks.texts import Text, accepts_text, read_text, unsupported
+from models.tasks.texts import FOUND_TEXTS, Text, accepts_text, read_text, unsupported
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 Scores = NDArray[np.float32]  # (classes,), each in 0..1
@@ -59,6 +59,7 @@ class ClassifyText:
     """
 
     name: str
+    after = FOUND_TEXTS
     # Padded tokens. Enough to fill a core; the planner's window then pads 5 % of the work on a mixed feed.
     batch_cost = 2048
     max_units = 256

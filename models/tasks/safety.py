@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.devices import upload_to
 from models.inference.onnx import read_onnx
 from models.inference.weights import check_hash, converted, inside, load_checked
 from models.media.image import decode_image
@@ -22,7 +23,7 @@ from models.media.rules import Judged, Rules
 from models.media.text import decode_text
 from models.networks.open_nsfw import MEAN_BGR, SIDE_PX, OpenNsfw, from_onnx
 from models.networks.precision import dtype_name, torch_dtype
-from models.tasks.texts import accepts_text
+from models.tasks.texts import FOUND_TEXTS, accepts_text, known_options
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 ALLOW, REVIEW, BLOCK = "allow", "review", "block"
@@ -44,14 +45,23 @@ class Safety:
     """
 
     name = "safety"
+    after = FOUND_TEXTS
     max_units = _MAX_UNITS
     batch_cost = _MAX_UNITS * SIDE_PX * SIDE_PX
 
     def __init__(
-        self, net: OpenNsfw, model: ModelInfo, rules: Rules, review: float = 0.4, block: float = 0.8
+        self,
+        net: OpenNsfw,
+        model: ModelInfo,
+        rules: Rules,
+        review: float = 0.4,
+        block: float = 0.8,
+        device: str = "cpu",
     ) -> None:
         self.model = model
         self._net = net
+        self._upload = upload_to(device)
+        self._mean = torch.tensor(MEAN_BGR, device=device, dtype=next(net.parameters()).dtype)
         self._rules = rules
         self._review, self._block = review, block
         own = f"-{len(rules.words)}-words" if rules.words else ""
@@ -63,15 +73,18 @@ class Safety:
 
         Raises WeightsMismatch, ValueError.
         """
+        known_options(cls.name, options, "review", "block", "words")
         review, block, words = _thresholds(options)
         folder = converted(options.cache, "open-nsfw", "1", _tensors, licence="BSD-2-Clause", source=_PIP)
         tensors, info = load_checked(folder)
         net = OpenNsfw()
         net.load_state_dict(tensors, strict=True)
         dtype = torch_dtype(options.dtype, options.device)
-        net = net.eval().requires_grad_(False).to(options.device, dtype)
+        net = net.eval().requires_grad_(False)
+        # As pictures come and cuDNN computes; on a CPU it makes no difference here.
+        net = net.to(options.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model = ModelInfo(info.name, info.revision, info.sha256, dtype_name(dtype))
-        return cls(net, model, Rules(words), review, block)
+        return cls(net, model, Rules(words), review, block, options.device)
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
@@ -88,12 +101,9 @@ class Safety:
 
     def forward(self, units: Sequence[Unit]) -> list[float]:
         """How likely each picture is not safe, 0..1."""
-        first = next(self._net.parameters())
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.stack([unit.data for unit in units])).to(first.device)
-            bgr = pixels.flip(3).to(first.dtype) - torch.tensor(
-                MEAN_BGR, device=first.device, dtype=first.dtype
-            )
+            pixels = self._upload(np.stack([unit.data for unit in units]))
+            bgr = pixels.flip(3).to(self._mean.dtype) - self._mean
             scores: list[float] = self._net(bgr.permute(0, 3, 1, 2)).float().softmax(1)[:, 1].tolist()
         return scores
 

@@ -26,6 +26,7 @@ class Followers:
     in use, F slots of followers. A free slot weighs 0, and its cell is another reader's or -1.
     """
 
+    keys: I32  # (N,) followers, -1 in a free slot
     cells: I64  # (N,) reader * I + follower
     parts: F32  # (N,) without `column`
     places: int  # P
@@ -44,10 +45,15 @@ class Followers:
         keys = scratch.take("keys", followers.keys, had, shape)
         parts = scratch.take("parts", followers.weights, had, shape)
         parts *= worth.reshape(-1, 1)
-        cells = scratch.array("cells", shape, np.int64)
         first = np.repeat(np.arange(batch) * len(column), places)
-        np.add(keys, first[:, None], out=cells)
-        return cls(cells.reshape(-1), parts.reshape(-1), places, past.shape, column)
+        narrow = batch * len(column) < 1 << 31  # twice as fast as to add and widen in one
+        cells = scratch.array("cells", shape, np.int64)
+        cells[...] = np.add(
+            keys,
+            first[:, None].astype(np.int32 if narrow else np.int64),
+            out=scratch.array("narrow", shape, np.int32) if narrow else cells,
+        )
+        return cls(keys.reshape(-1), cells.reshape(-1), parts.reshape(-1), places, past.shape, column)
 
     def write_to(self, counts: F32) -> None:
         """Set `counts` (B, I) to L0."""
@@ -64,11 +70,12 @@ class Followers:
         listed = reader * size + items[reader, nth]
         where[listed] = nth
         at = np.take(where, self.cells, mode="clip", out=scratch.array("at", self.cells.shape, np.int16))
-        hits = np.flatnonzero(at >= 0)
+        hits = (at >= 0).nonzero()[0]
         where[listed] = -1
         if len(hits):
-            past, width = hits // (len(self.cells) // (batch * self.places)), self.places
-            cell = ((past // width) * k + at[hits]) * window + past % width
+            line = hits // (len(self.cells) // (batch * self.places))
+            reader = line // self.places
+            cell = (reader * k + at[hits]) * window + line - reader * self.places
             found.reshape(-1)[:] = np.bincount(cell, self.parts[hits], found.size)
             found *= self.column[np.maximum(items, 0)][..., None]
         return found

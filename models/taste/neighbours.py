@@ -95,7 +95,8 @@ class ItemColumns:
         self.predecessors.weights[rows] *= kept[:, None]
         self.ref[rows] = ref
         scaled *= decay.scale_of(ref[rank] - whole)
-        popularity = self.popularity[rows] + np.bincount(rank, np.where(shown, 0, scaled), len(rows))
+        counted = np.where(shown | (kinds == actions.UNDO), 0, scaled)
+        popularity = self.popularity[rows] + np.bincount(rank, counted, len(rows))
         self.popularity[rows] = np.maximum(
             popularity, 0
         )  # of what was taken back to the last, rounding is left
@@ -156,6 +157,7 @@ class ItemColumns:
                 contents=[self.contents.get(row, b"") for row in rows.tolist()],
             ),
             self.items,
+            int(self._half_life_ms[0]),
         )
 
     def load(self, values: Sequence[bytes]) -> list[str]:
@@ -164,7 +166,7 @@ class ItemColumns:
 
         Returns the items whose last given row is not the one that stands. Raises BadInput("item_layout").
         """
-        found = decode(values, self.items, self.keep, self.sources)
+        found = decode(values, self.items, self.keep, int(self._half_life_ms[0]), self.sources)
         owners = self._rows_of(self.items.lookup(found.names))
         at, overtaken = standing(owners, found.fence, self.fence[owners])
         rows = owners[at]

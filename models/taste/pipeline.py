@@ -15,23 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import authors, diversity, explore, filters
-from models.taste.best import top_k
 from models.taste.calibrated import Calibrated, Candidates
 from models.taste.catalogue import Catalogue
+from models.taste.choose import Barred, batch_size, best, most_popular
 from models.taste.filters import Wishes
 from models.taste.own import OWN_FIRST
-from models.taste.rank import (
-    LAYERS,
-    Lists,
-    RankSettings,
-    Scored,
-    batch_size,
-    explain,
-    joined,
-    layers_of,
-    popular,
-    score,
-)
+from models.taste.rank import LAYERS, RankSettings, Scored
+from models.taste.reasons import Lists, explain, joined, layers_of
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
@@ -102,8 +92,8 @@ class _Batch:
     table: ItemTable
     catalogue: Catalogue
     requests: Requests
-    scored: Scored  # masked
-    barred: I64 | Bools  # items that nobody is shown
+    scored: Scored
+    barred: Barred
     now_ms: int
     k: int
     settings: ListSettings
@@ -197,15 +187,16 @@ def _part(
     learnt: Calibrated | None,
 ) -> tuple[Lists, list[Candidates]]:
     rows, how = requests.rows, settings.rank
+    everywhere = barred_items(table, catalogue, now_ms, settings)
+    barred = Barred(everywhere, barred_pairs(catalogue, users, requests, how.repeat))
+    wide = _candidates(catalogue, k, settings)
     if late():
         left_out["score"] = left_out.get("score", 0) + len(rows)
-        scored = popular(table, rows, now_ms, how)
+        found = most_popular(table, rows, now_ms, wide, how, barred)
     else:
-        scored = score(table, users, rows, now_ms, how, requests.anonymous, further)
-    everywhere = barred_items(table, catalogue, now_ms, settings)
-    filters.mask(scored.scores, everywhere, barred_pairs(catalogue, users, requests, how.repeat))
-    batch = _Batch(table, catalogue, requests, scored, everywhere, now_ms, k, settings)
-    draft = _Draft.of(*top_k(scored.scores, _candidates(batch)))
+        found = best(table, users, rows, now_ms, wide, how, barred, requests.anonymous, further)
+    batch = _Batch(table, catalogue, requests, found.scored, barred, now_ms, k, settings)
+    draft = _Draft.of(found.items, found.scores)
     candidates: list[Candidates] = []
     if learnt is not None and late():
         left_out["blend"] = left_out.get("blend", 0) + len(rows)
@@ -218,8 +209,8 @@ def _part(
             draft = without(batch, draft)
         else:
             draft = stage(batch, draft) if wanted(batch) else without(batch, draft)
-    found = explain(table, scored, draft.items, draft.scores, now_ms, how, draft.factors, draft.parts)
-    return replace(found, explored=draft.explored, propensity=draft.propensity), candidates
+    made = explain(table, found.scored, draft.items, draft.scores, now_ms, how, draft.factors, draft.parts)
+    return replace(made, explored=draft.explored, propensity=draft.propensity), candidates
 
 
 def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
@@ -239,8 +230,9 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
 
 
 def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repeat: bool) -> tuple[I64, ...]:
-    """What single readers are not shown: pairs (place, item) of their rings and of their wishes."""
-    items, kinds, _ = users.recent(requests.rows, users.ring)
+    """What single readers are not shown: pairs (place, item) of their rings, of what they hid and of their
+    wishes."""
+    items, kinds = users.held(requests.rows)
     if requests.anonymous is not None:
         items[requests.anonymous] = -1
     wishes = requests.wishes
@@ -248,24 +240,34 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
         filters.had(items, kinds, repeat),
         wishes.excluded,
         filters.of_authors(wishes.blocked, catalogue),
+        *filters.hidden(users, requests.rows, catalogue, requests.anonymous),
     )
 
 
 # -- stages: whether one is on, what it does, what is done without it
 
 
-def _candidates(batch: _Batch) -> int:
-    wide = _decay_on(batch) or _limit_on(batch) or _diversity_on(batch) or batch.settings.blend
-    return max(batch.k, batch.settings.candidates) if wide else batch.k
+def _candidates(catalogue: Catalogue, k: int, settings: ListSettings) -> int:
+    """How many items the stages look at."""
+    wide = settings.blend or settings.diversity != "none"
+    wide = wide or _decays(catalogue, settings) or _limits(catalogue, settings)
+    return max(k, settings.candidates) if wide else k
+
+
+def _decays(catalogue: Catalogue, settings: ListSettings) -> bool:
+    return catalogue.authors > 0 and settings.author_decay < 1 and settings.author_floor < 1
+
+
+def _limits(catalogue: Catalogue, settings: ListSettings) -> bool:
+    return catalogue.authors > 0 and settings.author_most > 0
 
 
 def _decay_on(batch: _Batch) -> bool:
-    settings = batch.settings
-    return batch.catalogue.authors > 0 and settings.author_decay < 1 and settings.author_floor < 1
+    return _decays(batch.catalogue, batch.settings)
 
 
 def _limit_on(batch: _Batch) -> bool:
-    return batch.catalogue.authors > 0 and batch.settings.author_most > 0
+    return _limits(batch.catalogue, batch.settings)
 
 
 def _diversity_on(batch: _Batch) -> bool:
@@ -283,7 +285,7 @@ def _as_is(batch: _Batch, draft: _Draft) -> _Draft:
 def _blend(batch: _Batch, draft: _Draft, learnt: Calibrated) -> tuple[_Draft, Candidates]:
     """Score the candidates anew, in the order of their new scores; and what the weights may learn from."""
     how, requests = batch.settings.rank, batch.requests
-    _, parts = layers_of(batch.table, batch.scored, draft.items, batch.now_ms, how)
+    parts = layers_of(batch.table, batch.scored, draft.items, batch.now_ms, how)
     names = (*LAYERS, *batch.scored.parts.names)
     weighed = learnt.weigh(names, parts)
     scores: F32 = weighed.sum(axis=2)
@@ -340,9 +342,9 @@ def _explore(batch: _Batch, draft: _Draft) -> _Draft:
     factor = np.float32(table.prepared(batch.now_ms, settings.rank.popularity_power).factor)
     clicks, shown = table.popularity[:size] * factor, table.impressions[:size] * factor
     listable = np.ones(size, np.bool_)  # by anybody: the pool must not depend on who else is in the batch
-    listable[batch.barred] = False
+    listable[batch.barred.everywhere] = False
     pool = explore.pool(clicks, shown, table.newest_at_ms[:size], listable, settings.explore_below)
-    allowed = np.isfinite(batch.scored.scores[:, pool]) & ~_listed(draft.items, pool)
+    allowed = batch.barred.free(pool, len(draft.items)) & ~_listed(draft.items, pool)
     if _limit_on(batch):
         own = batch.catalogue.author[pool]
         allowed &= ~_listed(_authors_of(batch, draft), own) | (own < 0)
@@ -389,7 +391,7 @@ def _unlike(batch: _Batch, draft: _Draft) -> F32:
 
 def _wanted_topics(batch: _Batch) -> F32:
     """Topics (B, T) of the items that each reader had, of equal weight; adding up to 1, or to 0."""
-    shares: F32 = batch.catalogue.mixtures(batch.scored.past).sum(axis=1)
+    shares: F32 = batch.catalogue.mixtures(batch.scored.readers.past).sum(axis=1)
     shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.float32(1e-9))
     return shares
 

@@ -12,12 +12,12 @@ history gets popular items. Every term is a sum over known parts, so shares and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste import actions, filters, sources
+from models.taste import actions, sources
 from models.taste.best import top_k
 from models.taste.counts import Followers
 from models.taste.sources import Parts, Weighted
@@ -32,7 +32,6 @@ Bools = NDArray[np.bool_]
 
 LAYERS = ("counts", "taste", "popularity")
 _WALK_FROM = 30  # best items by counts from which a second step goes
-_CELLS = 1 << 19  # users x items ranked at once: 5 MB of scratch, about the second-level cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,91 +51,40 @@ class RankSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Lists:
-    """B lists of up to k items, best first; equal scores by item index. -1 pads a short list."""
+class Readers:
+    """B readers' last items and what follows them. Valid until the table's next use: arrays lie in its scratch."""
 
-    items: I32  # (B, k)
-    scores: F32  # (B, k), 0 at padding
-    layers: F32  # (B, k, 3 + S) the score's parts, as LAYERS and then `sources`; with `explored` they add up to it
-    by_past: F32  # (B, k, W) the counts layer by past item; a repeated item's parts stand at its newest place
-    past: I32  # (B, W) those past items, most recent first, -1 where none or not positive
-    past_kinds: I8  # (B, W)
-    past_at_ms: I64  # (B, W)
-    because: I64  # (B, k) place in `past` of the strongest past item, -1 if counts gave nothing
-    because_share: F32  # (B, k) its part of the score
-    explored: F32  # (B, k) the whole score of an item that is listed to learn about it, else 0
-    propensity: F32  # (B, k) the probability with which that item was drawn, else 0
-    sources: tuple[str, ...] = ()  # S names
+    past: I32  # (B, W) most recent first, -1 where none or not positive
+    kinds: I8  # (B, W)
+    at_ms: I64  # (B, W)
+    followers: Followers
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """All scores of a batch and what they are made of. Valid until the table's next use: arrays lie in its scratch."""
+    """What the scores of a batch are made of."""
 
-    scores: F32  # (B, I)
-    followers: Followers
+    readers: Readers
     wanted: F32  # (B, D) taste: its dot product with a sketch is the layer
     weight: F32  # (B,) of popularity
-    past: I32  # (B, W) as in Lists
-    past_kinds: I8
-    past_at_ms: I64
     parts: Parts = field(default_factory=Parts)  # of further sources
+    counts: F32 | None = None  # (B, I) L0 in the table's scratch, where all items were looked at
 
 
-def rank(
+def readers_of(
     table: ItemTable,
     users: UserRows,
     rows: I32,
     now_ms: int,
-    k: int,
     settings: RankSettings,
-    further: Sequence[Weighted] = (),
-) -> Lists:
-    """The k best for users by row (B,), without the later stages of `models.taste.pipeline`. `now_ms` is event time:
-    popularity and counts are taken at that moment.
-
-    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never
-    listed. Large batches are ranked in parts, so that working memory does not grow with them.
-    """
-    table.cover()
-    most = batch_size(table)
-    return joined(
-        [
-            _rank(table, users, rows[i : i + most], now_ms, k, settings, further)
-            for i in range(0, len(rows), most)
-        ]
-        or [_rank(table, users, rows, now_ms, k, settings, further)]
-    )
-
-
-def batch_size(table: ItemTable) -> int:
-    """Readers that are scored at once."""
-    return max(1, _CELLS // len(table.items))
-
-
-def joined(parts: Sequence[Lists]) -> Lists:
-    """Lists of a batch that was ranked in parts."""
-    if len(parts) == 1:
-        return parts[0]
-    arrays = [f.name for f in fields(Lists) if f.name != "sources"]
-    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
-    return Lists(**whole, sources=parts[0].sources)
-
-
-def _rank(
-    table: ItemTable,
-    users: UserRows,
-    rows: I32,
-    now_ms: int,
-    k: int,
-    settings: RankSettings,
-    further: Sequence[Weighted],
-) -> Lists:
-    scored = score(table, users, rows, now_ms, settings, further=further)
-    items, kinds, _ = users.recent(rows, users.ring)
-    barred = table.prepared(now_ms, settings.popularity_power).barred
-    filters.mask(scored.scores, barred, (filters.had(items, kinds, settings.repeat),))
-    return explain(table, scored, *top_k(scored.scores, k), now_ms, settings)
+    anonymous: Bools | None = None,
+) -> Readers:
+    """Readers by row. Of those who are `anonymous` (B,) nothing is looked at. `table.cover()` comes first."""
+    past, kinds, at_ms = users.recent(rows, settings.window)
+    past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
+    if anonymous is not None:
+        past[anonymous] = -1
+    return Readers(past, kinds, at_ms, _followers(table, past, now_ms, settings))
 
 
 def score(
@@ -147,94 +95,40 @@ def score(
     settings: RankSettings,
     anonymous: Bools | None = None,
     further: Sequence[Weighted] = (),
-) -> Scored:
-    """All scores (B, I), no filter applied. For readers who are `anonymous` (B,) nothing of theirs is looked at: they
-    get popular items. `further` sources are asked as well. `table.cover()` comes first."""
-    shape = (len(rows), len(table.items))
-    counts = table.scratch.array("counts", shape, np.float32)
-    scores = table.scratch.array("scores", shape, np.float32)
-    past, kinds, at_ms = _past(users, rows, settings)
-    if anonymous is not None:
-        past[anonymous] = -1
+) -> tuple[F32, Scored]:
+    """All scores (B, I) in the table's scratch, no filter applied, and what they are made of. For readers who are
+    `anonymous` (B,) they are those of popular items. `further` sources are asked as well. `table.cover()` comes first.
+    """
+    size = len(table.items)
+    counts = table.scratch.array("counts", (len(rows), size), np.float32)
+    scores = table.scratch.array("scores", (len(rows), size), np.float32)
+    readers = readers_of(table, users, rows, now_ms, settings, anonymous)
+    readers.followers.write_to(counts)
+    scale = largest(counts)
+    wanted, weight = weights(users, rows, readers.past, scale, settings, anonymous)
     prepared = table.prepared(now_ms, settings.popularity_power)
-    followers = _followers(table, past, settings, prepared)
-    followers.write_to(counts)
-    scale = _scale(counts)
-    wanted, weight = _weights(users, rows, past, scale, settings)
-    if anonymous is not None:
-        wanted[anonymous] = 0
-    np.matmul(np.concatenate([wanted, weight[:, None]], axis=1), prepared.blend, out=scores)
+    both = np.concatenate([wanted, weight[:, None] / np.float32(prepared.most_popular)], axis=1)
+    np.matmul(both, table.vectors[:size].T, out=scores)
     scores += counts
     given = sources.parts(further, users, rows, now_ms, scale, anonymous)
     if settings.walk:
         given = given.and_one("walk", _walk(table, counts, scale, settings, prepared))
     for part in given.scores:
         scores += part
-    return Scored(scores, followers, wanted, weight, past, kinds, at_ms, given)
+    return scores, Scored(readers, wanted, weight, given, counts)
 
 
-def popular(table: ItemTable, rows: I32, now_ms: int, settings: RankSettings) -> Scored:
+def popular(table: ItemTable, rows: I32, now_ms: int, settings: RankSettings) -> tuple[F32, Scored]:
     """Scores of popularity alone: what a list falls back to when there is no time for more."""
-    batch = len(rows)
+    batch, window = len(rows), settings.window
     scores = table.scratch.array("scores", (batch, len(table.items)), np.float32)
     prepared = table.prepared(now_ms, settings.popularity_power)
     weight = np.full(batch, settings.popularity or 1, np.float32)
     np.multiply(weight[:, None], prepared.popularity, out=scores)
-    past = np.full((batch, settings.window), -1, np.int32)
-    followers = _followers(table, past, settings, prepared)
-    wanted = np.zeros((batch, table.items.dim), np.float32)
-    kinds, at_ms = np.zeros(past.shape, np.int8), np.zeros(past.shape, np.int64)
-    return Scored(scores, followers, wanted, weight, past, kinds, at_ms)
-
-
-def explain(
-    table: ItemTable,
-    scored: Scored,
-    items: I32,
-    scores: F32,
-    now_ms: int,
-    settings: RankSettings,
-    factors: F32 | None = None,
-    blended: F32 | None = None,
-) -> Lists:
-    """Lists of these items (B, k), -1 padded, with their scores and what each is made of. `factors` (B, k) is what
-    later stages made of the parts: they scale all alike, so that shares stay exact. `blended` (B, k, 3 + S) is what a
-    learnt blend made of the parts, in their order."""
-    by_past, layers = layers_of(table, scored, items, now_ms, settings)
-    if blended is not None:
-        counted = layers[..., 0]
-        changed = np.divide(blended[..., 0], counted, out=np.zeros_like(counted), where=counted > 0)
-        by_past *= changed[..., None]
-        layers = blended.copy()
-    if factors is not None:
-        layers *= factors[..., None]
-        by_past *= factors[..., None]
-    held = items >= 0
-    because = by_past.argmax(axis=2) if settings.window else np.zeros(items.shape, np.int64)
-    strongest = np.take_along_axis(by_past, because[..., None], 2)[..., 0] if settings.window else scores * 0
-    share = np.divide(strongest, scores, out=np.zeros_like(scores), where=held & (scores > 0))
-    because[strongest <= 0] = -1
-    nothing = np.zeros_like(scores)
-    past, kinds, at_ms = scored.past, scored.past_kinds, scored.past_at_ms
-    names = scored.parts.names
-    return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing, names)
-
-
-def layers_of(
-    table: ItemTable, scored: Scored, items: I32, now_ms: int, settings: RankSettings
-) -> tuple[F32, F32]:
-    """What the scores of items (B, k), -1 padded, are made of: counts by past item (B, k, W), all by layer
-    (B, k, 3 + S)."""
-    by_past = scored.followers.by_past(items, table.scratch)
-    layers = np.empty((*items.shape, len(LAYERS) + len(scored.parts.names)), np.float32)
-    listed = np.maximum(items, 0)
-    layers[..., 0] = by_past.sum(axis=2)
-    layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
-    popular = table.prepared(now_ms, settings.popularity_power).popularity
-    layers[..., 2] = scored.weight[:, None] * popular[listed]
-    layers[..., 3:] = scored.parts.of(items)
-    layers[items < 0] = 0
-    return by_past, layers
+    past = np.full((batch, window), -1, np.int32)
+    kinds, at_ms = np.zeros((batch, window), np.int8), np.zeros((batch, window), np.int64)
+    readers = Readers(past, kinds, at_ms, _followers(table, past, now_ms, settings))
+    return scores, Scored(readers, np.zeros((batch, table.items.dim), np.float32), weight)
 
 
 def layer_scores(
@@ -250,13 +144,14 @@ def layer_scores(
     one by one.
     """
     table.cover()
-    past, _, _ = _past(users, rows, settings)
+    size = len(table.items)
+    readers = readers_of(table, users, rows, now_ms, settings)
     prepared = table.prepared(now_ms, settings.popularity_power)
-    parts = np.empty((len(LAYERS), len(rows), len(table.items)), np.float32)
-    _followers(table, past, settings, prepared).write_to(parts[0])
-    scale = _scale(parts[0])
-    wanted, weight = _weights(users, rows, past, scale, settings)
-    np.matmul(wanted, prepared.blend[:-1], out=parts[1])
+    parts = np.empty((len(LAYERS), len(rows), size), np.float32)
+    readers.followers.write_to(parts[0])
+    scale = largest(parts[0])
+    wanted, weight = weights(users, rows, readers.past, scale, settings)
+    np.matmul(wanted, table.sketches[:size].T, out=parts[1])
     np.multiply(weight[:, None], prepared.popularity, out=parts[2])
     given = sources.parts(further, users, rows, now_ms, scale)
     if settings.walk:
@@ -268,16 +163,11 @@ def layer_scores(
     return parts, listable
 
 
-def _past(users: UserRows, rows: I32, settings: RankSettings) -> tuple[I32, I8, I64]:
-    """The last W items (B, W), most recent first, -1 where none or not positive; their kinds and times."""
-    past, kinds, at_ms = users.recent(rows, settings.window)
-    return np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1)), kinds, at_ms
-
-
-def _followers(table: ItemTable, past: I32, settings: RankSettings, prepared: Prepared) -> Followers:
+def _followers(table: ItemTable, past: I32, now_ms: int, settings: RankSettings) -> Followers:
     """Of these past items (B, W), -1 none; of nobody's where counts are off."""
     if not settings.counts:
         past = np.full_like(past, -1)
+    prepared = table.prepared(now_ms, settings.popularity_power)
     row = 1 + table.row_sums(np.maximum(past, 0)) * prepared.factor
     heads = settings.order_decay ** np.arange(past.shape[1]) / row**settings.row_power
     return Followers.of(table.followers, past, heads, prepared.column, table.scratch)
@@ -304,19 +194,29 @@ def _walk(table: ItemTable, counts: F32, scale: F32, settings: RankSettings, pre
     return found
 
 
-def _scale(counts: F32) -> F32:
-    """(B,) the largest of these counts (B, I), 1 if that is 0: what other layers are multiplied with."""
+def largest(counts: F32) -> F32:
+    """(B,) the largest of these counts (B, N), 1 if that is 0: what other layers are multiplied with."""
     scale: F32 = counts.max(axis=1, initial=0)
     scale[scale <= 0] = 1
     return scale
 
 
-def _weights(users: UserRows, rows: I32, past: I32, scale: F32, settings: RankSettings) -> tuple[F32, F32]:
+def weights(
+    users: UserRows,
+    rows: I32,
+    past: I32,
+    scale: F32,
+    settings: RankSettings,
+    anonymous: Bools | None = None,
+) -> tuple[F32, F32]:
     """What taste (B, D) and popularity (B,) weigh at this scale (B,)."""
     weight = np.float32(settings.popularity) * scale
     if not settings.popularity:
         weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
-    return _wanted(users, rows, settings) * scale[:, None], weight
+    wanted = _wanted(users, rows, settings) * scale[:, None]
+    if anonymous is not None:
+        wanted[anonymous] = 0
+    return wanted, weight
 
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:

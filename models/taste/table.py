@@ -27,6 +27,7 @@ Bools = NDArray[np.bool_]
 
 EVIDENCE = 10.0  # sum of predecessors at which an item is known half by these and half by its content
 IN_SKETCH = 10  # items alike in it: signs of 64 places tell about so many apart, more would drown each other
+HEAD = 64  # items that are looked at for every list
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
@@ -36,9 +37,12 @@ class Prepared:
 
     factor: float  # from stored weights to their value now; at most 1
     column: F32  # (I,) factor / (1 + column sum now)**a
-    popularity: F32  # (I,) of the most popular item
-    blend: F32  # (D + 1, I) sketches, then popularity: one product gives both layers
+    most_popular: float  # its stored weight
+    popularity: F32  # (I,) as a share of that
     barred: I64  # items that may not be listed: no row here, so perhaps no name, or withheld
+    head: I64  # (H,) the most popular items, by index
+    in_head: Bools  # (I,)
+    beyond_head: float  # popularity of the first item that is not in it
 
 
 class ItemTable:
@@ -49,6 +53,7 @@ class ItemTable:
     followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors of two parts, sum of
     w * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts, and sum of
     cosine * code(item like it in content), which fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
+    Sketches and popularity lie side by side in `vectors` (I, D + 1), so that one product gives both layers.
     """
 
     def __init__(
@@ -72,16 +77,25 @@ class ItemTable:
         self.present: Bools = np.zeros(0, np.bool_)
         self.withheld: Bools = np.zeros(0, np.bool_)
         self.fence: I64 = np.zeros(0, np.int64)
-        self.popularity: F32 = np.zeros(0, np.float32)
         self.total: F32 = np.zeros(0, np.float32)
         self.impressions: F32 = np.zeros(0, np.float32)
         self.out: F64 = np.zeros(0, np.float64)
         self.newest_at_ms: I64 = np.zeros(0, np.int64)
-        self.sketches: F32 = np.zeros((0, items.dim), np.float32)
+        self.vectors: F32 = np.zeros((0, items.dim + 1), np.float32)
         self.followers = TopLists(followers, 0)
         self.columns = TopLists(predecessors, 0)
         self.contents = Contents()
         self._reserve(1024)
+
+    @property
+    def sketches(self) -> F32:
+        """(I, D), a view."""
+        return self.vectors[:, :-1]
+
+    @property
+    def popularity(self) -> F32:
+        """(I,), a view."""
+        return self.vectors[:, -1]
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self.present))
@@ -97,7 +111,7 @@ class ItemTable:
         kept = [n for n, (key, value) in enumerate(zip(keys, values, strict=True)) if value]
         kept = [n for n in kept if n > emptied.get(keys[n], -1)]
         kept = self._inside(kept, keys)
-        records = decode([values[n] or b"" for n in kept], self.items, self.columns.width)
+        records = decode([values[n] or b"" for n in kept], self.items, self.columns.width, self._half_life_ms)
         owners = self.items.lookup([keys[n] for n in kept]).astype(np.int64)
         removed = self.items.lookup([keys[n] for n in self._inside(list(emptied.values()), keys)]).astype(
             np.int64
@@ -154,10 +168,14 @@ class ItemTable:
         if self._prepared is None or self._prepared[0] != key:
             size, factor = len(self.items), float(2.0 ** (-step / 65536))
             column = factor / (1 + self.column_sums()[:size] * factor) ** popularity_power
-            popularity = self.popularity[:size] / max(float(self.popularity.max(initial=0)), 1e-30)
-            barred = np.flatnonzero(~self.present[:size] | self.withheld[:size])
-            blend = np.concatenate([self.sketches[:size].T, popularity[None]])
-            self._prepared = (key, Prepared(factor, column.astype(np.float32), popularity, blend, barred))
+            column[UNKNOWN] = 0
+            most = max(float(self.popularity.max(initial=0)), 1e-30)
+            popularity, barred = (
+                self.popularity[:size] / most,
+                np.flatnonzero(~self.present[:size] | self.withheld[:size]),
+            )
+            found = Prepared(factor, column.astype(np.float32), most, popularity, barred, *_head(popularity))
+            self._prepared = (key, found)
         return self._prepared[1]
 
     def row_sums(self, items: I32) -> F64:
@@ -170,10 +188,10 @@ class ItemTable:
 
     def bytes_used(self) -> int:
         """Bytes of the columns (the item index not included)."""
-        numbers = (self.popularity, self.total, self.impressions, self.out)
+        numbers = (self.vectors, self.total, self.impressions, self.out)
         columns = (self.present, self.withheld, self.fence, *numbers, self.newest_at_ms)
         lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
-        return sum(column.nbytes for column in (*columns, self.sketches, *lists)) + self.contents.bytes_used()
+        return sum(column.nbytes for column in (*columns, *lists)) + self.contents.bytes_used()
 
     def _set_columns(self, items: I64, keys: I32, weights: F32) -> None:
         if not len(items):
@@ -236,14 +254,23 @@ class ItemTable:
         if items <= size:
             return
         more = max(items, 2 * size) - size
-        sums = ("popularity", "total", "impressions", "out")
-        for name in ("present", "withheld", *sums, "newest_at_ms", "sketches"):
+        for name in ("present", "withheld", "vectors", "total", "impressions", "out", "newest_at_ms"):
             old = self.__dict__[name]
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.fence = np.concatenate([self.fence, np.full(more, -1, np.int64)])
         self.followers.reserve(size + more)
         self.columns.reserve(size + more)
         self.contents.likes.reserve(size + more)
+
+
+def _head(popularity: F32) -> tuple[I64, Bools, float]:
+    """The HEAD most popular items, where they are, and the popularity of the next one."""
+    rest = len(popularity) - HEAD
+    order = np.argpartition(popularity, rest) if rest > 0 else np.arange(len(popularity))
+    head = np.sort(order[max(rest, 0) :])
+    inside = np.zeros(len(popularity), np.bool_)
+    inside[head] = True
+    return head, inside, float(popularity[order[:rest]].max(initial=0)) if rest > 0 else 0.0
 
 
 def _unit(vectors: NDArray[np.floating]) -> F32:

@@ -14,22 +14,21 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste import actions, odd
+from models.taste import odd
 from models.taste.actions import weight_table, weights_of
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
-from models.taste.shown import Shown
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
+from streams.beside import Beside
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES
 from streams.experiments import Experiments
-from streams.learning import Learning
 from streams.listmaker import ListMaker, list_settings
 from streams.moved import Moved
-from streams.observe.quality import BlendMetrics, QualityMetrics
+from streams.observe.quality import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
@@ -47,7 +46,6 @@ from streams.transport.consumer import Profile
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_FILE = "blend.weights"
 ROOM_BYTES = 4_096  # more than key, headers and frame of an output take
 
 TooLarge = dict[tuple[int, int], int]  # partition, offset of the click -> size of its list
@@ -67,7 +65,7 @@ class ClicksAgent(Agent[ClickColumns]):
         key_file = settings.privacy.key_file
         key = secret(key_file, "privacy.key_file") if key_file is not None else b""
         self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
-        self._table = ItemTable(self._items)
+        self._table = ItemTable(self._items, self._taste.item_half_life_s)
         self._catalogue = CatalogueState(self._items, services.metrics)
         self._experiments = Experiments(
             settings.experiments,
@@ -77,18 +75,7 @@ class ClicksAgent(Agent[ClickColumns]):
             services.metrics,
         )
         self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
-        kept = settings.state.snapshots
-        self._learning = Learning(
-            self._taste.blend,
-            self._state.rows,
-            self._without_profile,
-            kept / f"{settings.kafka.topic_prefix}{WEIGHTS_FILE}" if kept is not None else None,
-            settings.state.snapshot_interval_s,
-            BlendMetrics(services.metrics),
-        )
-        served = self._taste.served
-        self._shown = Shown(served.lists, self._taste.list_size, served.for_s, served.by == "lists")
-        self._state.rows.freed.append(self._shown.forget)
+        self._beside = Beside(settings, self._state.rows, self._without_profile, services.metrics)
         self._lists = ListMaker(
             self._taste,
             self._state.rows,
@@ -97,8 +84,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._experiments,
             self._revisions,
             self._without_profile,
-            self._learning,
-            self._shown,
+            self._beside,
             services.metrics,
             services.clock,
             services.tracing,
@@ -128,8 +114,8 @@ class ClicksAgent(Agent[ClickColumns]):
             self._lists.settings,
             self._taste.list_size,
             self._lists.further,
-            self._learning.weights,
-            self._shown_before if self._shown else None,
+            self._beside.learning.weights,
+            self._beside.was_barred,
         )
         services = self.services
         return LiveQuality(
@@ -139,10 +125,6 @@ class ClicksAgent(Agent[ClickColumns]):
             QualityMetrics(services.metrics),
             services.clock,
         )
-
-    def _shown_before(self, rows: NDArray[np.int32], at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What the newest lists of readers were not to hold."""
-        return self._shown.pairs(rows, at_ms, self._taste.served.by == "lists")
 
     # -- life
 
@@ -159,14 +141,14 @@ class ClicksAgent(Agent[ClickColumns]):
         """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
             await self._revisions.start()
-            await self._learning.start()
+            await self._beside.learning.start()
             self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
             caught_up = asyncio.create_task(self._caught_up())
             await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
-            for beside in (self._revisions, self._learning):
-                if beside.goes_on:
-                    self._following.append(asyncio.create_task(beside.run()))
+            for one in (self._revisions, self._beside.learning):
+                if one.goes_on:
+                    self._following.append(asyncio.create_task(one.run()))
             for following in self._following:
                 following.add_done_callback(self._stopped_following)
 
@@ -185,12 +167,13 @@ class ClicksAgent(Agent[ClickColumns]):
             following.cancel()
         if self._following:
             await asyncio.wait(self._following, timeout=1.0)
-        await self._learning.keep()
+        await self._beside.learning.keep()
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
         tell = self.recoveries.begin(partition)
         self.metrics.recovered_rows(await self._state.recover(partition, self._changelog, tell))
+        await self._beside.read_back(partition)
         self.recoveries.end(partition)
         self._measure()
 
@@ -351,40 +334,28 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._quality is not None:
             self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
         strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
-        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        begins = np.cumsum([0, *map(len, parts)]).tolist()
+        authors = {
+            begin + place: one
+            for begin, part in zip(begins, parts, strict=False)
+            for place, one in part.authors.items()
+        }
+        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids, authors)
         self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
-        self._learning.chosen(row_of, items, kinds, partitions, folded.applied)
-        if self._shown:
-            self._see(row_of, items, kinds, at_ms, folded.applied)
+        self._beside.follow(row_of, items, kinds, at_ms, partitions, folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
         records = list(chain.from_iterable(part.records for part in parts))
-        begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
             begin + place: one
             for begin, part in zip(begins, parts, strict=False)
             for place, one in part.wishes.items()
         }
         return Moved(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
-
-    def _see(
-        self,
-        rows: NDArray[np.int32],
-        items: NDArray[np.int32],
-        kinds: NDArray[np.int8],
-        at_ms: NDArray[np.int64],
-        applied: NDArray[np.bool_],
-    ) -> None:
-        """What the readers of a group were shown, and what they took of it."""
-        if self._taste.served.by == "impressions":
-            seen = applied & (kinds == actions.IMPRESSION)
-            self._shown.impressions(rows[seen], items[seen], at_ms[seen])
-        took = applied & actions.is_positive(kinds)
-        self._shown.taken(rows[took], items[took])
 
     def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
         """What became of the clicks of a fold; counters are touched only where there is something to count."""
@@ -393,9 +364,15 @@ class ClicksAgent(Agent[ClickColumns]):
             some = int(np.count_nonzero(which & folded.applied))
             if some:
                 metrics.odd.labels(what).inc(some)
-        for outcome, undos in (("taken_back", len(folded.undone.places)), ("in_vain", folded.in_vain)):
+        for outcome, undos in (
+            ("taken_back", len(folded.undone.places)),
+            ("shown_again", folded.shown_again),
+            ("in_vain", folded.in_vain),
+        ):
             if undos:
                 metrics.undone.labels(outcome).inc(undos)
+        if folded.fell_out:
+            metrics.hidden_fell_out.inc(folded.fell_out)
         if folded.duplicates:
             self.metrics.duplicated(folded.duplicates)
         repeated = len(folded.applied) - applied - folded.duplicates
@@ -409,14 +386,11 @@ class ClicksAgent(Agent[ClickColumns]):
     def _revision(self, result: str) -> None:
         self.services.metrics.sequence_revisions.labels(result).inc()
 
-    def _bytes_used(self) -> int:
-        beside = self._revisions.bytes_used() + self._learning.bytes_used() + self._shown.bytes_used()
-        return self._state.rows.bytes_used() + beside
-
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._bytes_used())
-        self.services.metrics.items.set(len(self._items))
+        beside = self._revisions.bytes_used() + self._beside.bytes_used()
+        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + beside)
+        self.services.metrics.items.set(len(self._items) - 1)  # without the unknown one
         self.services.metrics.items_beyond.set(self._items.beyond)
 
 

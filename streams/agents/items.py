@@ -117,7 +117,10 @@ class ItemsAgent(Agent[ItemWork]):
         return effects
 
     async def recover(self, partition: int) -> None:
-        columns = ItemColumns(self._items, sources=self.services.settings.topics.partitions, keep=KEEP)
+        settings = self.services.settings
+        columns = ItemColumns(
+            self._items, settings.topics.partitions, settings.taste.item_half_life_s, keep=KEEP
+        )
 
         overtaken: set[str] = set()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
+from streams import collector
 from streams.agents.media import BATCH_RECORDS
 from streams.bench.child import Job, cpu_s
 from streams.bench.texts import mixed_feed
@@ -96,8 +97,7 @@ async def serving(name: str, found: Task, threads: int) -> Any:
         find_class=lambda _: Found,  # type: ignore[arg-type,return-value]
     )
     await service.start({name: LoadOptions(cache=Path("unused"))})
-    gc.collect()
-    gc.freeze()  # as the worker does
+    collector.settle()
     try:
         yield service
     finally:

@@ -147,9 +147,7 @@ def _figures(
     first = [values[0] if values else _FAILED for values in given]
     try:
         if task in RANKED:
-            return ranked(
-                [name.lower() for name in right], [[v.lower() for v in each] for each in given], seed
-            )
+            return ranked([name.lower() for name in right], [[v.lower() for v in each] for each in given])
         if task in CLASSES:
             return classified(right, first, seed)
         pairs = [(said, values[0] if values else "") for said, values in zip(right, given, strict=True)]

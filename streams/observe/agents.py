@@ -15,13 +15,13 @@ class AgentMetrics:
         self._lags: set[int] = set()
         self._recoveries: set[int] = set()
         self._beats: dict[int, int] = {}  # partition -> when the newest that came through was sent
-        self._heartbeat_seconds = m.heartbeat_seconds.labels(agent)
         self._records = m.records.labels(agent)
         self._bytes = m.read_bytes.labels(agent)
         self._batches = m.batches.labels(agent)
         self._batch_records = m.batch_records.labels(agent)
         self._applied = m.applied.labels(agent)
         self._repeated = m.repeated.labels(agent)
+        self._age = m.event_age.labels(agent)
         self._duplicates = m.duplicates.labels(agent)
         self._decide = m.decide_seconds.labels(agent)
         self._commit = m.commit_seconds.labels(agent)
@@ -73,9 +73,14 @@ class AgentMetrics:
 
     def beat(self, partition: int, sent_ms: int, now_ms: int) -> None:
         """A heartbeat has come through: the effects of all that was read before it are durable."""
-        self._heartbeat_seconds.observe(max(0.0, (now_ms - sent_ms) / 1000))
-        if sent_ms > self._beats.get(partition, 0):
+        self._metrics.heartbeat_seconds.labels(self._agent).observe(max(0.0, (now_ms - sent_ms) / 1000))
+        # one of a worker that had the partition, where this one sends none, is followed by no other
+        if partition in self._beats and sent_ms > self._beats[partition]:
             self._came_through(partition, min(sent_ms, now_ms))
+
+    def aged(self, seconds: float) -> None:
+        """A batch is durable; how old its first record is by then."""
+        self._age.observe(max(0.0, seconds))
 
     def beat_failed(self) -> None:
         self._metrics.heartbeat_failures.labels(self._agent).inc()

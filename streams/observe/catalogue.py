@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 FAST_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
-SLOW_S = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
+WIDE_S = (*FAST_S, 30, 60, 120)  # clicks take milliseconds, recordings a minute
 POWERS = tuple(float(1 << i) for i in range(14))
 OPEN_METRICS = "application/openmetrics-text"
 CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,7 +64,7 @@ class Metrics:
             "retries_total", "Records sent to a retry topic to be tried again.", "agent", "reason"
         )
         self.retry_wait = histogram(
-            "retry_wait_seconds", "Wait before the next attempt, as scheduled.", SLOW_S, "agent"
+            "retry_wait_seconds", "Wait before the next attempt, as scheduled.", WIDE_S, "agent"
         )
         self.decide_seconds = histogram(
             "decide_seconds", "Time to decide a group of batches.", FAST_S, "agent"
@@ -75,7 +75,13 @@ class Metrics:
         self.read_to_durable = histogram(
             "read_to_durable_seconds",
             "From read to durable effects, the oldest batch of a group.",
-            SLOW_S,
+            WIDE_S,
+            "agent",
+        )
+        self.event_age = histogram(
+            "event_age_seconds",
+            "From a record's own time to the durability of its effects, the first of a batch.",
+            WIDE_S,
             "agent",
         )
         self.group_failures = counter(
@@ -108,7 +114,7 @@ class Metrics:
         self.heartbeat_seconds = histogram(
             "heartbeat_seconds",
             "From a heartbeat's sending to the durability of all before it.",
-            SLOW_S,
+            WIDE_S,
             "agent",
         )
         self.heartbeat_failures = counter(
@@ -124,9 +130,9 @@ class Metrics:
             "partitions_napping", "Partitions whose next record is not due to be tried again.", "agent"
         )
         self.rebalances = counter("rebalances_total", "Partitions taken away and handed over.", "agent")
-        self.rebalance_seconds = histogram("rebalance_seconds", "Time to let partitions go.", SLOW_S, "agent")
+        self.rebalance_seconds = histogram("rebalance_seconds", "Time to let partitions go.", WIDE_S, "agent")
         self.recovery_seconds = histogram(
-            "recovery_seconds", "Time to read a partition's state.", SLOW_S, "agent"
+            "recovery_seconds", "Time to read a partition's state.", WIDE_S, "agent"
         )
         self.recovered_records = counter("recovered_records_total", "Changelog records read back.", "agent")
         self.snapshots = counter(
@@ -159,8 +165,14 @@ class Metrics:
         )
         self.undone = counter(
             "undos_total",
-            "Undos that took an event back, and those in vain: the reader's last events hold none of that item.",
+            "Undos that took an event back; that only lifted what an older one had hidden (shown_again); and those in "
+            "vain: the reader's last events hold none of that item.",
             "outcome",
+        )
+        self.hidden_fell_out = counter(
+            "hidden_fell_out_total",
+            "Items and authors that a reader had hidden and that may be listed again: others were hidden since, more "
+            "than are kept.",
         )
         self.catalogue_items = gauge("catalogue_items", "Items that the catalogue describes.")
         self.catalogue_records = counter("catalogue_records_total", "Records of the catalogue taken.")
@@ -230,11 +242,11 @@ class Metrics:
         self.arm_gains = counter(
             "arm_gains_total", "Sum of 1 / log2(1 + place) of the clicked item up to K.", *arm
         )
-        self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", SLOW_S, "task")
+        self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", WIDE_S, "task")
         self.inference_units = counter("inference_units_total", "Units run on the device.", "task")
         self.inference_batch = histogram("inference_batch_units", "Units of a device batch.", POWERS, "task")
         self.inference_queue = histogram(
-            "inference_queue_seconds", "Wait of a batch's oldest unit.", SLOW_S, "task"
+            "inference_queue_seconds", "Wait of a batch's oldest unit.", WIDE_S, "task"
         )
         self.inference_useful = counter("inference_useful_cost_total", "Cost of real input.", "task")
         self.inference_paid = counter("inference_paid_cost_total", "Cost with padding.", "task")

@@ -42,6 +42,12 @@ class Listing(Section):
     content: float = Field(
         0.2, ge=0, le=100, description="weight of what items are about, where uploads have vectors; 0: off"
     )
+    nearest: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="weight of what readers alike had (user-user cosine, among this worker's readers); 0: off",
+    )
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
@@ -147,6 +153,11 @@ class Taste(Section):
         min_length=1,
         max_length=8,
         description="one vector of the bank each: a minute, an hour, a day, a month",
+    )
+    item_half_life_s: float = Field(
+        2_592_000.0,
+        ge=0.001,
+        description="of what is learnt about items: popularity, what follows what; inf: nothing is forgotten",
     )
     ring: int = Field(64, ge=1, le=64, description="last events kept a reader")
     list_size: int = Field(20, ge=1, le=200, description="items of one recommendation")

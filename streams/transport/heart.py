@@ -17,7 +17,7 @@ from streams.clock import Clock
 from streams.heartbeat import HEADERS, KEY, encoded
 from streams.sections.kafka import Kafka
 from streams.topics import prefixed
-from streams.transport.client import client_options, close
+from streams.transport.client import client_options, close, refusal
 
 log = logging.getLogger(__name__)
 
@@ -79,19 +79,30 @@ class Heart:
         return producer
 
     async def _beat(self, producer: AIOKafkaProducer) -> None:
-        """One a partition, but for those whose last is not confirmed yet. Raises KafkaError, TimeoutError."""
+        """One a partition, but for those whose last is not confirmed yet. Raises TimeoutError."""
         now_ms = self._clock.wall_ms()
         for pulse in self._pulses:
             for partition in pulse.owned():
                 pulse.began(partition, now_ms)
-                place = pulse.topic, partition
-                if place in self._unconfirmed:
-                    continue
-                name = prefixed(self._kafka.topic_prefix, pulse.topic)
-                sending = producer.send(name, encoded(now_ms), KEY, partition, headers=HEADERS)
-                confirmed = await asyncio.wait_for(sending, self._kafka.request_timeout_s)
-                self._unconfirmed[place] = confirmed
-                confirmed.add_done_callback(self._ended(place, pulse))
+                if (pulse.topic, partition) not in self._unconfirmed:
+                    await self._send(producer, pulse, partition, now_ms)
+
+    async def _send(self, producer: AIOKafkaProducer, pulse: Pulse, partition: int, now_ms: int) -> None:
+        """A topic that is refused to us is no reason to leave the others out. Raises TimeoutError."""
+        name = prefixed(self._kafka.topic_prefix, pulse.topic)
+        sending = producer.send(name, encoded(now_ms), KEY, partition, headers=HEADERS)
+        try:
+            confirmed = await asyncio.wait_for(sending, self._kafka.request_timeout_s)
+        except KafkaError as error:
+            pulse.failed()
+            log.warning("no heartbeat can be sent to %s: %s", name, refusal(error) or repr(error))
+            return
+        except asyncio.TimeoutError:
+            pulse.failed()
+            raise
+        place = pulse.topic, partition
+        self._unconfirmed[place] = confirmed
+        confirmed.add_done_callback(self._ended(place, pulse))
 
     def _ended(self, place: tuple[str, int], pulse: Pulse) -> Callable[["asyncio.Future[Any]"], None]:
         def ended(confirmed: "asyncio.Future[Any]") -> None:
@@ -99,6 +110,7 @@ class Heart:
             error = None if confirmed.cancelled() else confirmed.exception()
             if confirmed.cancelled() or error is not None:
                 pulse.failed()
-                log.warning("a heartbeat to %s was not confirmed: %r", place[0], error)
+                words = refusal(error) if error is not None else None
+                log.warning("a heartbeat to %s was not confirmed: %s", place[0], words or repr(error))
 
         return ended

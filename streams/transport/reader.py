@@ -48,6 +48,7 @@ class ReaderObserver(OffsetObserver, OpeningObserver, Protocol):
     def paused(self, partitions: int) -> None: ...
     def napping(self, partitions: int) -> None: ...
     def beat(self, partition: int, sent_ms: int, now_ms: int) -> None: ...
+    def aged(self, seconds: float) -> None: ...
 
 
 class BatchReader(Service):
@@ -133,10 +134,12 @@ class BatchReader(Service):
         """The batch's effects are durable."""
         tp = self._tp(batch.partition)
         if self._owned.finish(tp, batch.entry):
+            now_ms = self._clock.wall_ms()
             if batch.records:
                 self._offsets.finished(tp, batch.records[-1].timestamp)
+                self._observer.aged((now_ms - batch.records[0].timestamp) / 1000)
             for sent_ms in batch.beats:
-                self._observer.beat(batch.partition, sent_ms, self._clock.wall_ms())
+                self._observer.beat(batch.partition, sent_ms, now_ms)
             self._release()
 
     def in_flight(self, partition: int) -> list[Entry]:

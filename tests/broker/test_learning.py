@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from streams.app import Worker
 def learnt_by(worker: Worker) -> bytes:
     agent = worker._lines[0].agent
     assert isinstance(agent, ClicksAgent)
-    return agent._learning.weights.encode()
+    return agent._beside.learning.weights.encode()
 
 
 def test_weights_are_learnt_from_choices_and_outlive_the_worker(
@@ -28,7 +29,11 @@ def test_weights_are_learnt_from_choices_and_outlive_the_worker(
         bootstrap,
         topic_prefix,
         ("clicks", "items"),
-        taste={"list": {"blend": True}, "blend": {"sample": 1.0}},
+        taste={
+            "list": {"blend": True, "nearest": 0.5},
+            "blend": {"sample": 1.0},
+            "item_half_life_s": math.inf,
+        },
         state={"snapshots": tmp_path},
     )
     draw = random.Random(3)
@@ -56,9 +61,15 @@ def test_weights_are_learnt_from_choices_and_outlive_the_worker(
             kept = learnt_by(worker)
         made = [json.loads(r.value) for r in await read_all(bootstrap, f"{topic_prefix}recommendations", 300)]
         shares = [sum(r["share"] for r in one["reasons"]) for m in made for one in m["items"] if one["score"]]
+        types = {r["type"] for m in made for one in m["items"] for r in one["reasons"]}
+        assert types >= {"after", "popularity", "nearest"}
         assert len(shares) > 1000 and shares == pytest.approx([1.0] * len(shares), abs=5e-3)
         async with running(settings) as worker:
             assert learnt_by(worker) == kept
+            agent = worker._lines[0].agent
+            assert isinstance(agent, ClicksAgent)
+            alike = agent._beside._alike
+            assert alike is not None and (alike.profiles[:30, 4] >= 0).all()  # read back from the rings
         (tmp_path / f"{topic_prefix}blend.weights").write_bytes(b"something else")
         async with running(settings) as worker:
             assert learnt_by(worker) == first
@@ -78,6 +89,6 @@ def test_a_worker_without_the_setting_learns_nothing(embedded_broker: Any, topic
             await until(lambda: worker.metrics.applied.labels("clicks")._value.get() == 20, 20, "applied")
             agent = worker._lines[0].agent
             assert isinstance(agent, ClicksAgent)
-            assert agent._learning.weights.choices == 0 and agent._learning.bytes_used() == 0
+            assert agent._beside.learning.weights.choices == 0 and agent._beside.learning.bytes_used() == 0
 
     asyncio.run(main())

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from models.taste import actions
 from models.taste.calibrated import Calibrated
 from models.taste.catalogue import Catalogue, Entry
+from models.taste.choose import rank
 from models.taste.explore import draws
 from models.taste.filters import Wishes
-from models.taste.items import ItemIndex
+from models.taste.items import ItemIndex, hash_of
 from models.taste.neighbours import ItemColumns
 from models.taste.pipeline import ListSettings, Made, Requests, lists
-from models.taste.rank import RankSettings, rank
+from models.taste.rank import RankSettings
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows
@@ -40,7 +41,11 @@ class World:
         weights = actions.weights_of(kinds, np.zeros(n))
         at_ms = START_MS + np.sort(rng.integers(0, 3_000_000, n))
         readers = [f"u{u}" for u in rng.integers(0, READERS, n).tolist()]
-        folded = self.users.fold(readers, items, kinds, weights, at_ms, np.arange(n), 10)
+        hid = np.flatnonzero(kinds == actions.CODES["hide"]).tolist()
+        self.hid = [(readers[at], int(items[at])) for at in hid]
+        self.blocked = {(readers[at], f"a{at % AUTHORS}") for at in hid if at % 7 == 0}
+        authors = {at: hash_of(f"a{at % AUTHORS}") for at in hid if at % 7 == 0}
+        folded = self.users.fold(readers, items, kinds, weights, at_ms, np.arange(n), 10, authors=authors)
         found = transitions(folded, items, kinds, weights, at_ms, np.arange(n), 0)
         changed = columns.fold(found, np.arange(len(found.items)))
         self.table.apply(columns.names(changed), list(columns.encode(changed, 100)))
@@ -81,6 +86,14 @@ def barred_by_loops(world: World, requests: Requests, how: ListSettings) -> np.n
             for item, kind in zip(items[place].tolist(), kinds[place].tolist(), strict=True):
                 if item >= 0 and (not how.rank.repeat or actions.KINDS[kind] in ("hide", "report")):
                     barred[place, item] = True
+            name = world.users.names[requests.rows[place]]
+            barred[place, [item for reader, item in world.hid if reader == name]] = True
+            mine = [
+                c._authors[author]
+                for reader, author in world.blocked
+                if reader == name and author in c._authors
+            ]
+            barred[place] |= np.isin(c.author[:size], mine)
     for place, item in requests.wishes.excluded.tolist():
         if item < size:
             barred[place, item] = True
@@ -221,7 +234,9 @@ def test_too_late_for_scores_gives_popular_items_that_the_filters_let_through() 
     order = np.argsort(-world.table.popularity, kind="stable")
     items, _, _ = world.users.recent(world.rows, world.users.ring)
     for place in range(READERS):
-        wanted = [i for i in order.tolist() if i not in items[place] and world.table.present[i]][:20]
+        name = world.users.names[world.rows[place]]
+        gone = {*items[place].tolist(), *(item for reader, item in world.hid if reader == name)}
+        wanted = [i for i in order.tolist() if i not in gone and world.table.present[i]][:20]
         assert made.lists.items[place].tolist() == wanted
 
 

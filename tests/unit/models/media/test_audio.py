@@ -175,7 +175,8 @@ def test_damage_in_the_middle_never_raises_anything_else() -> None:
 @pytest.mark.parametrize("name", ["wav", "flac", "vorbis"])
 def test_the_fallback_agrees_with_ffmpeg(name: str) -> None:
     data = encode(name)
-    first, second = decode_audio(data), decode_sndfile(data, AudioLimits())
+    first = decode_audio(data)
+    second = np.concatenate(list(decode_sndfile(data, AudioLimits(), RATE_HZ)))
     assert abs(first.size - second.size) <= 0.05 * RATE_HZ
     n = min(first.size, second.size) - 2000
     assert np.abs(first[2000:n] - second[2000:n]).max() < 0.01

@@ -7,7 +7,14 @@ import torch
 from models.networks.greedy import Rules, decode_greedy
 from models.networks.lite0 import Lite0
 from models.networks.precision import torch_dtype
-from models.networks.whisper import Whisper, WhisperShape, expected_shapes, from_hugging_face
+from models.networks.whisper import (
+    Whisper,
+    WhisperShape,
+    expected_shapes,
+    from_hugging_face,
+    sampled,
+    sampled_positions,
+)
 
 SHAPE = WhisperShape(
     width=32,
@@ -72,7 +79,7 @@ def test_the_names_and_the_numbers_are_those_of_transformers(net: Whisper) -> No
     tokens = torch.tensor([[1, 2, 5, 9], [1, 2, 7, 8]])
     with torch.inference_mode():
         expected = oracle(input_features=mel, decoder_input_ids=tokens).logits
-        states, mask = net.encode(mel, torch.tensor([80, 80]))
+        states, mask = net.encode(mel, [80, 80])
         assert mask is None
         cache = net.start(states, mask, 4)
         steps = [
@@ -83,19 +90,25 @@ def test_the_names_and_the_numbers_are_those_of_transformers(net: Whisper) -> No
     assert torch.allclose(torch.cat(steps, 1), expected, atol=1e-4)
 
 
-def test_padding_and_neighbours_change_nothing(net: Whisper) -> None:
+@pytest.mark.parametrize("stride", [1, 4])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_neighbours_change_nothing(net: Whisper, stride: int, at_once: bool) -> None:
     random = torch.Generator().manual_seed(7)
+    encode = net.encode_together if at_once else net.encode
     rows = [torch.randn(SHAPE.mels, frames, generator=random) for frames in (24, 40, 80, 56, 30)]
+    for row in rows:
+        if row.shape[1] < 80:
+            row[:, -10:] = -3.0  # silence
     prompts, limits = torch.tensor([[1, 2]]), [12, 3, 15, 7, 9]
     alone = []
     with torch.inference_mode():
         for row, limit in zip(rows, limits, strict=True):
-            states, mask = net.encode(row[None], torch.tensor([row.shape[1]]))
+            states, mask = net.encode(row[None], [row.shape[1]], stride)
             alone += decode_greedy(net, states, mask, prompts, [limit], RULES)
-        batch = torch.full((5, SHAPE.mels, 80), 99.0)  # rubbish where nothing may look
+        batch = torch.full((5, SHAPE.mels, 80), -3.0)
         for n, row in enumerate(rows):
             batch[n, :, : row.shape[1]] = row
-        states, mask = net.encode(batch, torch.tensor([row.shape[1] for row in rows]))
+        states, mask = encode(batch, [row.shape[1] for row in rows], stride)
         together = decode_greedy(net, states, mask, prompts.expand(5, 2), limits, RULES)
     assert [row.tokens for row in together] == [row.tokens for row in alone]
     for ours, other in zip(together, alone, strict=True):
@@ -105,10 +118,37 @@ def test_padding_and_neighbours_change_nothing(net: Whisper) -> None:
     assert len({row.tokens for row in together}) > 1, "rows that all agree prove nothing"
 
 
+def test_silence_counts_in_full_however_few_of_its_positions_are_computed() -> None:
+    for stride in (1, 3, 4, 50):
+        kept, heard, weights = sampled([24, 80, 78], 40, stride)
+        assert np.allclose(np.exp(weights).sum(axis=1), 40), "attention weighs a whole window"
+        for row, end in enumerate((12, 40, 39)):
+            size = sampled_positions(2 * end, 40, stride)
+            assert kept[row, :end].tolist() == list(range(end)), "all of the sound"
+            assert (np.diff(kept[row, :size]) > 0).all() and kept[row, size - 1] < 40
+            silent = kept[row, end:size]
+            assert (heard[row, end:size] == end - 3).all() or not silent.size
+            assert np.isinf(weights[row, size:]).all()
+    assert sampled([24], 40, 1)[0].shape == (1, 40) and sampled([24], 40, 4)[0].shape == (1, 12 + 7)
+
+
+def test_sampled_silence_is_near_the_whole_window(net: Whisper) -> None:
+    mel = torch.full((1, SHAPE.mels, 80), -1.0)
+    mel[:, :, :20] = torch.randn(SHAPE.mels, 20, generator=torch.Generator().manual_seed(9))
+    with torch.inference_mode():
+        whole, mask = net.encode(mel, [80])
+        assert mask is None
+        every, _ = net.encode(mel, [30], 1)
+        sampled_, _ = net.encode(mel, [30], 4)
+        shut, _ = net.encode(mel[:, :, :30].contiguous(), [30], 25)
+    far = [float((one[:, :15] - whole[:, :15]).abs().mean()) for one in (every, sampled_, shut)]
+    assert far[0] < far[1] < far[2], far
+
+
 def test_suppressed_tokens_and_limits_hold(net: Whisper) -> None:
     random = torch.Generator().manual_seed(8)
     with torch.inference_mode():
-        states, mask = net.encode(torch.randn(6, SHAPE.mels, 80, generator=random), torch.tensor([80] * 6))
+        states, mask = net.encode(torch.randn(6, SHAPE.mels, 80, generator=random), [80] * 6)
         for never in ((41, 42), (*range(10, 40), 41, 42)):
             rules = Rules(40, 45, never, (1, 2, 3))
             for row in decode_greedy(net, states, mask, torch.tensor([[1, 2]] * 6), [4] * 6, rules):

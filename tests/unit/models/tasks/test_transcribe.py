@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +126,22 @@ def test_the_converted_weights_are_transformers(whisper: Transcribe, cache: Path
 
 
 @pytest.mark.models
-def test_a_long_recording_becomes_bounded_windows(whisper: Transcribe) -> None:
-    samples = np.concatenate([piece for _ in range(9) for piece in (syllables(8), np.zeros(RATE_HZ))])
+def test_a_long_recording_becomes_bounded_windows_made_when_their_turn_comes(whisper: Transcribe) -> None:
+    samples = np.concatenate([piece for _ in range(40) for piece in (syllables(8), np.zeros(RATE_HZ))])
     prepared = whisper.prepare(wav(samples))
-    assert len(prepared.units) >= 3
-    assert all(unit.length <= 3000 and unit.data.mel.shape == (80, unit.length) for unit in prepared.units)
-    assert all(unit.data.nbytes == unit.data.mel.nbytes for unit in prepared.units)
+    units, windows = prepared.units, prepared.context.windows
+    assert len(units) == len(windows) >= 12
+    assert sum(unit.data.nbytes for unit in units) < 8 * 80 * 3000 * 4 + 1, (
+        "the first ones are there, no more"
+    )
+    assert [unit.data.nbytes > 0 for unit in units] == [n < 8 for n in range(len(units))]
+    pcm = np.frombuffer(wav(samples).data[44:], "<i2").astype(np.float32) / 32768
+    order = [*range(8, len(units)), 9, 3]  # and once more, as a batch that is cut in two does
+    for n in order:
+        unit, window = units[n], windows[n]
+        assert unit.data.mel.shape == (80, unit.data.frames) and unit.length <= 3000
+        alone = log_mel(pcm[window.start : window.end], unit.data.frames)
+        assert np.allclose(unit.data.mel, alone, atol=1e-5)
 
 
 @pytest.mark.models
@@ -202,7 +213,7 @@ def test_a_users_folder_speaks_the_declared_language(tiny_folder: Path, tmp_path
     first, second = task.forward([declared, guessed])
     assert first.language == "pt" and second.language in ("en", "pt")
     assert all(token < 20 and token != 3 for token in first.decoded.tokens)
-    unknown = Unit(declared.length, type(declared.data)(declared.data.mel, 1.0, "xx"))
+    unknown = Unit(declared.length, replace(declared.data, language="xx"))
     assert task.forward([unknown])[0].language in ("en", "pt")
 
 
