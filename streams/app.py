@@ -31,7 +31,8 @@ from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
 from streams.heartbeat import BEATING
-from streams.inference.service import InferenceLimits, InferenceService
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 from streams.line import Line, line_for
 from streams.observe.catalogue import Metrics
 from streams.observe.guard import Guard

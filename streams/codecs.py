@@ -211,6 +211,8 @@ def _identities(clicks: Sequence[Click], records: Sequence[Record]) -> list[int]
 
     A producer's records all have it in one place, where it is looked for first.
     """
+    if not any(record.headers for record in records):
+        return [hash_of(click.id.encode()) if click.id else 0 for click in clicks]
     found: list[int] = []
     place = 0
     for click, record in zip(clicks, records, strict=True):

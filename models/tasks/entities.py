@@ -14,7 +14,7 @@ from typing import Any
 from models.inference.mentions import Finder, Mention
 from models.media.language import LANGUAGES, Language, detect
 from models.media.text import decode_in_place
-from models.tasks.texts import accepts_text, languages_option, unsupported
+from models.tasks.texts import FOUND_TEXTS, accepts_text, known_options, languages_option, unsupported
 from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Unit
 
 PERSON, PLACE, ORGANISATION = "person", "place", "organisation"
@@ -42,6 +42,7 @@ class Entities:
     """The task; see `models.types.Task`. A unit is a piece of a text, its output a list of `Mention`."""
 
     name = "entities"
+    after = FOUND_TEXTS
     max_units = _MAX_UNITS
 
     def __init__(
@@ -59,6 +60,7 @@ class Entities:
 
         Raises WeightsMismatch, ValueError.
         """
+        known_options(cls.name, options, "kinds", "languages")
         kinds = _kinds(options.options.get("kinds", {}))
         if options.folder is not None:
             from models.inference.token_labels import TokenLabels

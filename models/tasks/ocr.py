@@ -20,6 +20,7 @@ from models.errors import BadInput, WeightsMismatch
 from models.inference.weights import check_hash, inside
 from models.media.image import decode_image
 from models.media.language import detect
+from models.tasks.texts import known_options
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Span, Unit
 
 NAME, REVISION = "pp-ocr-v4-zh-en", "1"
@@ -60,6 +61,7 @@ class Ocr:
     @classmethod
     def load(cls, options: LoadOptions) -> "Ocr":
         """Runs on the CPU whatever `options.device` is. Raises WeightsMismatch without the extra `ocr`."""
+        known_options(cls.name, options)
         spec = find_spec(_PACKAGE)
         if spec is None or spec.origin is None:
             raise WeightsMismatch("text in pictures needs more packages; install headrace[ocr]")

@@ -21,6 +21,7 @@ from models.inference.weights import check_hash, converted, load_checked
 from models.media.image import Picture, decode_image
 from models.networks.lite0 import SIDE_PX, Lite0
 from models.networks.precision import dtype_name, torch_dtype
+from models.tasks.texts import known_options
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 _DEFAULT_TOP = 5
@@ -76,6 +77,7 @@ class Tag:
 
         Raises WeightsMismatch, ValueError.
         """
+        known_options(cls.name, options, "top", "least", "labels", "template")
         top, least = options.options.get("top", _DEFAULT_TOP), options.options.get("least", 0.0)
         if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= 100:
             raise ValueError(f"tag: top is {top!r}, expected a whole number from 1 to 100")
@@ -151,11 +153,12 @@ class Lite0Tagger:
         tensors, info = load_checked(folder, expected)
         network.load_state_dict(tensors, strict=True, assign=True)
         self._dtype = torch_dtype(options.dtype, options.device)
-        self._device = torch.device(options.device)
-        self.max_units = _max_units(self._device)
+        device = torch.device(options.device)
+        self._upload = upload_to(options.device)
+        self.max_units = _max_units(device)
         network = network.eval().requires_grad_(False).fold()
         # Channels last is what both cuDNN and oneDNN compute convolutions in.
-        self._network = network.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.info = ModelInfo(info.name, info.revision, info.sha256, dtype_name(self._dtype))
         self.classes = _imagenet_classes()
 
@@ -170,7 +173,7 @@ class Lite0Tagger:
 
     def scores(self, batch: NDArray[np.uint8]) -> torch.Tensor:
         """(B, 224, 224, 3) uint8 -> (B, 1000). Bytes travel to the device, not floats."""
-        pixels = upload_to(str(self._device))(batch).permute(0, 3, 1, 2)
+        pixels = self._upload(batch).permute(0, 3, 1, 2)
         logits: torch.Tensor = self._network((pixels.to(self._dtype) - 127.0) / 128.0)
         return logits.float().softmax(-1)
 

@@ -28,9 +28,9 @@ from models.types import LoadOptions
 class Pictures:
     """How pictures reach a checkpoint's network: as its preprocessor_config.json says, as bytes where that can be."""
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
         """Raises WeightsMismatch if the folder's preprocessor cannot be used, or gives no fixed size."""
-        self._device, self._dtype = device, dtype
+        self._upload, self._dtype = upload_to(device), dtype
         try:
             self._processor = _pil_processor(folder).from_pretrained(folder, local_files_only=True)
             self._fitting = fitting_of(self._processor)
@@ -58,7 +58,7 @@ class Pictures:
 
     def to_device(self, batch: NDArray[Any]) -> torch.Tensor:
         """(B, ...) as `fit` gives them -> (B, 3, H, W) in the network's number format, channels last of bytes."""
-        pixels: torch.Tensor = upload_to(str(self._device))(batch)
+        pixels = self._upload(batch)
         if self._fitting:
             pixels = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
         return pixels.to(self._dtype)
@@ -68,15 +68,15 @@ class CheckpointTagger:
     """An image classifier: config.json, preprocessor_config.json, model.safetensors."""
 
     def __init__(self, options: LoadOptions, folder: Path, max_units: int) -> None:
-        dtype, device = torch_dtype(options.dtype, options.device), torch.device(options.device)
+        dtype = torch_dtype(options.dtype, options.device)
         network: Any = load_network(AutoModelForImageClassification, folder)
-        self._pictures = Pictures(folder, device, dtype)
+        self._pictures = Pictures(folder, options.device, dtype)
         self.fit, self.side_px, self.pixels = (
             self._pictures.fit,
             self._pictures.side_px,
             self._pictures.pixels,
         )
-        self._network = network.to(device, dtype, memory_format=torch.channels_last)
+        self._network = network.to(options.device, dtype, memory_format=torch.channels_last)
         self.max_units = max_units
         # Classes that do not exclude each other were trained with one sigmoid each.
         self.exclusive = network.config.problem_type != "multi_label_classification"

@@ -43,6 +43,12 @@ def unsupported(task: str, language: Language) -> Outcome:
     return Outcome((Finding(task, UNSUPPORTED, detail=detail),))
 
 
+def known_options(task: str, options: LoadOptions, *names: str) -> None:
+    """Raises ValueError for an option that the task does not have: misspelt, it would say nothing."""
+    if unknown := sorted(options.options.keys() - set(names)):
+        raise ValueError(f"{task}: {unknown[0]} is no option of it; it has {', '.join(names) or 'none'}")
+
+
 def languages_option(task: str, options: LoadOptions) -> frozenset[str] | None:
     """Option `languages` of a task, what a user's checkpoint reads; None (all) if not given. Raises ValueError."""
     given: Any = options.options.get("languages")

@@ -12,7 +12,7 @@ from models.media.language import Language
 from models.media.speech import Window, speech_windows, voiced_hops
 from models.networks.ctc import Heard
 from models.tasks.recordings import accepts_audio, audio_limits, declared_language, syllables_wav
-from models.tasks.texts import languages_option, unsupported
+from models.tasks.texts import known_options, languages_option, unsupported
 from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Unit
 
 _LONGEST_S = 28.0
@@ -48,6 +48,7 @@ class TranscribeCtc:
         Raises WeightsMismatch, ValueError.
         """
         assert options.folder is not None, "there is no embedded network of this kind"
+        known_options(cls.name, options, "max_s", "languages")
         limits = audio_limits(cls.name, options)
         languages = languages_option(cls.name, options)
         listener = load_listener(options, options.folder)

@@ -106,7 +106,7 @@ class ZeroShotTagger:
     def __init__(self, options: LoadOptions, folder: Path, max_units: int) -> None:
         """Raises WeightsMismatch, and ValueError as `label_texts` and for a label too long for the text tower."""
         labels = label_texts(options.options)
-        dtype, device = torch_dtype(options.dtype, options.device), torch.device(options.device)
+        dtype, device = torch_dtype(options.dtype, options.device), options.device
         family = str(folder_config(folder)["model_type"])
         # CLIP's softmax is over the labels; SigLIP scores each for itself.
         self.exclusive = family == "clip"

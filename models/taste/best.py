@@ -24,7 +24,7 @@ def top_k(scores: F32, k: int) -> tuple[I32, F32]:
     if blocks > k > 0:
         maxima = scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks).max(axis=1)
         least = np.maximum(least, np.partition(maxima, blocks - k, axis=1)[:, blocks - k])
-    found = np.flatnonzero(scores >= least[:, None])  # row by row, lower index first
+    found = (scores >= least[:, None]).reshape(-1).nonzero()[0]  # row by row, lower index first
     row, values = found // size, scores.reshape(-1)[found]
     return _ranked(row, (found - row * size).astype(np.int32), values, batch, k)
 

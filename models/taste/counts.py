@@ -70,7 +70,7 @@ class Followers:
         listed = reader * size + items[reader, nth]
         where[listed] = nth
         at = np.take(where, self.cells, mode="clip", out=scratch.array("at", self.cells.shape, np.int16))
-        hits = np.flatnonzero(at >= 0)
+        hits = (at >= 0).nonzero()[0]
         where[listed] = -1
         if len(hits):
             line = hits // (len(self.cells) // (batch * self.places))

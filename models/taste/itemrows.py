@@ -3,7 +3,7 @@ Version 3.
 
     version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f8 · total f8 · impressions f8
     · count u2 · name length u2 · content length u2 · half-life u8 in ms, 0 infinite, then marks i8[sources],
-    predecessors `count` times (hash u8 · weight f4), heaviest first, the content vector (`models.taste.contents`), the
+    predecessors `count` times (hash u8 · weight f4), heaviest first, bars and content vector (`models.taste.bars`), the
     name in UTF-8.
 
 Little-endian, no padding. Sums are in the frame of their half-life, so a row of another one is refused, never misread.

@@ -67,7 +67,7 @@ def explain(
         by_past *= factors[..., None]
     held = items >= 0
     because = by_past.argmax(axis=2) if settings.window else np.zeros(items.shape, np.int64)
-    strongest = np.take_along_axis(by_past, because[..., None], 2)[..., 0] if settings.window else scores * 0
+    strongest = by_past.max(axis=2, initial=0)
     share = np.divide(strongest, scores, out=np.zeros_like(scores), where=held & (scores > 0))
     because[strongest <= 0] = -1
     nothing = np.zeros_like(scores)

@@ -1,6 +1,7 @@
 """Working arrays that are kept between calls: fresh pages for each batch of lists cost more than the ranking itself.
 NumPy alone."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ class Scratch:
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """An array of undefined content."""
-        cells = int(np.prod(shape))
+        cells = math.prod(shape)
         return self._of(name, cells, dtype, None)[:cells].reshape(shape)
 
     def filled(self, name: str, cells: int, dtype: Any, value: float) -> NDArray[Any]:

@@ -78,7 +78,7 @@ def transitions(
     targets = items[chosen]
     previous = folded.previous[chosen]
     previous[(previous == targets[:, None]) | (previous <= 0) | shown[chosen, None]] = -1
-    sources = np.broadcast_to(np.asarray(source, np.int64), len(items))
+    sources = np.full(len(items), source, np.int64)
     found = Transitions(
         targets,
         previous,

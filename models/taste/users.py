@@ -227,7 +227,7 @@ class UserRows:
         undone: list[undo.Undone] = []
         parted: list[tuple[I64, undo.Parted]] = []
         shown_again = fell_out = 0
-        for part in _parts(np.flatnonzero(applied), row_of, kinds):
+        for part in _parts(applied.nonzero()[0], row_of, kinds):
             run = Run.of(row_of[part])
             events = undo.Events(items[part], kinds[part], weights[part], at_ms[part])
             if (events.kinds == actions.UNDO).any():
@@ -360,9 +360,9 @@ class UserRows:
 
     def _drop_duplicates(self, applied: Bools, ids: U64, row_of: I32) -> int:
         """Take duplicates out of `applied`; how many there were."""
-        chosen = np.flatnonzero(applied)
         if not ids.any():
             return 0
+        chosen = applied.nonzero()[0]
         found = recent.duplicates(ids[chosen], row_of[chosen], self.recent_ids, self.accepted)
         applied[chosen[found]] = False
         return int(np.count_nonzero(found))
@@ -380,7 +380,7 @@ class UserRows:
         are what an undo does, or empty where there is none. How many undos did nothing else, and what fell out."""
         hides = actions.is_hiding(events.kinds)
         again = fell = 0
-        for at in np.flatnonzero(hides | (events.kinds == actions.UNDO)).tolist():
+        for at in (hides | (events.kinds == actions.UNDO)).nonzero()[0].tolist():
             row, item, author = int(rows[at]), int(events.items[at]), authors.get(int(places[at]))
             if hides[at]:
                 fell += item != UNKNOWN and self.hidden.hide(row, item)

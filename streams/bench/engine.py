@@ -14,7 +14,8 @@ from streams.bench.child import Job, cpu_s
 from streams.bench.texts import mixed_feed
 from streams.clock import SystemClock
 from streams.inference.answers import Answer
-from streams.inference.service import InferenceLimits, InferenceService
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 
 ARRIVAL_BATCH = 32
 IN_FLIGHT = 512

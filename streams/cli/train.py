@@ -7,6 +7,7 @@ import typer
 
 from streams.cli.context import Json, on_terminal, print_json, settings_of
 from streams.cli.train_digits import digits
+from streams.cli.train_safety import safety
 from streams.cli.train_sequence import sequence
 from streams.errors import EnvironmentProblem, UserMistake
 
@@ -26,6 +27,9 @@ app.command(
 )(sequence)
 app.command(epilog="Example: headrace train digits fsdd-recordings.tar --test theo --out weights/digits")(
     digits
+)
+app.command(epilog="Example: headrace train safety examples.jsonl --out weights/safety --revision desk-1")(
+    safety
 )
 
 

@@ -19,10 +19,7 @@ torch is imported by the device thread; importing this module costs nothing.
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 from models.errors import DeviceRuined
@@ -35,10 +32,11 @@ from streams.inference.answers import Answer
 from streams.inference.crew import Crew
 from streams.inference.desk import Desk
 from streams.inference.device import BatchReport, Device, Loaded, Reports
+from streams.inference.entrance import Entrance
 from streams.inference.failures import InferenceClosed, InferenceFailed, again
+from streams.inference.limits import InferenceLimits
 from streams.inference.mailbox import Mailbox
-from streams.inference.repeats import key_of
-from streams.inference.request import Call, Key, Request, Result
+from streams.inference.request import Call, Request, Result
 from streams.inference.residence import Residence
 from streams.inference.restarts import Restarts
 from streams.inference.rooms import Served
@@ -47,23 +45,6 @@ from streams.inference.totals import Observer, Totals
 log = logging.getLogger(__name__)
 
 _IDLE_THREAD_ENDS_S = 0.5
-_HASHED_ON_LOOP_BYTES = 1 << 16  # more is hashed on a thread
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceLimits:
-    """Bounds of one task, and the threads that serve all."""
-
-    units_in_flight: int = 1024  # four windows: the planner always has a full one to choose from
-    bytes_in_flight: int = 256 << 20  # of payloads, or of what they were decoded to where that is more
-    kept_bytes: int = 32 << 20  # of outcomes, over all tasks, for content that comes again; 0: none
-    weights_bytes: int = (
-        sys.maxsize
-    )  # of all tasks' models; where they do not fit, the idle ones are unloaded
-    idle_s: float | None = None  # unload a model that was not asked for so long; None: never for that alone
-    prepare_threads: int = 2  # one or two batches ahead of the device is enough
-    restarts: int = 3  # of the device thread within `restarts_within_s`; then the worker has to stop
-    restarts_within_s: float = 600.0
 
 
 class InferenceService:
@@ -88,12 +69,12 @@ class InferenceService:
         self._tasks: dict[str, Served] = {}
         self._desk = Desk(self._tasks, self._limits.kept_bytes, observer, clock, self._put)
         self._refusal: InferenceFailed | None = None  # for new submits
-        self._hashers = ThreadPoolExecutor(1, "inference-hash")
         self._crew: Crew | None = None
         self._loads: dict[str, asyncio.Future[Task]] = {}
         self._residence = Residence(
             self._tasks, self._limits.weights_bytes, self._limits.idle_s, clock, self._load, self._unload
         )
+        self._entrance = Entrance(self._desk, self._residence, clock, self._check_open, self._hand_over)
         self._device: Device | None = None
         self._restarts = Restarts(self._limits.restarts, self._limits.restarts_within_s)
         self._died = ""  # of what the device thread did, the last time that it was started anew
@@ -145,71 +126,13 @@ class InferenceService:
         served = self._tasks[task]
         call = Call([None] * len(payloads), asyncio.get_running_loop().create_future())
         try:
-            await self._enter(task, served, payloads, lane, call)
+            await self._entrance.enter(task, served, payloads, lane, call)
             if call.all_found():
                 await call.future
         except BaseException:
             self._desk.leave(call)
             raise
         return call.results
-
-    async def _enter(
-        self, task: str, served: Served, payloads: Sequence[Payload], lane: Lane, call: Call
-    ) -> None:
-        """Find or begin a request for each payload, and have the call wait for it."""
-        submitted_s = self._clock()
-        keys = await self._keys(task, payloads)
-        sizes = [len(payload.data) for payload in payloads]
-        place = 0
-        while place < len(payloads):
-            room = served.admission.enter_many(sizes[place:]) if self._residence.here(task) else 0
-            found: Answer | Request | None = None
-            if not room:
-                found = await self._room(task, served, keys[place], sizes[place])
-                room = 1 if found is None else 0
-            begun, spare_units, spare_bytes = [], 0, 0
-            end = place + max(1, room)
-            while place < end:
-                found = found or self._desk.known(served, keys[place])
-                if found is None:
-                    found = self._desk.begin(served, keys[place], payloads[place], lane, submitted_s)
-                    begun.append(found)
-                elif room:
-                    spare_units += 1
-                    spare_bytes += sizes[place]
-                call.wait_for(place, found)
-                found = None
-                place += 1
-            if spare_units:
-                served.admission.resize(-spare_units, -spare_bytes)
-            if begun:
-                self._hand_over(begun)
-
-    async def _keys(self, task: str, payloads: Sequence[Payload]) -> list[Key]:
-        if sum([len(payload.data) for payload in payloads]) <= _HASHED_ON_LOOP_BYTES:
-            return [key_of(task, payload) for payload in payloads]
-        loop = asyncio.get_running_loop()
-        keys = await loop.run_in_executor(
-            self._hashers, lambda: [key_of(task, payload) for payload in payloads]
-        )
-        self._check_open()
-        return keys
-
-    async def _room(self, task: str, served: Served, key: Key, size_bytes: int) -> Answer | Request | None:
-        """Wait until the task is on the device and has room, which is then taken; or until somebody else's request or
-        answer for this content is there, which is returned."""
-        while not self._residence.here(task):
-            await self._residence.wait(task)
-            self._check_open()
-            found = self._desk.known(served, key)
-            if found is not None:
-                return found
-        await served.admission.enter(size_bytes)
-        found = self._desk.known(served, key)  # others came meanwhile
-        if found is not None or self._refusal is not None:
-            served.admission.resize(-1, -size_bytes)
-            self._check_open()
-        return found
 
     def _hand_over(self, begun: Sequence[Request]) -> None:
         assert self._crew is not None  # a task is known only after `start`
@@ -231,7 +154,7 @@ class InferenceService:
             served.admission.fail(closed)
         await _wait(self._desk.idle, timeout_s)
         self._end_all(closed)
-        self._hashers.shutdown(wait=False, cancel_futures=True)
+        self._entrance.close()
         if self._crew is not None:
             self._crew.stop()
         if self._device is not None:

@@ -11,7 +11,8 @@ from models.errors import BadInput
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
 from streams.inference.answers import Answer
 from streams.inference.device import BatchReport
-from streams.inference.service import InferenceLimits, InferenceService
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 
 R = TypeVar("R")
 

@@ -1,7 +1,9 @@
 """Spoken digits: splits by speaker, a recipe that learns, and the folder that it writes being served."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from models.tasks.transcribe_ctc import TranscribeCtc
 from models.train.digits import WORDS, Recipe, TrainedDigits, listen, split, train_digits
 from models.train.spoken import Said, Strings, plain_strings, read_clips
 from models.types import LoadOptions, Outcome, Payload, Task
+from streams.cli.run import run
 
 RECIPE = Recipe(
     steps=150,
@@ -202,3 +205,42 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return load_file(folder / "weights.safetensors")
+
+
+def test_the_command_trains_draws_and_what_it_wrote_can_be_evaluated(
+    trained: TrainedDigits,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def quickly(*arguments: Any, **named: Any) -> TrainedDigits:
+        return train_digits(*arguments, **{**named, "recipe": replace(RECIPE, steps=4)})
+
+    monkeypatch.setattr("models.train.digits.train_digits", quickly)
+    monkeypatch.setattr("models.train.digits.STRINGS", 5)
+    tar = made_up_digits.write_tar(tmp_path / "all.tar", ["ada", "bob", "cleo"], takes=2)
+    out = tmp_path / "out"
+    command = ["train", "digits", str(tar), "--out", str(out), "--json"]
+
+    assert run([*command, "--validation", "bob"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [found[part]["speakers"] for part in ("train", "validation", "test")] == [
+        ["ada"],
+        ["bob"],
+        ["cleo"],
+    ]
+    assert set(found["test"]["strings"]) == {"value", "low", "high"} and found["test"]["recordings"] == 20
+    assert (out / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert run([*command, "--test", "eve"]) == 2
+    assert "speakers are ada, bob, cleo" in capsys.readouterr().err
+
+    lines = []
+    for number in range(10):
+        (tmp_path / f"{number}.wav").write_bytes(made_up_digits.wav(made_up_digits.digit(number, "dan", 9)))
+        lines.append(f"{number}.wav\t{WORDS[number]}")
+    listed = tmp_path / "list.tsv"
+    listed.write_text("\n".join(lines))
+    served = ["--set", f"media.tasks.transcribe.folder={trained.folder}"]
+    assert run([*served, "evaluate", "transcribe", str(listed), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["model"]["name"] == "digits-ctc" and scored["figures"]["rate"]["value"] <= 0.3

@@ -20,7 +20,8 @@ from models.types import LoadOptions, Task, Unit
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
 from streams.inference.answers import Answer
 from streams.inference.failures import InferenceClosed, InferenceFailed
-from streams.inference.service import InferenceLimits, InferenceService
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 
 
 async def error_of(waiting: Awaitable[Any]) -> BaseException | None:

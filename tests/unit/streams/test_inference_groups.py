@@ -10,7 +10,7 @@ from shouting import Ears, Shouter, held, run, said, service, started, text, unt
 from streams.inference.admission import Admission
 from streams.inference.answers import Answer
 from streams.inference.failures import InferenceFailed
-from streams.inference.service import InferenceLimits
+from streams.inference.limits import InferenceLimits
 
 
 def test_each_has_its_result_in_its_place() -> None:

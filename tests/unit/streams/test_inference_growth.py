@@ -18,8 +18,8 @@ from streams.agents.base import Services
 from streams.agents.labelling import Opened
 from streams.agents.media import MediaWork, UploadsAgent
 from streams.clock import SystemClock
+from streams.inference.limits import InferenceLimits
 from streams.inference.request import Call, Request
-from streams.inference.service import InferenceLimits
 from streams.observe.catalogue import Metrics
 from streams.settings import load
 from streams.transport.batch import PartitionBatch
@@ -39,15 +39,19 @@ def _without_collector() -> Iterator[None]:
     gc.collect()
 
 
+def alive() -> Counter[str]:
+    return Counter(type(one).__name__ for one in gc.get_objects() if type(one) in OURS)
+
+
 async def grown(work: Callable[[int], Awaitable[None]]) -> tuple[int, Counter[str]]:
     """Bytes that all rounds but the first two have added, and which of the engine's objects are left: what a cycle
     keeps shows here."""
-    after, left = [], Counter[str]()
+    after, left, others = [], Counter[str](), alive()  # threads of other tests may hold some
     tracemalloc.start()
     for number in range(ROUNDS):
         await work(number)
         await asyncio.sleep(0.01)  # the device thread lets go of its last batch
-        left.update(type(one).__name__ for one in gc.get_objects() if type(one) in OURS)
+        left += alive() - others
         gc.collect()
         after.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()

@@ -10,9 +10,9 @@ from models.inference.batching import Lane
 from models.types import Finding, Outcome, Payload
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
 from streams.inference.failures import InferenceFailed
+from streams.inference.limits import InferenceLimits
 from streams.inference.repeats import Repeats, key_of
 from streams.inference.request import UNITS_AT_ONCE, Key, Request
-from streams.inference.service import InferenceLimits
 
 
 def test_what_is_in_flight_is_joined_and_what_was_answered_is_kept() -> None:

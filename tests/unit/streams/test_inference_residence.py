@@ -18,7 +18,8 @@ from models.types import LoadOptions, Task, Unit
 from shouting import Shouter, run, said, text, until
 from streams.clock import SystemClock
 from streams.inference.failures import InferenceFailed
-from streams.inference.service import InferenceLimits, InferenceService
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 
 MODEL_BYTES = 4 << 20
 

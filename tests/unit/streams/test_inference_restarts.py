@@ -15,8 +15,8 @@ from models.errors import DeviceLost, DeviceRuined
 from models.types import Unit
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
 from streams.inference.failures import InferenceFailed, InferenceInterrupted
+from streams.inference.limits import InferenceLimits
 from streams.inference.restarts import Restarts
-from streams.inference.service import InferenceLimits
 
 
 class Mortal(Shouter):

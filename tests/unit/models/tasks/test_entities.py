@@ -116,6 +116,8 @@ def test_other_languages_get_no_names_and_dates_only_those_who_ask(tmp_path: Pat
     names, german = (task.finish(one, task.forward(one.units)).findings[0] for one in map(task.prepare, told))
     assert named(names)[0] == ("Angela Merkel", "person"), "German names make no German text"
     assert german.value == "unsupported_language"
+    with pytest.raises(ValueError, match="kind is no option of it"):
+        Entities.load(LoadOptions(cache=tmp_path, options={"kind": {"DATE": "when"}}))
     with pytest.raises(ValueError, match="kinds is"):
         Entities.load(LoadOptions(cache=tmp_path, options={"kinds": {"DATE": 1}}))
 

@@ -185,6 +185,7 @@ def test_classes_that_do_not_exclude_each_other_are_scored_apart(tmp_path: Path)
     ("kind", "options"),
     [
         ("CLIP", {"size": 224, "crop_size": 224}),
+        ("CLIP", {"do_resize": False, "crop_size": 101}),  # smaller pictures stand on black
         ("ConvNext", {"size": 384}),
         ("ConvNext", {"size": 224, "crop_pct": 0.95}),
         ("ViT", {"resample": 3, "size": {"height": 60, "width": 90}}),

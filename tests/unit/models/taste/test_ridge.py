@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.taste.ridge import MAX_ITEMS, Ridge
+from models.taste.ridge import MAX_ITEMS, Ridge, inverted
 
 
 def test_it_is_the_closed_form_of_the_readers_sets() -> None:
@@ -25,6 +25,14 @@ def test_it_is_the_closed_form_of_the_readers_sets() -> None:
         best = np.linalg.solve(x[:, others].T @ x[:, others] + 3 * np.eye(7), x[:, others].T @ x[:, item])
         np.testing.assert_allclose(found[others, item], best, atol=1e-5)
     assert not found.diagonal().any() and not found[8].any() and not found[:, 8].any()
+
+
+def test_the_inverse_by_halves_is_the_inverse() -> None:
+    rng = np.random.default_rng(1)
+    for size in (1, 300, 777):
+        some = rng.standard_normal((size, size // 3 + 1))
+        matrix = some @ some.T + 20 * np.eye(size)
+        np.testing.assert_allclose(inverted(matrix) @ matrix, np.eye(size), atol=1e-9)
 
 
 def test_it_is_solved_anew_when_there_are_a_twentieth_more_events() -> None:
