@@ -28,8 +28,9 @@ from models.media.mel import FRAMES_PER_S, HOP, log_mel
 from models.media.speech import Window
 from models.networks.greedy import Decoded, decode_greedy, likeliest
 from models.networks.whisper import sampled_positions
+from models.tasks.closed_vocabulary import ClosedVocabulary
 from models.tasks.texts import unsupported
-from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Unit
+from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Task, Unit
 
 F32 = NDArray[np.float32]
 
@@ -121,18 +122,23 @@ class Transcribe:
         self._dtype = whisper.net.tokens.dtype
 
     @classmethod
-    def load(cls, options: LoadOptions) -> "Transcribe":
-        """Options: `model`, tiny.en (English, fast; the default) or base (99 languages, better); `max_s`, the
-        longest recording accepted; `whole_windows`, true: encode all of the silence that fills short windows, as the
-        reference does, at up to three times the cost. Raises WeightsMismatch, ValueError.
+    def load(cls, options: LoadOptions) -> Task:
+        """Options: `model`: tiny.en (English, fast; the default), base (99 languages, better) or pocketsphinx (with
+        `words` or `grammar`, see `models.tasks.closed_vocabulary`). `max_s`: the longest recording accepted.
+        `whole_windows`, true: encode all of the silence that fills short windows, as the reference does, at up to
+        three times the cost. Raises WeightsMismatch, ValueError.
         """
         limits = AudioLimits()
         max_s = options.options.get("max_s", limits.max_s)
         if isinstance(max_s, bool) or not isinstance(max_s, int | float) or not 0 < max_s <= 86_400:
             raise ValueError(f"transcribe: max_s is {max_s!r}, expected seconds up to 86400")
         embedded = options.options.get("model", "tiny.en")
+        if embedded == "pocketsphinx":
+            return ClosedVocabulary.of(options.options, AudioLimits(max_s=float(max_s)))
         if embedded not in EMBEDDED:
-            raise ValueError(f"transcribe: model is {embedded!r}, expected {' or '.join(EMBEDDED)}")
+            raise ValueError(
+                f"transcribe: model is {embedded!r}, expected {', '.join(EMBEDDED)} or pocketsphinx"
+            )
         whole = options.options.get("whole_windows", False)
         if not isinstance(whole, bool):
             raise ValueError(f"transcribe: whole_windows is {whole!r}, expected true or false")
