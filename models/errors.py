@@ -29,4 +29,8 @@ class WeightsMismatch(ModelError):
 
 
 class DeviceLost(ModelError):
-    """The device or its network fails on input that it has handled before: only a new process helps."""
+    """The device or its network fails on input that it has handled before: load it anew."""
+
+
+class DeviceRuined(DeviceLost):
+    """What this process has on the device is spoilt (an illegal address, say): only a new process helps."""

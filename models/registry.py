@@ -11,6 +11,7 @@ TASKS: dict[str, str] = {
     "sentiment": "models.tasks.sentiment:Sentiment",
     "topics": "models.tasks.topics:Topics",
     "safety": "models.tasks.safety:Safety",
+    "entities": "models.tasks.entities:Entities",
     "ocr": "models.tasks.ocr:Ocr",
     "embed": "models.tasks.embed:Embed",
 }

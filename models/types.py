@@ -118,7 +118,8 @@ class Task(Protocol):
     """One inference task. One file in `models/tasks`, one row in `models.registry`.
 
     A class may also say whose findings it reads, by an attribute `after: Mapping[str, str]`: the other task's name ->
-    the field of its finding that is the text to read, `value` or one of `detail` (`models.inference.chains`).
+    the field of its finding that is the text to read, `value` or one of `detail` (`models.inference.chains`). Its
+    `captures`, where it has some, are how its networks are run (`models.inference.captures`): the warm-up warms them.
     """
 
     name: str

@@ -6,7 +6,6 @@ one group commit an agent, one producer, one inference service, one observation 
 
 import asyncio
 import contextlib
-import gc
 import importlib.metadata
 import logging
 import os
@@ -25,22 +24,29 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
+from streams import collector
 from streams.admin import require_limits, require_room, require_topology
 from streams.agents.base import Agent, Services
 from streams.allocator import keep_freed_memory
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
-from streams.inference.service import InferenceLimits, InferenceService
+from streams.heartbeat import BEATING
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 from streams.line import Line, line_for
-from streams.observe.catalogue import InferenceMetrics, Metrics
+from streams.observe.catalogue import Metrics
 from streams.observe.guard import Guard
 from streams.observe.http import ObservePort
+from streams.observe.inference import InferenceMetrics
+from streams.observe.sensor import Sensor
+from streams.observe.tracing import tracing_for
 from streams.page.face import Face, login
 from streams.query.served import Served
 from streams.registry import with_companions
 from streams.sections.media import TaskSettings
 from streams.settings import Settings
 from streams.transport.client import check_not_refused
+from streams.transport.heart import Heart, Pulse
 from streams.transport.transactions import require_transactions
 
 log = logging.getLogger(__name__)
@@ -85,6 +91,7 @@ class Worker:
             compute_threads=settings.media.threads,
         )
         self._scratch = tempfile.mkdtemp(prefix="headrace-")
+        self._sensor = Sensor(self.metrics, clock)
         self._app = HeadraceApp(
             "headrace",
             broker=f"kafka://{settings.kafka.bootstrap.split(',')[0]}",
@@ -94,23 +101,38 @@ class Worker:
             datadir=self._scratch,
             agent_supervisor=CrashingSupervisor,
             stream_wait_empty=False,
+            monitor=self._sensor,  # type: ignore[arg-type]  # any sensor does
         )
         self._limits: dict[str, int] = {}
+        self._tracing = tracing_for(settings.observe, clock, self.version, settings.kafka.client_id)
         services = Services(
-            settings, clock, self.metrics, self._inference, f"headrace/{self.version}", self._limits
+            settings,
+            clock,
+            self.metrics,
+            self._inference,
+            f"headrace/{self.version}",
+            self._tracing,
+            self._limits,
         )
         self._lines = [self._line(agent(services)) for agent in with_companions(settings.worker.agents)]
         served = {line.agent.name: Served(line.agent, line.reader) for line in self._lines}
         self.face = Face(settings, clock, self.metrics, self.version, served)
         if settings.observe.page:
             self.port.add(self.face.routes())
+        self._heart = Heart(settings.kafka, settings.observe.heartbeat_s, clock, self._pulses())
         self._starting: list[asyncio.Task[None]] = []
         self._warm: asyncio.Task[None] | None = None
 
     def _line(self, agent: Agent[Any]) -> Line:
         channel = self._app.channel(maxsize=CHANNEL_BATCHES)
         made = line_for(
-            agent, app=self._app, channel=channel, settings=self.settings, clock=self._clock, fatal=self.fail
+            agent,
+            app=self._app,
+            channel=channel,
+            settings=self.settings,
+            clock=self._clock,
+            fatal=self.fail,
+            tracing=self._tracing,
         )
 
         async def run(stream: Any) -> None:
@@ -120,8 +142,22 @@ class Worker:
                 self.fail(error)
                 raise
 
+        self._sensor.follows(agent.topic, agent.name)
         self._app.agent(channel, name=f"headrace.{agent.name}", supervisor_strategy=CrashingSupervisor)(run)
         return made
+
+    def _pulses(self) -> list[Pulse]:
+        """Of the agents whose topic may hold heartbeats."""
+        return [
+            Pulse(
+                line.agent.topic,
+                lambda reader=line.reader: reader.owned,  # type: ignore[misc]
+                line.agent.metrics.beating,
+                line.agent.metrics.beat_failed,
+            )
+            for line in self._lines
+            if line.agent.topic in BEATING
+        ]
 
     def fail(self, error: BaseException) -> None:
         """Something that cannot be repaired from within: the worker ends and says why."""
@@ -152,8 +188,7 @@ class Worker:
         """
         observe = self.settings.observe
         if observe.enabled:
-            token = observe.token.get_secret_value() if observe.token is not None else None
-            await self.port.start(observe.host, observe.port, Guard(observe.host, token, login))
+            await self.port.start(observe.host, observe.port, Guard(observe.host, self.face.token, login))
             log.info("metrics on http://%s:%d/metrics", observe.host, self.port.port)
             self.face.bound(self.port.port)
         await self._connect()
@@ -161,13 +196,18 @@ class Worker:
         await self._app.start()
         self._app.flow_control.resume()  # suspended at first; streams drop what comes while it is
         if self._inference_tasks():
-            self._warm = asyncio.create_task(self._inference.start(self._load_options()))
+            self._warm = asyncio.create_task(self._warm_up())
             self._starting.append(asyncio.create_task(self._guarded(self._watch_inference())))
         for line in self._lines:
             line.grouping = asyncio.create_task(self._guarded(line.commit.run()))
             self._starting.append(asyncio.create_task(self._guarded(self._join(line))))
-        gc.collect()
-        gc.freeze()  # what lives now lives for ever: spare every later collection the walk over it
+        if self.settings.observe.heartbeat_s:
+            self._heart.start()
+        collector.settle()
+
+    async def _warm_up(self) -> None:
+        await self._inference.start(self._load_options())
+        collector.settle()  # what the models brought along: a walk over it takes the loop a tenth of a second
 
     async def _connect(self) -> None:
         """Wait for the broker as long as it takes, saying so once; then see that the topics are as declared."""
@@ -241,6 +281,7 @@ class Worker:
         worker = self.settings.worker
         for task in self._starting:
             task.cancel()
+        await self._heart.stop()
         await asyncio.gather(*(line.reader.finish_up(worker.drain_s) for line in self._lines if line.joined))
         for line in self._lines:
             if line.grouping is not None:
@@ -252,6 +293,7 @@ class Worker:
         await asyncio.gather(*(producer.stop(timeout_s=2.0) for producer in producers))
         await _bounded("inference", self._inference.stop(2.0), 3.0)
         await self.face.stop()
+        await _bounded("tracing", self._tracing.stop(), 5.0)
         await self.port.stop()
         shutil.rmtree(self._scratch, ignore_errors=True)
 

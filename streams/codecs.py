@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
+from models.taste.items import hash_of as author_hash
 from streams.errors import Reject
 from streams.events import CLICK, ITEM, LABEL, MEDIA, Click, Item, Label, ListWishes, Media
 from streams.privacy.orders import Placed, taken_out
@@ -43,6 +44,9 @@ class ClickColumns:
     wishes: dict[int, ListWishes] = field(default_factory=dict)  # by place, of the few that have any
     rejected: list[Rejected] = field(default_factory=list)
     records: Sequence[Record] = ()  # where the clicks came from
+    authors: dict[int, int] = field(
+        default_factory=dict
+    )  # by place: hash of the author's name, of the few that have one
     orders: list[Placed] = field(default_factory=list)  # privacy orders that stand between the clicks
 
     def __len__(self) -> int:
@@ -64,6 +68,9 @@ class ClickColumns:
             if self.wishes
             else {},
             records=[self.records[place] for place in places],
+            authors={new: self.authors[old] for new, old in enumerate(places) if old in self.authors}
+            if self.authors
+            else {},
         )
 
     def between_orders(self) -> Iterator[tuple["ClickColumns", Placed | None]]:
@@ -102,7 +109,7 @@ class EventDecoder(Generic[E]):
             values = [decode(r.value) for r in records]  # type: ignore[arg-type]
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
             return None
-        if max(len(r.value) for r in records) > self._max_bytes:  # type: ignore[arg-type]
+        if max((len(r.value) for r in records), default=0) > self._max_bytes:  # type: ignore[arg-type]
             return None
         return values
 
@@ -194,6 +201,7 @@ def decode_clicks(partition: int, records: Sequence[Record], future_ms: int) -> 
         wishes={place: e.wishes for place, e in enumerate(events) if e.wishes is not None},
         rejected=rejected,
         records=good,
+        authors={place: author_hash(e.author) for place, e in enumerate(events) if e.author},
         orders=orders,
     )
 
@@ -203,6 +211,8 @@ def _identities(clicks: Sequence[Click], records: Sequence[Record]) -> list[int]
 
     A producer's records all have it in one place, where it is looked for first.
     """
+    if not any(record.headers for record in records):
+        return [hash_of(click.id.encode()) if click.id else 0 for click in clicks]
     found: list[int] = []
     place = 0
     for click, record in zip(clicks, records, strict=True):

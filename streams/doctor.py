@@ -63,7 +63,7 @@ async def versions(settings: Settings) -> list[Finding]:
 
 
 async def unsafe(settings: Settings) -> list[Finding]:
-    """Settings that are fine on one machine and not on a network."""
+    """Settings that are fine on one machine and not on a network, or say less than they seem to."""
     return list(_unsafe(settings)) or [Finding("settings", "ok", "nothing unsafe")]
 
 
@@ -115,6 +115,15 @@ def _unsafe(settings: Settings) -> Iterator[Finding]:
                 f"media.roots holds {root}: payloads may name any file",
                 "name a folder of media",
             )
+    agents, media = settings.worker.agents, settings.media
+    judged = [name for name in ("audio", "uploads") if name in agents and "safety" in getattr(media, name)]
+    if judged and "content" not in agents:
+        yield Finding(
+            name,
+            "warn",
+            f"safety judges {' and '.join(judged)}, and no agent `content` here keeps out of lists what it blocks",
+            "add content to worker.agents, here or on another worker",
+        )
     yield from _open_secrets(settings)
 
 

@@ -58,7 +58,11 @@ class ListWishes(Struct, gc=False):
 
 
 class Click(Struct, gc=False):
-    """What a reader did with an item. Topic `clicks`, key = user."""
+    """What a reader did with an item. Topic `clicks`, key = user.
+
+    `author` makes a `hide` or `report` hide all of that author as well, until an `undo` names the author; with other
+    kinds it says nothing.
+    """
 
     id: Id
     user: Id
@@ -69,6 +73,7 @@ class Click(Struct, gc=False):
     source: str | None = None
     context: dict[str, str | int | float | bool | None] | None = None
     wishes: ListWishes | None = None
+    author: Name | None = None
 
 
 class ClaimCheck(Struct, frozen=True):
@@ -210,7 +215,7 @@ class Label(Struct, frozen=True):
     score: float | None = None
     scores: dict[str, float] = {}
     spans: list[LabelSpan] = []
-    detail: dict[str, str | int | float | bool | None] = {}
+    detail: dict[str, str | int | float | bool | list[str] | None] = {}
     via: list[str] = []
     author: str | None = None  # the asset's
 

@@ -2,14 +2,17 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streams.agents.base import Agent
 from streams.clock import Clock
+from streams.effects import Effects
 from streams.settings import Settings
-from streams.transport.commit import Commit, GroupCommit
+from streams.traces import Tracing
+from streams.transport.batch import PartitionBatch
+from streams.transport.commit import Commit, GroupCommit, Submission
 from streams.transport.lease import Lease
 from streams.transport.producer import BatchProducer
 from streams.transport.reader import BatchReader
@@ -40,6 +43,7 @@ def line_for(
     settings: Settings,
     clock: Clock,
     fatal: Callable[[BaseException], None],
+    tracing: Tracing,
 ) -> Line:
     """Batches go into `channel`, as events that `app` makes; `fatal` hears what must stop the worker."""
     kafka = settings.kafka
@@ -62,22 +66,36 @@ def line_for(
     )
     exactly_once = settings.worker.delivery == "exactly_once"
     producer = None if exactly_once else BatchProducer(kafka, lease)
-    agent.commit = commit = _commit(agent, reader, producer, settings, clock)
+    agent.commit = commit = _commit(agent, reader, producer, settings, clock, tracing)
     reader.attach(commit)
     return Line(agent, reader, commit, producer)
 
 
 def _commit(
-    agent: Agent[Any], reader: BatchReader, producer: BatchProducer | None, settings: Settings, clock: Clock
+    agent: Agent[Any],
+    reader: BatchReader,
+    producer: BatchProducer | None,
+    settings: Settings,
+    clock: Clock,
+    tracing: Tracing,
 ) -> Commit[Any]:
     """How the agent's effects become durable."""
     reading = settings.reader
     # one group a period takes all there is, or the period would be a bound on throughput
     group_records = sys.maxsize if agent.period_s else reading.group_records
+
+    def decide(group: Sequence[Submission[Any]]) -> Effects:
+        tracing.deciding([one.batch for one in group])
+        return agent.decide(group)
+
+    def finish(batch: PartitionBatch) -> None:
+        reader.finish(batch)
+        tracing.finished(batch)
+
     if producer is None:
         return TransactionalCommit(
-            decide=agent.decide,
-            finish=reader.finish,
+            decide=decide,
+            finish=finish,
             failed=reader.fail,
             in_flight=reader.in_flight,
             kafka=settings.kafka,
@@ -89,9 +107,9 @@ def _commit(
             interval_s=max(agent.period_s, reading.transaction_interval_ms / 1000),
         )
     return GroupCommit(
-        decide=agent.decide,
+        decide=decide,
         producer=producer,
-        finish=reader.finish,
+        finish=finish,
         failed=reader.fail,
         clock=clock,
         observer=agent.metrics,

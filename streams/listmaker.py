@@ -9,29 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.alike import ContentSource
+from models.taste.calibrated import Candidates
 from models.taste.catalogue import Catalogue
+from models.taste.choose import TOGETHER
 from models.taste.explore import draws
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import Lists, RankSettings
+from models.taste.rank import RankSettings
+from models.taste.reasons import Lists
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
+from streams.beside import Beside
 from streams.clock import Clock
 from streams.effects import Header
 from streams.events import ListWishes, Recommended
 from streams.experiments import Experiments
+from streams.learning import Anonymous
 from streams.lists import listed_by, named, recommendation, touched
 from streams.moved import Moved
 from streams.observe.catalogue import Metrics
 from streams.revisions import Revisions
 from streams.sections.taste import Listing, Taste
-from streams.traces import carried
+from streams.topics import CLICKS, RECOMMENDATIONS
+from streams.traces import Tracing
 from streams.wishes import requests_of
-
-RANK_TOGETHER = 64  # lists of one matrix product: larger ones leave the cache
-
-Anonymous = Callable[[NDArray[np.int32], Sequence[str]], bool | NDArray[np.bool_]]
-"""Of readers by partition and name: whose lists are made without a profile."""
 
 
 def list_settings(listing: Listing) -> ListSettings:
@@ -54,6 +55,7 @@ def list_settings(listing: Listing) -> ListSettings:
         max_age_ms=int(listing.max_age_s * 1000),
         blocked_authors=listing.blocked_authors,
         only_catalogued=listing.only_catalogued,
+        blend=listing.blend,
         theta=listing.theta,
         alike=listing.alike,
         explore_below=listing.explore_below,
@@ -74,8 +76,10 @@ class ListMaker:
         experiments: Experiments,
         revisions: Revisions,
         without_profile: Anonymous,
+        beside: Beside,
         metrics: Metrics,
         clock: Clock,
+        tracing: Tracing,
     ) -> None:
         self.settings = list_settings(taste.list)
         self._taste = taste
@@ -86,8 +90,10 @@ class ListMaker:
         self._experiments = experiments
         self._revisions = revisions
         self._without_profile = without_profile
+        self._beside = beside
         self._metrics = metrics
         self._clock = clock
+        self._tracing = tracing
         self._content = Weighted(ContentSource(table.contents), taste.list.content)
 
     def outputs(self, moved: Moved, users: Sequence[str]) -> tuple[list[bytes], list[list[Header]] | None]:
@@ -116,25 +122,51 @@ class ListMaker:
                 asked,
                 self._catalogue,
                 self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
+                self._beside.barred(moved.folded.rows[places], at_ms[places]),
             )
-            return self._lists(requests, at_ms[places], how, late)
+            found, candidates = self._lists(requests, at_ms[places], how, late)
+            self._beside.learning.shown(candidates, requests.rows, partitions[places], offsets[places])
+            return found
 
+        started_s = self._clock.monotonic_s()
         model = listed_by(self._revisions.name if self.further() else None)
         made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
+        took_s = self._clock.monotonic_s() - started_s
         for cause, one, at in zip(causes, made, last.tolist(), strict=True):
             value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
             values.append(value)
-            headers.append([*extra, *carried(moved.records[at].headers)])
+            traced = self._tracing.begin(CLICKS, CLICKS, cause[1], moved.records[at])
+            traced.step("list", took_s)
+            headers.append([*extra, *traced.sending(RECOMMENDATIONS)])
+        if self._beside.remembers_lists:
+            self._remember(moved.folded.rows, users, partitions, at_ms, [one.items for one in made])
         return values, headers
+
+    def _remember(
+        self,
+        rows: NDArray[np.int32],
+        users: Sequence[str],
+        partitions: NDArray[np.int32],
+        at_ms: NDArray[np.int64],
+        made: Sequence[Sequence[Recommended]],
+    ) -> None:
+        """What readers with a profile are shown now."""
+        names = [item.item for items in made for item in items]
+        listed = np.full((len(rows), self._taste.list_size), -1, np.int32)
+        counts = np.fromiter(map(len, made), np.int64, len(made))
+        listed[np.arange(listed.shape[1]) < counts[:, None]] = self._items.find(names)
+        kept = np.flatnonzero(~np.broadcast_to(self._without_profile(partitions, users), len(rows)))
+        self._beside.listed(rows[kept], listed[kept], at_ms[kept])
 
     def _lists(
         self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
-    ) -> list[list[Recommended]]:
-        """A list for each request, at `at_ms` (n,)."""
+    ) -> tuple[list[list[Recommended]], list[Candidates]]:
+        """A list for each request, at `at_ms` (n,), and what they were chosen from."""
         rows = requests.rows
         found: list[list[Recommended]] = []
-        for start in range(0, len(rows), RANK_TOGETHER):
-            stop = start + RANK_TOGETHER
+        candidates: list[Candidates] = []
+        for start in range(0, len(rows), TOGETHER):
+            stop = start + TOGETHER
             made = lists(
                 self._table,
                 self._catalogue,
@@ -145,11 +177,13 @@ class ListMaker:
                 how,
                 late,
                 self.further(),
+                self._beside.learning.weights,
             )
             for stage, count in made.left_out.items():
                 self._metrics.stages_left_out.labels(stage).inc(count)
             found += named(made.lists, self._items.names)
-        return found
+            candidates += made.candidates
+        return found, candidates
 
     def now(self, row: int) -> Lists:
         """The list of one reader from the state of this moment, at the time of the reader's newest event: the one
@@ -159,11 +193,21 @@ class ListMaker:
         users = self._rows
         numbers = draws(users.partition_of[rows], users.fence[rows])
         anonymous = self._without_profile(users.partition_of[rows], [users.names[row]])
-        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue, anonymous)
         at_ms = int(users.newest_at_ms[row])
+        shown = self._beside.was_barred(rows, users.newest_at_ms[rows])
+        requests = requests_of(rows, numbers, [users.names[row]], {}, self._catalogue, anonymous, shown)
         size, how = self._taste.list_size, self._experiments.settings_of(users.names[row])
-        further = self.further()
-        return lists(self._table, self._catalogue, users, requests, at_ms, size, how, further=further).lists
+        return lists(
+            self._table,
+            self._catalogue,
+            users,
+            requests,
+            at_ms,
+            size,
+            how,
+            further=self.further(),
+            learnt=self._beside.learning.weights,
+        ).lists
 
     def _deadline(self) -> Callable[[], bool]:
         """Whether the time for the lists of a group that begins now is spent."""
@@ -176,4 +220,5 @@ class ListMaker:
         if self._taste.list.profile == "off":
             return ()
         known = len(self._table.contents) and self._content.weight  # a source costs a pass over all scores
-        return (*self._revisions.further, self._content) if known else self._revisions.further
+        content = (self._content,) if known else ()
+        return (*self._revisions.further, *content, *self._beside.sources)

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.rank import LAYERS, Lists
+from models.taste.rank import LAYERS
+from models.taste.reasons import Lists
 from streams.effects import Header
 from streams.events import RECOMMENDATION, SOURCE, Because, Reason, Recommendation, Recommended
 from streams.topics import CLICKS
@@ -69,7 +70,7 @@ def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
     scores[scores == 0] = 1
     shares = lists.layers / scores[:, :, None]
     place = np.maximum(lists.because, 0)
-    because = np.where(lists.because >= 0, np.take_along_axis(lists.past, place, 1), -1)
+    because = np.where(lists.because >= 0, lists.past[np.arange(len(place))[:, None], place], -1)
     rest = shares[..., LAYERS.index("counts")] - lists.because_share
     parts = np.stack([lists.because_share, rest, shares[..., 1], shares[..., 2]], axis=2)
     # float64 first: a rounded float32 becomes a long decimal again

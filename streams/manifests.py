@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from streams.errors import UserMistake
+from streams.heartbeat import BEATING
 from streams.settings import Settings
 from streams.topics import (
     AUDIO,
@@ -131,6 +132,8 @@ def _user(settings: Settings, cluster: str, name: str, agents: Sequence[str]) ->
     if settings.observe.page:
         reads |= shown(running)
     writes = {topic for agent in running for topic in RIGHTS[agent].writes}
+    if settings.observe.heartbeat_s:
+        writes |= reads & BEATING - {ITEMS}
     deletes = {topic for agent in running for topic in RIGHTS[agent].deletes}
     acls = []
     for topic in TOPOLOGY:

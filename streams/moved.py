@@ -28,5 +28,9 @@ class Moved:
     def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Each partition with the places of its readers in `folded.rows`."""
         of_rows = self.partitions[self.folded.last]
-        for partition in np.unique(of_rows).tolist():
-            yield partition, np.flatnonzero(of_rows == partition)
+        order = np.argsort(of_rows, kind="stable")
+        ends = np.flatnonzero(np.diff(of_rows[order], append=-1)) + 1
+        start = 0
+        for end in ends.tolist():
+            yield int(of_rows[order[start]]), order[start:end]
+            start = end

@@ -95,13 +95,14 @@ def _rates(asked: Asked, assumed: Assumed, row_bytes: int) -> dict[str, float]:
 
 
 def _user_bytes(settings: Settings) -> tuple[int, int]:
-    """Of one reader: the largest row in the changelog, and the memory of a worker."""
+    """Of one reader who hid nothing (8 bytes more for each that is hidden): the row in the changelog once the ring is
+    full, and the memory of a worker."""
     taste = settings.taste
     rows = UserRows(ItemIndex(dim=taste.dim), half_lives_s=taste.half_lives_s, ring=taste.ring)
     rows.reserve(SAMPLE_ROWS)
     name_bytes = 190  # as `UserRows.bytes_used` counts a name and its place in the index
     layout: StateLayout = rows.layout
-    return layout.largest_bytes, rows.bytes_used() // len(rows.fence) + name_bytes
+    return layout.plain_bytes, rows.bytes_used() // len(rows.fence) + name_bytes
 
 
 def _gib(size_bytes: float) -> float:

@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from models.evaluate import live
 from models.evaluate.parts import ROWS
 from models.taste import actions
+from models.taste.calibrated import Calibrated
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
+from models.taste.filters import NO_PAIRS, Wishes
 from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 from streams.clock import Clock
 from streams.experiments import Experiments, Variant
-from streams.observe.catalogue import QualityMetrics
+from streams.observe.quality import QualityMetrics
 from streams.sections.taste import Quality
 
 F64 = NDArray[np.float64]
@@ -47,6 +49,10 @@ class Served:
     settings: ListSettings
     size: int
     further: Callable[[], Sequence[Weighted]] = lambda: ()  # sources beside counts, taste and popularity
+    learnt: Calibrated | None = None  # weights of lists with `blend` on
+    shown: Callable[[I32, I64], I64] | None = (
+        None  # pairs of place and item that newest lists were not to hold
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +164,18 @@ class LiveQuality:
         found = np.empty(len(places))
         for start in range(0, len(places), live.TOGETHER):
             part = places[start : start + live.TOGETHER]
+            rows, at_ms = asked.rows[part], asked.at_ms[part]
+            excluded = served.shown(rows, at_ms) if served.shown is not None else NO_PAIRS
             made = lists(
                 served.table,
                 served.catalogue,
                 served.users,
-                Requests(asked.rows[part], numbers[part]),
-                int(asked.at_ms[part].max()),
+                Requests(rows, numbers[part], wishes=Wishes(excluded=excluded)),
+                int(at_ms.max()),
                 served.size,
                 how,
                 further=served.further(),
+                learnt=served.learnt,
             )
             found[start : start + live.TOGETHER] = live.places(made.lists.items, asked.targets[part])
         return found

@@ -37,6 +37,11 @@ class Revisions:
         self.further: tuple[Weighted, ...] = ()
 
     @property
+    def goes_on(self) -> bool:
+        """Whether `run` has something to do."""
+        return self._source is not None
+
+    @property
     def name(self) -> str | None:
         """The revision in use."""
         return self._source.revision if self._source else None

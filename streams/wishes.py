@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.catalogue import Catalogue
-from models.taste.filters import Wishes
+from models.taste.filters import NO_PAIRS, Wishes
 from models.taste.pipeline import Requests
 from streams.events import ListWishes
 
@@ -21,10 +21,11 @@ def requests_of(
     asked: Mapping[int, ListWishes],
     catalogue: Catalogue,
     profile_off: bool | NDArray[np.bool_],
+    shown: NDArray[np.int64] = NO_PAIRS,
 ) -> Requests:
     """Requests of readers by row (B,), with their names. `asked`: place -> what the click that causes the list wishes.
-    For `profile_off` (all of them,
-    or a reader each), or whoever asks for it, nothing of the reader is looked at, the own name included."""
+    `shown` (P, 2): place and item that the reader was shown lately. For `profile_off` (all of them, or a reader each),
+    or whoever asks for it, nothing of the reader is looked at, the own name included."""
     anonymous = np.full(len(rows), profile_off)
     for place, wishes in asked.items():
         anonymous[place] |= wishes.profile == "off"
@@ -34,6 +35,8 @@ def requests_of(
     if catalogue.authors:
         own = np.where(anonymous, np.int32(-1), catalogue.author_ids(users))
         pairs.append(np.stack([np.arange(len(rows)), own], axis=1)[own >= 0])
+    if len(shown):
+        excluded = np.concatenate([excluded, shown[~anonymous[shown[:, 0]]]])
     wished = Wishes(excluded, np.concatenate(pairs))
     return Requests(rows, draws, anonymous if anonymous.any() else None, wished)
 

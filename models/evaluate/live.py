@@ -19,7 +19,7 @@ from models.evaluate import meters
 from models.evaluate.parts import ROWS, row_scores
 from models.evaluate.ranks import ranks, usable
 from models.taste import actions
-from models.taste.rank import RankSettings, batch_size
+from models.taste.rank import RankSettings
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
@@ -32,6 +32,7 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 TOGETHER = 32  # events judged at once, at most
+_CELLS = 1 << 18  # events x items judged at once: 1 MB a row of scores
 METERS = ("recall", "mrr", "ndcg")
 LEFT_OUT = ("first", "repeat", "group", "time")
 """Why an event of the sample is not scored: no history yet; an item the reader had; not the reader's first event of its
@@ -102,7 +103,7 @@ def judge(
     `late` is asked between the parts of the work (TOGETHER events); what is then still to do is left out.
     """
     table.cover()
-    most = min(TOGETHER, max(1, batch_size(table) // 2))
+    most = min(TOGETHER, max(1, _CELLS // len(table.items)))
     found = [np.empty((len(ROWS), 0))]
     for start in range(0, len(asked.events), most):
         if start and late():

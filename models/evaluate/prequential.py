@@ -13,8 +13,8 @@ from models.evaluate.protocols import Plan
 from models.evaluate.ranks import Ties, ranks, usable
 from models.evaluate.recording import Recording
 from models.experiments.interleave import team_draft
+from models.taste.best import top_k
 from models.taste.explore import draws
-from models.taste.rank import top_k
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

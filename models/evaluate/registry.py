@@ -12,6 +12,7 @@ from models.evaluate.content import Content
 from models.evaluate.layer import Layer
 from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.readers import UserCosine, UserNearest
+from models.evaluate.reranked import Reranked
 from models.evaluate.sequential import ONLINE_ROWS, RETRAINED_ROWS, Retraining, Sequential
 from models.evaluate.served import Served, ServedSettings
 from models.sequence.folder import Loaded
@@ -78,6 +79,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
     Entry(Blended.rows, lambda given: Blended(given.item_names, given.served, given.repeats)),
+    Entry(Reranked.rows, lambda given: Reranked(given.item_names, given.served, given.repeats)),
     Entry(Sequential.rows, _sequence, needs="sequence"),
     Entry(RETRAINED_ROWS, _retrained, needs="retraining"),
     Entry(ONLINE_ROWS, _retrained_online, needs="retraining"),

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluate.blended import Blended
+from models.evaluate.blended import Blended, situations_of
 from models.evaluate.recording import Event, Moment
 from models.evaluate.sequential import ONLINE_ROWS, RETRAINED_ROWS, Retraining, Sequential
 from models.evaluate.served import ServedSettings
 from models.sequence.folder import Loaded, Manifest
 from models.sequence.source import SequenceSource
-from models.taste.blend import FORMS, Blend, spread
+from models.taste.blend import FORMS, spread
 from models.taste.items import hash_of
 from models.train.online import Online
 from models.train.sequence import Recipe, served
@@ -75,14 +75,14 @@ class RetrainedOnline(Blended):
         self, item_names: Sequence[str], settings: ServedSettings, repeats: bool, how: Retraining
     ) -> None:
         super().__init__(item_names, settings, repeats)
-        self._blend = Blend(np.append(self._blend.weights, np.zeros(FORMS)), self._blend.rate)
+        self._begin(np.append(self._blend.weights[: self._blend.features], np.zeros(FORMS)))
         self._training = _Training(item_names, how)
         self._source: SequenceSource | None = None
 
     def scores(self, moment: Moment) -> F32:
         self._follow_before(None)
         _, features, listable = self._at(moment)
-        found = self._blend.scores(features)[None]
+        found = self._blend.scores(features, situations_of(moment))[None]
         found[:, ~listable] = -np.inf
         return found
 

@@ -1,7 +1,7 @@
 """How often this process has compiled a graph or captured one: after the warm-up that must not grow.
 
 A shape that the warm-up did not reach costs seconds where a batch costs milliseconds; after eight of them
-torch.compile silently runs eagerly. Networks that capture CUDA graphs themselves call `captured`.
+torch.compile silently runs eagerly. `models.inference.captures` calls `captured`.
 """
 
 import sys

@@ -5,7 +5,7 @@ What can happen to a batch, and what is done about it:
     out of memory        the halves run one after the other; a unit that is too much alone gets OutOfMemory
     forward raises       the halves run; the one unit that fails alone gets BadInput("poison")
     output not finite    those rows run again; the one that stays so alone gets BadInput("poison")
-    the device is ruined DeviceLost at once: after an illegal address every further answer may be wrong
+    the device is ruined DeviceRuined at once: after an illegal address every further answer may be wrong
     all units fail       a unit known to be good runs; if it fails too, DeviceLost: it is not the input
 
 k bad units in a batch of n cost at most 2 k log2(n) + 1 forwards. Knows torch, but no task and no thread.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.errors import BadInput, DeviceLost, ModelError, OutOfMemory
+from models.errors import BadInput, DeviceLost, DeviceRuined, ModelError, OutOfMemory
 from models.inference.steps import kind_and_place
 from models.types import Task, Unit
 
@@ -47,13 +47,24 @@ def run_batch(task: Task, units: Sequence[Unit], known_good: Unit | None = None)
 
     Call from the thread that owns the device. Raises DeviceLost.
     """
+    if not units:
+        return Ran([], out_of_memory=False, forwards=0)
+    got = _attempt(task, list(units))
+    if not isinstance(got, _Failed) and _all_finite(got):
+        return Ran(got, out_of_memory=False)
+    return _in_parts(task, units, got, known_good)
+
+
+def _in_parts(task: Task, units: Sequence[Unit], got: list[Any] | _Failed, known_good: Unit | None) -> Ran:
+    """After a first attempt that failed, in whole or for some rows."""
     results: dict[int, Any | ModelError] = {}
     ran_out, forwards = False, 0
-    pending = [list(range(len(units)))] if units else []
+    pending = [list(range(len(units)))]
     while pending:
         rows = pending.pop()
         forwards += 1
-        got = _attempt(task, [units[row] for row in rows])
+        if forwards > 1:
+            got = _attempt(task, [units[row] for row in rows])
         if isinstance(got, _Failed):
             if got.out_of_memory:
                 ran_out = True
@@ -71,7 +82,7 @@ def run_batch(task: Task, units: Sequence[Unit], known_good: Unit | None = None)
             # Fewer than before, or cut in two: either way this ends.
             pending += [bad] if len(bad) < len(rows) else _halves(bad)
     outputs = [results[row] for row in range(len(units))]
-    if known_good is not None and units and all(_is_poison(output) for output in outputs):
+    if known_good is not None and all(_is_poison(output) for output in outputs):
         _probe(task, known_good)
     return Ran(outputs, ran_out, forwards)
 
@@ -93,13 +104,13 @@ def _attempt(task: Task, units: list[Unit]) -> list[Any] | _Failed:
         if _is_cpu_out_of_memory(error):
             return _Failed(OutOfMemory(f"no memory for {len(units)} units"), out_of_memory=True)
         if _ruins_device(error):
-            raise DeviceLost(
+            raise DeviceRuined(
                 f"{task.name}: {kind_and_place(error)}: the device must be started anew"
             ) from None
         return _Failed(BadInput("poison", f"forward failed with {kind_and_place(error)}"))
     if len(outputs) != len(units):
         raise DeviceLost(f"{task.name} gave {len(outputs)} outputs for {len(units)} units")
-    return list(outputs)
+    return outputs if type(outputs) is list else list(outputs)
 
 
 def _probe(task: Task, known_good: Unit) -> None:
@@ -118,6 +129,16 @@ def _halves(rows: list[int]) -> list[list[int]]:
 
 def _is_poison(output: object) -> bool:
     return isinstance(output, BadInput) and output.reason == "poison"
+
+
+def _all_finite(outputs: list[Any]) -> bool:
+    """Whether none has a NaN or infinity; numbers, and arrays of one shape, are looked at together."""
+    kinds = set(map(type, outputs))
+    if kinds == {float}:
+        return all(map(math.isfinite, outputs))
+    if kinds == {np.ndarray} and len({(one.shape, one.dtype) for one in outputs}) == 1:
+        return _finite(np.asarray(outputs))
+    return all(map(_finite, outputs))
 
 
 def _finite(output: object) -> bool:

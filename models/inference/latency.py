@@ -42,8 +42,14 @@ class _Fit:
     def add(self, cost: float, seconds: float) -> None:
         if self.line is not None:
             seconds = min(seconds, _MOST_TIMES * max(self.line.of(cost), 1e-6))
-        seen = (1.0, cost, seconds, cost * cost, cost * seconds)
-        self._sums = tuple(old * DECAY + new for old, new in zip(self._sums, seen, strict=True))  # type: ignore[assignment]
+        n, x, y, xx, xy = self._sums
+        self._sums = (
+            n * DECAY + 1.0,
+            x * DECAY + cost,
+            y * DECAY + seconds,
+            xx * DECAY + cost * cost,
+            xy * DECAY + cost * seconds,
+        )
         if self._sums[0] >= _ENOUGH * DECAY**_ENOUGH:
             self.line = _line(*self._sums)
 

@@ -30,7 +30,12 @@ def weights_bytes(task: object) -> int:
 
 def release() -> None:
     """Give back what was freed: to the allocator, and on CUDA to the device."""
+    frozen = gc.get_freeze_count() > 0
+    if frozen:  # a model that goes is among it
+        gc.unfreeze()
     gc.collect()
+    if frozen:
+        gc.freeze()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import torch
+
 from models.errors import ModelError
 from models.inference.batching import WINDOW_UNITS, Planner
 from models.inference.engine import run_batch
@@ -68,6 +70,9 @@ def warm_up(task: Task) -> Unit | None:
         for _, outcome in label_all(task, group):
             if isinstance(outcome, ModelError):
                 raise outcome
+    with torch.inference_mode():
+        for one in getattr(task, "captures", ()):
+            one.warm_up()
     for payload in examples[:1]:
         known_good = next(iter(task.prepare(payload).units), None)
     return known_good
@@ -89,4 +94,5 @@ def _finished(task: Task, item: _Item) -> Outcome | ModelError:
     try:
         return finish(task, item.prepared, item.outputs)
     except ModelError as error:
+        item.outputs.clear()  # it may be among them, and would lead to itself
         return error

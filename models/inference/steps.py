@@ -29,7 +29,10 @@ def finish(task: Task, prepared: Prepared, outputs: Sequence[Any | ModelError]) 
     """`task.finish`. Raises the first error among the outputs, and ModelError alone, as `prepare`."""
     for output in outputs:
         if isinstance(output, ModelError):
-            raise output
+            try:
+                raise output
+            finally:
+                del output, outputs  # its traceback leads to this frame: it must not lead back
     try:
         return task.finish(prepared, outputs)
     except ModelError:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.errors import WeightsMismatch
+from models.inference.devices import Upload
 from models.inference.weights import inside
 from models.types import Unit
 
@@ -48,8 +49,9 @@ def tokenize(tokenizer: Tokenizer, text: str) -> Tokens:
     return Tokens(np.asarray(encoding.ids, np.int64), truncated=bool(encoding.overflowing))
 
 
-def collate(units: Sequence[Unit], pad_id: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Ids and mask, each (B, T) int64 with T the longest unit; rows are filled with `pad_id` under mask 0.
+def collate(units: Sequence[Unit], pad_id: int, upload: Upload = torch.from_numpy) -> tuple[Tensor, Tensor]:
+    """Ids and mask where `upload` puts them, each (B, T) int64 with T the longest unit; rows are filled with `pad_id`
+    under mask 0.
 
     Each unit's data are ids (T_i,) int64.
     """
@@ -59,7 +61,7 @@ def collate(units: Sequence[Unit], pad_id: int, device: torch.device | str) -> t
     for row, unit in enumerate(units):
         ids[row, : len(unit.data)] = unit.data
         mask[row, : len(unit.data)] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+    return upload(ids), upload(mask)
 
 
 def positions_of(folder: Path, config: Any) -> int:

@@ -14,6 +14,7 @@ Family = Literal["text", "image", "audio"]
 
 HEAD_BYTES = 4096
 _FAMILIES: tuple[Family, ...] = ("text", "image", "audio")
+_EXPECTED: dict[Family, str] = {"text": "a text", "image": "a picture", "audio": "a recording"}
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f")
 
 # ISO base media brands that are still pictures; any other brand may hold sound.
@@ -40,6 +41,26 @@ _PREFIXES: tuple[tuple[bytes, Family, str], ...] = (
 )
 
 
+# What is told apart only to say what came in the place of a picture or a recording.
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"{\\rtf", "an RTF document"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"PK\x05\x06", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ\x00", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ\x90\x00", "a program"),
+    (b"SQLite format 3\x00", "a database"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Sniffed:
     """The family a payload belongs to and its container (`jpeg`, `ogg`, ...; `utf-8` for text)."""
@@ -62,18 +83,24 @@ def sniff(data: bytes) -> Sniffed | None:
 def require(data: bytes, declared: str, family: Family) -> str:
     """The container of `data`, which must be of `family`, as its declared media type must be.
 
-    Raises BadInput: `empty`, `mislabelled` (content and declaration are of different families) or
-    `undecodable` (the bytes are nothing known). An undeclared or generic media type makes no claim.
+    Raises BadInput: `empty`, `mislabelled` (content and declaration are of different families, or the content is a
+    document, an archive or a program) or `undecodable` (the bytes are nothing known). An undeclared or generic media
+    type makes no claim.
     """
     if not data:
         raise BadInput("empty", "the payload has no bytes")
+    if family != "text" and (
+        foreign := next((name for head, name in _FOREIGN if data.startswith(head)), None)
+    ):
+        raise BadInput("mislabelled", f"{_EXPECTED[family]} is expected, but the content is {foreign}")
     found = sniff(data)
     claimed = declared_family(declared)
     if found is None:
         raise BadInput("undecodable", f"the bytes are no known {family} format")
     if found.family != family:
-        expected = {"text": "a text", "image": "a picture", "audio": "a recording"}[family]
-        raise BadInput("mislabelled", f"{expected} is expected, but the content is {found.container}")
+        raise BadInput(
+            "mislabelled", f"{_EXPECTED[family]} is expected, but the content is {found.container}"
+        )
     if claimed is not None and claimed != found.family:
         raise BadInput("mislabelled", f"declared {_clean(declared)}, but the content is {found.container}")
     return found.container

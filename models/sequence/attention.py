@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.sequence.layers import gelu, layer_norm, softmax
+from models.sequence.layers import Above, Tensors, softmax
 from models.sequence.model import F32, I32, U64, WINDOW, Bools, State, Vocabulary
 
 DIM = 64
@@ -31,36 +31,17 @@ class _Layer:
     key: F32
     value: F32
     near: F32  # (WINDOW,)
-    norm_1: tuple[F32, F32]
-    inner: F32  # (D, N)
-    inner_bias: F32
-    outer: F32  # (N, D)
-    outer_bias: F32
-    norm_2: tuple[F32, F32]
+    above: Above
 
     @classmethod
-    def of(cls, tensors: Mapping[str, F32], number: int) -> "_Layer":
-        def get(name: str) -> F32:
-            return tensors[f"layers.{number}.{name}"]
-
+    def of(cls, tensors: Tensors) -> "_Layer":
         return cls(
-            query=np.ascontiguousarray(get("query.weight").T),
-            key=np.ascontiguousarray(get("key.weight").T),
-            value=np.ascontiguousarray(get("value.weight").T),
-            near=get("near"),
-            norm_1=(get("norm_1.weight"), get("norm_1.bias")),
-            inner=np.ascontiguousarray(get("inner.weight").T),
-            inner_bias=get("inner.bias"),
-            outer=np.ascontiguousarray(get("outer.weight").T),
-            outer_bias=get("outer.bias"),
-            norm_2=(get("norm_2.weight"), get("norm_2.bias")),
+            query=tensors.turned("query.weight"),
+            key=tensors.turned("key.weight"),
+            value=tensors.turned("value.weight"),
+            near=tensors["near"],
+            above=Above.of(tensors),
         )
-
-    def above(self, attended: F32) -> F32:
-        """What the next layer reads, from o (..., D)."""
-        y = layer_norm(attended, *self.norm_1)
-        wide = gelu(y @ self.inner + self.inner_bias)
-        return layer_norm(wide @ self.outer + self.outer_bias + y, *self.norm_2)
 
 
 class Attention:
@@ -74,7 +55,7 @@ class Attention:
         """`tensors` as `shapes` says."""
         self.vocabulary = Vocabulary(hashes, tensors["items.weight"], tensors["bias"])
         count = sum(name.endswith(".near") for name in tensors)
-        self._layers = [_Layer.of(tensors, number) for number in range(count)]
+        self._layers = [_Layer.of(Tensors(tensors, number)) for number in range(count)]
 
     def begin(self, readers: int) -> State:
         return np.full((readers, WINDOW), -1, np.int32)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.sequence.layers import gelu, layer_norm
+from models.sequence.layers import Above, Tensors
 from models.sequence.model import F32, I32, U64, Bools, State, Vocabulary
 
 LONGEST = 0.866  # ** 64 = 1e-4
@@ -31,38 +31,23 @@ class _Layer:
     into: F32  # (D, H), scaled by sqrt(1 - decay^2)
     into_bias: F32  # (H,), scaled alike
     out: F32  # (H, D)
-    norm_1: tuple[F32, F32]
-    inner: F32  # (D, N)
-    inner_bias: F32
-    outer: F32  # (N, D)
-    outer_bias: F32
-    norm_2: tuple[F32, F32]
+    rest: Above
 
     @classmethod
-    def of(cls, tensors: Mapping[str, F32], number: int) -> "_Layer":
-        def get(name: str) -> F32:
-            return tensors[f"layers.{number}.{name}"]
-
-        decay = decays(get("nu"))
+    def of(cls, tensors: Tensors) -> "_Layer":
+        decay = decays(tensors["nu"])
         scale = np.sqrt(1 - decay * decay)
         return cls(
             decay=decay,
-            into=np.ascontiguousarray(get("into.weight").T * scale),
-            into_bias=get("into.bias") * scale,
-            out=np.ascontiguousarray(get("out.weight").T),
-            norm_1=(get("norm_1.weight"), get("norm_1.bias")),
-            inner=np.ascontiguousarray(get("inner.weight").T),
-            inner_bias=get("inner.bias"),
-            outer=np.ascontiguousarray(get("outer.weight").T),
-            outer_bias=get("outer.bias"),
-            norm_2=(get("norm_2.weight"), get("norm_2.bias")),
+            into=np.ascontiguousarray(tensors["into.weight"].T * scale),
+            into_bias=tensors["into.bias"] * scale,
+            out=tensors.turned("out.weight"),
+            rest=Above.of(tensors),
         )
 
     def above(self, hidden: F32, x: F32) -> F32:
         """What the next layer reads, from h (..., H) and this layer's input (..., D)."""
-        y = layer_norm(hidden @ self.out + x, *self.norm_1)
-        wide = gelu(y @ self.inner + self.inner_bias)
-        return layer_norm(wide @ self.outer + self.outer_bias + y, *self.norm_2)
+        return self.rest(hidden @ self.out + x)
 
 
 class Recurrence:
@@ -75,7 +60,7 @@ class Recurrence:
         """`tensors` as `shapes` says. Raises ValueError for decays outside (0, LONGEST]."""
         self.vocabulary = Vocabulary(hashes, tensors["items.weight"], tensors["bias"])
         count = sum(name.endswith(".nu") for name in tensors)
-        self._layers: Sequence[_Layer] = [_Layer.of(tensors, number) for number in range(count)]
+        self._layers: Sequence[_Layer] = [_Layer.of(Tensors(tensors, number)) for number in range(count)]
         self._hidden = len(self._layers[0].decay)
         self._dim = self.vocabulary.vectors.shape[1]
         self.width = len(self._layers) * self._hidden + self._dim

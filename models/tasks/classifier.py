@@ -15,12 +15,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.captures import Blank
+from models.inference.devices import batch_cost_on, captures_of, upload_to
 from models.inference.pretrained import load_network
 from models.inference.tokens import USER_MAX_TOKENS, collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import user_model_info
 from models.media.language import Language
 from models.networks.precision import dtype_name, torch_dtype
-from models.tasks.texts import Text, accepts_text, read_text, unsupported
+from models.tasks.texts import FOUND_TEXTS, Text, accepts_text, read_text, unsupported
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 Scores = NDArray[np.float32]  # (classes,), each in 0..1
@@ -57,6 +59,7 @@ class ClassifyText:
     """
 
     name: str
+    after = FOUND_TEXTS
     # Padded tokens. Enough to fill a core; the planner's window then pads 5 % of the work on a mixed feed.
     batch_cost = 2048
     max_units = 256
@@ -64,7 +67,11 @@ class ClassifyText:
     def __init__(self, classifier: TextClassifier, device: str) -> None:
         self.model = classifier.model
         self.classifier = classifier
-        self._device = device
+        self.batch_cost = batch_cost_on(device, type(self).batch_cost)
+        blanks = (Blank(classifier.pad_id), Blank(0))
+        self._scores = captures_of(classifier.score, blanks, device, self.batch_cost)
+        self._upload = upload_to(device)
+        self.captures = (self._scores,)
         self._reads = classifier.languages
 
     @classmethod
@@ -86,8 +93,7 @@ class ClassifyText:
 
     def forward(self, units: Sequence[Unit]) -> list[Scores]:
         """Scores of each text, in order."""
-        ids, mask = collate(units, self.classifier.pad_id, self._device)
-        return list(self.classifier.score(ids, mask).cpu().numpy())
+        return list(self._scores.run(*collate(units, self.classifier.pad_id, self._upload)).cpu().numpy())
 
     def finish(self, prepared: Prepared, outputs: Sequence[Scores]) -> Outcome:
         """One finding: the likeliest class, all scores, language, tokens read, and whether text was cut off.

@@ -21,6 +21,7 @@ from models.inference.pocketsphinx_files import INFO, checked_folder, decoder, u
 from models.media.audio import RATE_HZ, AudioLimits, decode_pieces
 from models.media.language import Language
 from models.media.listen import Listener
+from models.tasks.recordings import accepts_audio, declared_language
 from models.tasks.texts import unsupported
 from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Task
 
@@ -79,7 +80,7 @@ class ClosedVocabulary:
 
     def prepare(self, payload: Payload) -> Prepared:
         """All there is to do; no units. Raises BadInput as `decode_pieces`."""
-        language = payload.language.partition("-")[0].lower() if payload.language else "en"
+        language = declared_language(payload.language) or "en"
         listener, spans = Listener(), []
         for heard in listener.hear(decode_pieces(payload.data, payload.media_type, self._limits)):
             if language == "en" and (text := self._recognize(heard.samples)):
@@ -109,7 +110,7 @@ class ClosedVocabulary:
     @classmethod
     def accepts(cls, media_type: str) -> bool:
         """Any recording."""
-        return media_type.strip().lower().startswith("audio/")
+        return accepts_audio(media_type)
 
     def examples(self) -> Sequence[Payload]:
         """None: no shape is new to it."""

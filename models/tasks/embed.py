@@ -6,7 +6,7 @@ compare: keep the label's `model.revision` beside them.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.captures import Blank, Captures
 from models.inference.configuration import read_json
+from models.inference.devices import batch_cost_on, captures_of, upload_to
 from models.inference.pretrained import load_network
 from models.inference.tokens import collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import inside, user_model_info
@@ -57,6 +59,11 @@ class SentenceEncoder:
     model: ModelInfo
     pool: Callable[[Tensor, Tensor], Tensor]
     device: str
+    runner: Captures = field(init=False)
+
+    def __post_init__(self) -> None:
+        blanks = (Blank(self.pad_id), Blank(0))
+        object.__setattr__(self, "runner", captures_of(self.pooled, blanks, self.device, _BATCH_COST))
 
     @classmethod
     def load(cls, options: LoadOptions) -> "SentenceEncoder":
@@ -77,7 +84,7 @@ class SentenceEncoder:
     def encode(self, units: Sequence[Unit]) -> F32:
         """Unit vectors (B, D) of units whose data are token ids (T_i,) int64."""
         with torch.inference_mode():
-            found = self.pooled(*collate(units, self.pad_id, self.device))
+            found = self.runner.run(*collate(units, self.pad_id, upload_to(self.device)))
         vectors: F32 = found.float().cpu().numpy()
         return vectors
 
@@ -122,6 +129,8 @@ class Embed:
     def __init__(self, encoder: SentenceEncoder) -> None:
         self.model = encoder.model
         self.encoder = encoder
+        self.captures = (encoder.runner,)
+        self.batch_cost = batch_cost_on(encoder.device, _BATCH_COST)
 
     @classmethod
     def load(cls, options: LoadOptions) -> "Embed":

@@ -20,6 +20,7 @@ from models.errors import BadInput, WeightsMismatch
 from models.inference.weights import check_hash, inside
 from models.media.image import decode_image
 from models.media.language import detect
+from models.tasks.texts import known_options
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Span, Unit
 
 NAME, REVISION = "pp-ocr-v4-zh-en", "1"
@@ -31,6 +32,9 @@ _MODELS = {
 }
 _LONGEST_PX = 1600  # larger pictures are shrunk: small print is lost, seconds are won
 _MAX_UNITS = 4
+# The finder brings the short side to 736 px: of 1 x 200 px it would make 100 megapixels, gigabytes and minutes.
+_MOST_SLENDER = 4
+_SHORTEST_PX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Ocr:
     @classmethod
     def load(cls, options: LoadOptions) -> "Ocr":
         """Runs on the CPU whatever `options.device` is. Raises WeightsMismatch without the extra `ocr`."""
+        known_options(cls.name, options)
         spec = find_spec(_PACKAGE)
         if spec is None or spec.origin is None:
             raise WeightsMismatch("text in pictures needs more packages; install headrace[ocr]")
@@ -78,7 +83,7 @@ class Ocr:
         picture = decode_image(payload.data, payload.media_type, at_least_px=_LONGEST_PX)
         image = Image.fromarray(picture.pixels)
         image.thumbnail((_LONGEST_PX, _LONGEST_PX), Image.Resampling.LANCZOS)
-        pixels = np.asarray(image)
+        pixels = _broad(np.asarray(image))
         return Prepared((Unit(pixels.shape[0] * pixels.shape[1], pixels),))
 
     def forward(self, units: Sequence[Unit]) -> list[list[Line]]:
@@ -115,6 +120,19 @@ class Ocr:
             if text.strip():
                 lines.append(Line(text.strip(), (min(x), min(y), max(x), max(y)), float(score)))
         return lines
+
+
+def _broad(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A slender or tiny picture in the middle of one that is not, on its own most frequent kind of colour."""
+    height, width = pixels.shape[:2]
+    least = max(_SHORTEST_PX, -(-max(height, width) // _MOST_SLENDER))
+    if min(height, width) >= least:
+        return pixels
+    colour = np.median(pixels.reshape(-1, 3), axis=0).astype(np.uint8)
+    whole = np.broadcast_to(colour, (max(height, least), max(width, least), 3)).copy()
+    top, left = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
+    whole[top : top + height, left : left + width] = pixels
+    return whole
 
 
 def _same_row(one: Line, other: Line) -> bool:

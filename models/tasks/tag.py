@@ -1,11 +1,11 @@
 """Pictures -> tags: what is seen, of a fixed list of classes, best first.
 
-The embedded default is EfficientNet-Lite0 with its 1,000 ImageNet classes; a user's folder may hold any
-image classifier in Hugging Face layout (ViT, BEiT, ConvNeXt, ...). A picture is one unit: fixed-size pixels.
+The embedded default is EfficientNet-Lite0 with its 1,000 ImageNet classes. A user's folder in Hugging Face layout
+may hold an image classifier (`models.tasks.tag_folder`), or CLIP or SigLIP, which take the newsroom's own list of tags
+(`models.tasks.zero_shot`). A picture is one unit: fixed-size pixels.
 """
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,17 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import BadInput, WeightsMismatch
-from models.inference.configuration import read_json
-from models.inference.weights import (
-    check_hash,
-    converted,
-    inside,
-    load_checked,
-    user_model_info,
-)
+from models.inference.devices import upload_to
+from models.inference.weights import check_hash, converted, load_checked
 from models.media.image import Picture, decode_image
 from models.networks.lite0 import SIDE_PX, Lite0
 from models.networks.precision import dtype_name, torch_dtype
+from models.tasks.texts import known_options
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 _DEFAULT_TOP = 5
@@ -44,6 +39,8 @@ class Tagger(Protocol):
 
     info: ModelInfo
     classes: list[str]
+    exclusive: bool  # whether a picture is of one class: scores then sum to 1
+    side_px: int  # the longer side of its input
     pixels: int  # height x width of its input: the cost of one unit
     max_units: int
 
@@ -51,8 +48,8 @@ class Tagger(Protocol):
         """One picture as this network's input, without the batch axis. Thread-safe."""
         ...
 
-    def logits(self, batch: NDArray[Any]) -> torch.Tensor:
-        """(B, ...) as `fit` gives them -> (B, classes)."""
+    def scores(self, batch: NDArray[Any]) -> torch.Tensor:
+        """(B, ...) as `fit` gives them -> (B, classes) fp32, each in 0..1."""
         ...
 
 
@@ -61,25 +58,32 @@ class Tag:
 
     name = "tag"
 
-    def __init__(self, tagger: Tagger, top: int = _DEFAULT_TOP) -> None:
+    def __init__(self, tagger: Tagger, top: int = _DEFAULT_TOP, least: float = 0.0) -> None:
         self._tagger = tagger
-        # Classes may share a name (ImageNet has two each of "missile" and "sunglasses"): one tag, summed.
+        # Classes may share a name (ImageNet has two each of "missile" and "sunglasses"): one tag, their sum, or
+        # where they do not exclude each other the likelier one.
         self._tags = list(dict.fromkeys(tagger.classes))
         places = {tag: n for n, tag in enumerate(self._tags)}
         self._tag_of_class = np.array([places[name] for name in tagger.classes])
-        self._top = top
+        self._top, self._least = top, least
         self.model = tagger.info
         self.max_units = tagger.max_units
         self.batch_cost = tagger.pixels * tagger.max_units
 
     @classmethod
     def load(cls, options: LoadOptions) -> "Tag":
-        """Option `top`: how many tags a picture gets, 1..100. Raises WeightsMismatch, ValueError."""
-        top = options.options.get("top", _DEFAULT_TOP)
+        """Options: `top` (tags a picture gets, 1..100), `least` (tags of a lower score are left out, 0..1), and for
+        CLIP and SigLIP `labels` and `template` (`models.tasks.zero_shot.label_texts`).
+
+        Raises WeightsMismatch, ValueError.
+        """
+        known_options(cls.name, options, "top", "least", "labels", "template")
+        top, least = options.options.get("top", _DEFAULT_TOP), options.options.get("least", 0.0)
         if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= 100:
             raise ValueError(f"tag: top is {top!r}, expected a whole number from 1 to 100")
-        tagger: Tagger = Lite0Tagger(options) if options.folder is None else CheckpointTagger(options)
-        return cls(tagger, top)
+        if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
+            raise ValueError(f"tag: least is {least!r}, expected a number from 0 to 1")
+        return cls(_tagger(options), top, float(least))
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
@@ -89,30 +93,38 @@ class Tag:
 
     def prepare(self, payload: Payload) -> Prepared:
         """Raises BadInput as `decode_image` does."""
-        picture = decode_image(payload.data, payload.media_type, at_least_px=2 * SIDE_PX)
+        picture = decode_image(payload.data, payload.media_type, at_least_px=2 * self._tagger.side_px)
         unit = Unit(length=self._tagger.pixels, data=self._tagger.fit(picture))
         return Prepared((unit,), {"width": picture.width, "height": picture.height})
 
     def forward(self, units: Sequence[Unit]) -> list[NDArray[np.float32]]:
         """One row of class probabilities (classes,) a unit."""
         with torch.inference_mode():
-            logits = self._tagger.logits(np.stack([unit.data for unit in units]))
-            return list(logits.float().softmax(-1).cpu().numpy())
+            scores = self._tagger.scores(np.stack([unit.data for unit in units]))
+            return list(scores.cpu().numpy())
 
     def finish(self, prepared: Prepared, outputs: Sequence[NDArray[Any]]) -> Outcome:
         """Raises BadInput `not_finite` if the network gave no numbers for this picture."""
         scores = outputs[0]
         if not np.isfinite(scores).all():
             raise BadInput("not_finite", f"{self.model.name} gave scores that are not finite")
-        scores = np.bincount(self._tag_of_class, weights=scores)
+        scores = self._by_tag(scores)
         # Stable, so that ties keep the order of the classes whatever the batch was.
-        best = np.argsort(-scores, kind="stable")[: self._top]
+        best = [n for n in np.argsort(-scores, kind="stable")[: self._top] if scores[n] >= self._least]
         named = {self._tags[n]: float(scores[n]) for n in best}
         value: Json = [{"tag": tag, "score": score} for tag, score in named.items()]
-        finding = Finding(
-            self.name, value, score=float(scores[best[0]]), scores=named, detail=dict(prepared.context)
-        )
+        score = float(scores[best[0]]) if best else None
+        finding = Finding(self.name, value, score, scores=named, detail=dict(prepared.context))
         return Outcome((finding,))
+
+    def _by_tag(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(classes,) -> (tags,)"""
+        if self._tagger.exclusive:
+            # Rounding may carry a sum over 1.
+            return np.bincount(self._tag_of_class, weights=scores).clip(0.0, 1.0)
+        found = np.zeros(len(self._tags))
+        np.maximum.at(found, self._tag_of_class, scores)
+        return found
 
     def examples(self) -> Sequence[Payload]:
         """Two gradients; every batch has the same shape but for its number of rows."""
@@ -124,7 +136,8 @@ class Tag:
 class Lite0Tagger:
     """The embedded default, converted once from its package into the cache."""
 
-    pixels = SIDE_PX * SIDE_PX
+    side_px, pixels = SIDE_PX, SIDE_PX * SIDE_PX
+    exclusive = True
 
     def __init__(self, options: LoadOptions) -> None:
         folder = converted(
@@ -140,11 +153,12 @@ class Lite0Tagger:
         tensors, info = load_checked(folder, expected)
         network.load_state_dict(tensors, strict=True, assign=True)
         self._dtype = torch_dtype(options.dtype, options.device)
-        self._device = torch.device(options.device)
-        self.max_units = _max_units(self._device)
+        device = torch.device(options.device)
+        self._upload = upload_to(options.device)
+        self.max_units = _max_units(device)
         network = network.eval().requires_grad_(False).fold()
         # Channels last is what both cuDNN and oneDNN compute convolutions in.
-        self._network = network.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.info = ModelInfo(info.name, info.revision, info.sha256, dtype_name(self._dtype))
         self.classes = _imagenet_classes()
 
@@ -157,62 +171,34 @@ class Lite0Tagger:
         image = Image.fromarray(picture.pixels)
         return np.asarray(image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, box=box))
 
-    def logits(self, batch: NDArray[np.uint8]) -> torch.Tensor:
+    def scores(self, batch: NDArray[np.uint8]) -> torch.Tensor:
         """(B, 224, 224, 3) uint8 -> (B, 1000). Bytes travel to the device, not floats."""
-        pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
-        return self._network((pixels.to(self._dtype) - 127.0) / 128.0)  # type: ignore[no-any-return]
+        pixels = self._upload(batch).permute(0, 3, 1, 2)
+        logits: torch.Tensor = self._network((pixels.to(self._dtype) - 127.0) / 128.0)
+        return logits.float().softmax(-1)
 
 
-class CheckpointTagger:
-    """A user's folder: config.json, preprocessor_config.json, model.safetensors. Nothing is fetched."""
+def _tagger(options: LoadOptions) -> Tagger:
+    """The embedded network, or what the user's folder holds."""
+    if options.folder is None:
+        _no_labels(options)
+        return Lite0Tagger(options)
+    # Costly to import, and only a user's own checkpoint needs them.
+    from models.inference.pretrained import folder_config
+    from models.tasks import tag_folder, zero_shot
 
-    def __init__(self, options: LoadOptions) -> None:
-        # Costly to import, and only a user's own checkpoint needs it.
-        from transformers import AutoModelForImageClassification
-
-        from models.inference.pretrained import load_network
-
-        assert options.folder is not None
-        folder = options.folder
-        self._dtype, self._device = torch_dtype(options.dtype, options.device), torch.device(options.device)
-        network: Any = load_network(AutoModelForImageClassification, folder)
-        try:
-            self._processor = _pil_processor(folder).from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise WeightsMismatch(f"{folder}/preprocessor_config.json cannot be used ({error})") from error
-        self._network = network.to(self._device, self._dtype)
-        self.max_units = _max_units(self._device)
-        labels: Mapping[int, str] = network.config.id2label
-        self.classes = [labels[n] for n in range(len(labels))]
-        self.info = user_model_info(folder, dtype_name(self._dtype))
-        grey = Picture(np.full((64, 64, 3), 127, np.uint8), 64, 64, "png")
-        self.pixels = int(np.prod(self.fit(grey).shape[-2:]))
-
-    def fit(self, picture: Picture) -> NDArray[np.float32]:
-        """(3, H, W), as the checkpoint's own preprocessor makes it."""
-        done = self._processor(images=Image.fromarray(picture.pixels), return_tensors="np")
-        return np.asarray(done["pixel_values"][0], np.float32)
-
-    def logits(self, batch: NDArray[np.float32]) -> torch.Tensor:
-        """(B, 3, H, W) -> (B, classes)."""
-        pixels = torch.from_numpy(batch).to(self._device, self._dtype)
-        return self._network(pixel_values=pixels).logits  # type: ignore[no-any-return]
+    max_units = _max_units(torch.device(options.device))
+    if folder_config(options.folder).get("model_type") in zero_shot.FAMILIES:
+        return zero_shot.ZeroShotTagger(options, options.folder, max_units)
+    _no_labels(options)
+    return tag_folder.CheckpointTagger(options, options.folder, max_units)
 
 
-def _pil_processor(folder: Path) -> Any:
-    """The Pillow class of the checkpoint's preprocessor.
-
-    Named outright: the Auto class takes torchvision's where that is installed and fails where it is not, and
-    the two resize differently. Raises WeightsMismatch for a preprocessor that has no such class.
-    """
-    import transformers
-
-    said = read_json(inside(folder, "preprocessor_config.json"))
-    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type"))
-    name = re.sub("(FeatureExtractor|ImageProcessor(Fast|Pil)?)$", "ImageProcessorPil", kind)
-    if not re.fullmatch("[A-Za-z0-9]+ImageProcessorPil", name) or not hasattr(transformers, name):
-        raise WeightsMismatch(f"{folder} needs the preprocessor {kind}, which has no Pillow form here")
-    return getattr(transformers, name)
+def _no_labels(options: LoadOptions) -> None:
+    if given := {"labels", "template"} & options.options.keys():
+        raise ValueError(
+            f"tag: {min(given)} is for a folder that holds CLIP or SigLIP; others have their own classes"
+        )
 
 
 def _max_units(device: torch.device) -> int:

@@ -11,6 +11,9 @@ from models.types import Finding, Json, LoadOptions, Outcome, Payload
 UNSUPPORTED = "unsupported_language"
 """The value of a label, without a score, where no model of the task reads the text."""
 
+# Tasks whose findings hold a text, and in which field: what judges texts judges these too, where both run on a topic.
+FOUND_TEXTS = {"ocr": "value", "transcribe": "value"}
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -38,6 +41,12 @@ def unsupported(task: str, language: Language) -> Outcome:
     """The answer to a text that the task cannot read."""
     detail: dict[str, Json] = {"language": language.code, "language_share": round(language.share, 3)}
     return Outcome((Finding(task, UNSUPPORTED, detail=detail),))
+
+
+def known_options(task: str, options: LoadOptions, *names: str) -> None:
+    """Raises ValueError for an option that the task does not have: misspelt, it would say nothing."""
+    if unknown := sorted(options.options.keys() - set(names)):
+        raise ValueError(f"{task}: {unknown[0]} is no option of it; it has {', '.join(names) or 'none'}")
 
 
 def languages_option(task: str, options: LoadOptions) -> frozenset[str] | None:

@@ -20,7 +20,7 @@ from models.errors import WeightsMismatch
 from models.inference.weights import load_checked
 from models.tasks.classifier import ClassifyText, TextClassifier, user_classifier
 from models.tasks.embed import SentenceEncoder
-from models.tasks.minilm import WIDTH
+from models.tasks.minilm import NAME, WIDTH
 from models.tasks.texts import languages_option
 from models.types import Finding, Json, LoadOptions, ModelInfo
 
@@ -78,7 +78,7 @@ class Topics(ClassifyText):
             languages = languages_option(cls.name, options)
             return cls(user_classifier(options, options.folder, languages), options.device, threshold)
         if given.get("probe") is not None:
-            classifier = _probe(SentenceEncoder.load(options), Path(str(given["probe"])))
+            classifier = probe(SentenceEncoder.load(options), Path(str(given["probe"])))
         else:
             least = _number(given, "least", _LEAST_COSINE, -1.0, 1.0)
             labels = labels_of(given.get("labels"))
@@ -133,12 +133,13 @@ def _zero_shot(
     return _on_vectors(encoder, logits, (*labels, NONE), model)
 
 
-def _probe(encoder: SentenceEncoder, folder: Path) -> TextClassifier:
+def probe(encoder: SentenceEncoder, folder: Path) -> TextClassifier:
+    """The linear classifier of vectors in a folder by `headrace train topics` or `safety`. Raises WeightsMismatch."""
     tensors, info = load_checked(folder)
     wrong = sorted(name for name, tensor in tensors.items() if tuple(tensor.shape) != (WIDTH + 1,))
     if wrong or len(tensors) < 2:
         raise WeightsMismatch(
-            f"{folder} is no probe of topics {wrong[:3]}; make one by headrace train topics"
+            f"{folder} is no probe of {NAME} {wrong[:3]}; make one by headrace train topics or safety"
         )
     names = sorted(tensors)
     table = torch.stack([tensors[name].float() for name in names]).to(encoder.device)

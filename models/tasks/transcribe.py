@@ -5,20 +5,18 @@ units at all, and what the network itself doubts is left out, so that they give 
 otherwise invents words for them.
 """
 
-import io
 import math
-import wave
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models.errors import BadInput
+from models.inference.ctc_files import is_ctc
 from models.inference.whisper_files import EMBEDDED, LoadedWhisper, load_whisper
 from models.media.again import Again
 from models.media.audio import RATE_HZ, AudioLimits, decode_pieces
@@ -29,7 +27,9 @@ from models.media.speech import Window
 from models.networks.greedy import Decoded, decode_greedy, likeliest
 from models.networks.whisper import sampled_positions
 from models.tasks.closed_vocabulary import ClosedVocabulary
+from models.tasks.recordings import accepts_audio, audio_limits, declared_language, syllables_wav
 from models.tasks.texts import unsupported
+from models.tasks.transcribe_ctc import TranscribeCtc
 from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Task, Unit
 
 F32 = NDArray[np.float32]
@@ -126,15 +126,14 @@ class Transcribe:
         """Options: `model`: tiny.en (English, fast; the default), base (99 languages, better) or pocketsphinx (with
         `words` or `grammar`, see `models.tasks.closed_vocabulary`). `max_s`: the longest recording accepted.
         `whole_windows`, true: encode all of the silence that fills short windows, as the reference does, at up to
-        three times the cost. Raises WeightsMismatch, ValueError.
+        three times the cost. A folder may hold a CTC network. Raises WeightsMismatch, ValueError.
         """
-        limits = AudioLimits()
-        max_s = options.options.get("max_s", limits.max_s)
-        if isinstance(max_s, bool) or not isinstance(max_s, int | float) or not 0 < max_s <= 86_400:
-            raise ValueError(f"transcribe: max_s is {max_s!r}, expected seconds up to 86400")
+        if options.folder is not None and is_ctc(options.folder):
+            return TranscribeCtc.load(options)
+        limits = audio_limits(cls.name, options)
         embedded = options.options.get("model", "tiny.en")
         if embedded == "pocketsphinx":
-            return ClosedVocabulary.of(options.options, AudioLimits(max_s=float(max_s)))
+            return ClosedVocabulary.of(options.options, limits)
         if embedded not in EMBEDDED:
             raise ValueError(
                 f"transcribe: model is {embedded!r}, expected {', '.join(EMBEDDED)} or pocketsphinx"
@@ -143,12 +142,12 @@ class Transcribe:
         if not isinstance(whole, bool):
             raise ValueError(f"transcribe: whole_windows is {whole!r}, expected true or false")
         whisper = load_whisper(options, str(embedded))
-        return cls(whisper, AudioLimits(max_s=float(max_s)), 1 if whole else _STRIDE)
+        return cls(whisper, limits, 1 if whole else _STRIDE)
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
         """Any recording."""
-        return media_type.strip().lower().startswith("audio/")
+        return accepts_audio(media_type)
 
     def prepare(self, payload: Payload) -> Prepared:
         """Units of log-mel, none where nothing can be speech. Raises BadInput as `decode_pieces`.
@@ -156,7 +155,7 @@ class Transcribe:
         The recording is decoded once to its end, so that what is wrong with it is known before anything is said. What
         is held of it is bounded whatever its length: `_AT_ONCE` windows, and later the few that `Again` keeps.
         """
-        language = payload.language.partition("-")[0].lower() if payload.language else None
+        language = declared_language(payload.language)
         foreign = language is not None and not self._whisper.languages and language != "en"
         listener = Listener(_LONGEST_S)
         windows: list[Window] = []
@@ -266,7 +265,7 @@ class Transcribe:
 
     def examples(self) -> Sequence[Payload]:
         """A syllable and half a minute of them: the shortest and the longest window."""
-        return [Payload("audio/wav", _syllables_wav(seconds)) for seconds in (1.0, 27.0)]
+        return [Payload("audio/wav", syllables_wav(seconds)) for seconds in (1.0, 27.0)]
 
     def _languages(self, units: Sequence[Unit], states: torch.Tensor, mask: torch.Tensor | None) -> list[str]:
         known = self._whisper.languages
@@ -308,18 +307,3 @@ def is_loop(tokens: Sequence[int]) -> bool:
 
 def _preference(decoded: Decoded) -> tuple[bool, float]:
     return not (decoded.cut or is_loop(decoded.tokens)), decoded.avg_logprob
-
-
-def _syllables_wav(seconds: float) -> bytes:
-    """Harmonics of 120 Hz in bursts of a fifth of a second: passes the gate, says nothing."""
-    t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
-    tone: Any = sum(np.sin(2 * np.pi * 120 * n * t) / n for n in range(1, 20))
-    bursts = np.sin(2 * np.pi * 2.5 * t) > 0
-    samples = (0.1 * tone * bursts * 32767).astype("<i2")
-    out = io.BytesIO()
-    with wave.open(out, "wb") as written:
-        written.setnchannels(1)
-        written.setsampwidth(2)
-        written.setframerate(RATE_HZ)
-        written.writeframes(samples.tobytes())
-    return out.getvalue()

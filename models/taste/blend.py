@@ -8,6 +8,11 @@ The step is that of the likelihood of the item that was chosen, with AdaGrad's d
 squares: no weight moves by more than `rate` a choice, however odd the choice. A linear sum, so a part's share of a
 score is exact: its three features together. Weights are a function of the choices in their order, and two numbers a
 feature are the whole state. Without learning, weights stay as given. NumPy alone.
+
+What a part is worth differs by situation (`models.taste.situations`): of a newcomer one knows the last item, of an old
+reader the taste. So every situation that a choice is in adds weights of its own, which begin at 0:
+
+    w_f = shared_f + sum over the situations s of the choice of own_sf
 """
 
 import math
@@ -46,42 +51,56 @@ def spread(parts: F32) -> F32:
 
 
 class Blend:
-    """Weights of features. Not thread-safe."""
+    """Weights of F features: `weights` holds the F shared ones, then F of each situation. Not thread-safe."""
 
-    def __init__(self, weights: Sequence[float] | F64, rate: float = 0.1) -> None:
-        """`rate` bounds a step; 0 keeps the weights as they are. Raises ValueError for numbers that are not finite or a
-        rate below 0."""
-        self.weights: F64 = np.array(weights, np.float64)
-        if not np.isfinite(self.weights).all() or not (math.isfinite(rate) and rate >= 0):
+    def __init__(self, weights: Sequence[float] | F64, rate: float = 0.1, situations: int = 0) -> None:
+        """`weights` (F,) are the shared ones, `rate` bounds a step; 0 keeps the weights as they are. Raises ValueError
+        for numbers that are not finite, a rate below 0 or a negative number of situations."""
+        shared: F64 = np.array(weights, np.float64)
+        if not np.isfinite(shared).all() or not (math.isfinite(rate) and rate >= 0):
             raise ValueError("weights must be finite, and the rate finite and not below 0")
+        if situations < 0:
+            raise ValueError("there cannot be less than no situation")
+        self.features = len(shared)
+        self.weights: F64 = np.concatenate([shared, np.zeros(self.features * situations)])
         self.rate = rate
         self.choices = 0
         self._squares: F64 = np.ones(len(self.weights))
 
-    def scores(self, features: F32) -> F32:
-        """(N,) of the items with these features (F, N)."""
-        found: F32 = self.weights.astype(np.float32) @ features
+    def scores(self, features: F32, situations: Sequence[int] = ()) -> F32:
+        """(N,) of the items with these features (F, N), in these situations."""
+        found: F32 = self._weights_in(situations) @ features
         return found
 
-    def by_part(self, features: F32, part_of: NDArray[np.int64], parts: int) -> F32:
+    def by_part(
+        self, features: F32, part_of: NDArray[np.int64], parts: int, situations: Sequence[int] = ()
+    ) -> F32:
         """(parts, N) of the scores, where feature f belongs to `part_of` (F,): they add up to `scores`."""
         found = np.zeros((parts, features.shape[1]), np.float32)
-        np.add.at(found, part_of, self.weights.astype(np.float32)[:, None] * features)
+        np.add.at(found, part_of, self._weights_in(situations)[:, None] * features)
         return found
 
-    def learn(self, features: F32, chosen: int, possible: Bools) -> None:
-        """A reader took item `chosen` of those `possible` (N,), with these features (F, N). A choice that was not
-        possible, or the only one possible, says nothing."""
+    def learn(self, features: F32, chosen: int, possible: Bools, situations: Sequence[int] = ()) -> None:
+        """A reader took item `chosen` of those `possible` (N,), with these features (F, N), in distinct situations. A
+        choice that was not possible, or the only one possible, says nothing."""
         if not self.rate or not possible[chosen] or np.count_nonzero(possible) < 2:
             return
-        scores = np.where(possible, self.scores(features), -np.inf)
+        scores = np.where(possible, self.scores(features, situations), -np.inf)
         chance = np.exp(scores - scores.max())
         chance /= chance.sum()
         chance[chosen] -= 1
         slope = (features @ chance.astype(np.float32)).astype(np.float64)
-        self._squares += slope * slope
-        self.weights -= self.rate * slope / np.sqrt(self._squares)
+        for block in (0, *(1 + situation for situation in situations)):
+            mine = slice(block * self.features, (block + 1) * self.features)
+            self._squares[mine] += slope * slope
+            self.weights[mine] -= self.rate * slope / np.sqrt(self._squares[mine])
         self.choices += 1
+
+    def _weights_in(self, situations: Sequence[int]) -> F32:
+        """(F,) shared and own ones together."""
+        table = self.weights.reshape(-1, self.features)
+        found: F64 = table[0] + table[[1 + situation for situation in situations]].sum(axis=0)
+        return found.astype(np.float32)
 
     def encode(self) -> bytes:
         """The whole state."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.items import UNKNOWN, ItemIndex
+from models.taste.items import UNKNOWN, ItemIndex, hash_of
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -43,6 +43,7 @@ class Catalogue:
         self.beyond = 0  # authors and topics met beyond their bounds
         self._max_authors = max_authors
         self._authors: dict[str, int] = {}
+        self._hashes: dict[int, int] = {}  # of authors' names
         self._topics: dict[str, int] = {}
         self.known: Bools = np.zeros(0, np.bool_)
         self.available: Bools = np.zeros(0, np.bool_)
@@ -100,6 +101,10 @@ class Catalogue:
         """Ids (N,) of authors by name, -1 where no item of theirs is known."""
         return np.array([self._authors.get(name, -1) for name in names], np.int32)
 
+    def authors_of(self, hashes: U64) -> I32:
+        """Ids (N,) of authors by the hash of their names, -1 where no item of theirs is known."""
+        return np.array([self._hashes.get(one, -1) for one in hashes.tolist()], np.int32)
+
     @property
     def by_author(self) -> I64:
         """Items (I,) in the order of their authors, then of their own; kept until the catalogue changes."""
@@ -132,7 +137,7 @@ class Catalogue:
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names."""
         columns = (self.known, self.available, self.author, self.published_ms, self.topics)
-        return sum(column.nbytes for column in columns) + 150 * (len(self._authors) + len(self._topics))
+        return sum(column.nbytes for column in columns) + 250 * len(self._authors) + 150 * len(self._topics)
 
     def _author(self, name: str) -> int:
         found = self._authors.get(name)
@@ -140,7 +145,7 @@ class Catalogue:
             if len(self._authors) >= self._max_authors:
                 self.beyond += 1
                 return -1
-            found = self._authors[name] = len(self._authors)
+            found = self._authors[name] = self._hashes[hash_of(name)] = len(self._authors)
         return found
 
     def _bits(self, topics: Sequence[str]) -> int:

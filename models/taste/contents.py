@@ -24,7 +24,7 @@ I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-VERSION = 1
+VERSION = 1  # the first byte; 2 to 4 are of `models.taste.bars`
 MAX_DIM = 1024
 MAX_SPACES = 4  # revisions held at a time; the oldest goes
 MAX_ITEMS = 100_000  # of one revision: a new vector is compared with all

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.taste import actions
 from models.taste.catalogue import Catalogue
+from models.taste.users import UserRows
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -37,9 +38,25 @@ class Wishes:
 def had(items: I32, kinds: I8, repeat: bool) -> I64:
     """Pairs (P, 2) that readers' rings rule out: items (B, R) with kinds (B, R), -1 padded. All that is there or,
     where items may be listed again, what was hidden or reported."""
-    barred = actions.is_hiding(kinds) if repeat else np.ones(items.shape, np.bool_)
-    place, nth = np.nonzero(barred & (items >= 0))
-    return np.stack([place, items[place, nth].astype(np.int64)], axis=1)
+    barred = items >= 0
+    if repeat:
+        barred &= actions.is_hiding(kinds)
+    place, _ = np.nonzero(barred)
+    return _pairs(place, items[barred])
+
+
+def hidden(users: UserRows, rows: I32, catalogue: Catalogue, anonymous: Bools | None) -> tuple[I64, I64]:
+    """Pairs (P, 2) of what readers by row hid for good: their items, and all of their authors'. Of readers who are
+    `anonymous` nothing."""
+    items, by_place = users.hidden.pairs(rows)
+    blocked = NO_PAIRS
+    if by_place and catalogue.authors:
+        places = np.repeat([place for place, _ in by_place], [len(some) for _, some in by_place])
+        known = catalogue.authors_of(np.concatenate([some for _, some in by_place]))
+        blocked = np.stack([places, known.astype(np.int64)], axis=1)
+    if anonymous is not None:
+        items, blocked = items[~anonymous[items[:, 0]]], blocked[~anonymous[blocked[:, 0]]]
+    return items, of_authors(blocked, catalogue)
 
 
 def of_authors(blocked: I64, catalogue: Catalogue) -> I64:
@@ -52,7 +69,7 @@ def of_authors(blocked: I64, catalogue: Catalogue) -> I64:
     begin = np.searchsorted(known, blocked[:, 1], "left")
     count = np.searchsorted(known, blocked[:, 1], "right") - begin
     nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    return np.stack([np.repeat(blocked[:, 0], count), order[np.repeat(begin, count) + nth]], axis=1)
+    return _pairs(np.repeat(blocked[:, 0], count), order[np.repeat(begin, count) + nth])
 
 
 def too_old(published_ms: I64, now_ms: int, max_age_ms: int) -> Bools:
@@ -67,11 +84,20 @@ def mask(scores: F32, everywhere: I64 | Bools, pairs: tuple[I64, ...]) -> None:
     """Set what is barred in `scores` (B, I) to -inf. Pairs may name items beyond I: they are not there to be listed."""
     scores[:, everywhere] = -np.inf
     for one in pairs:
-        inside = one if not len(one) else one[(one[:, 1] >= 0) & (one[:, 1] < scores.shape[1])]
-        scores[inside[:, 0], inside[:, 1]] = -np.inf
+        if len(one):
+            inside = (one[:, 1] >= 0) & (one[:, 1] < scores.shape[1])
+            scores[one[inside, 0], one[inside, 1]] = -np.inf
+
+
+def _pairs(places: I64, values: NDArray[np.integer]) -> I64:
+    found = np.empty((len(places), 2), np.int64)
+    found[:, 0], found[:, 1] = places, values
+    return found
 
 
 def _shifted(pairs: I64, start: int, stop: int) -> I64:
+    if not len(pairs):
+        return pairs
     mine = pairs[(pairs[:, 0] >= start) & (pairs[:, 0] < stop)]
     shifted: I64 = mine - np.array([start, 0])
     return shifted

@@ -1,11 +1,14 @@
 """Bytes of one item-table row: what every worker follows of every item, and the item side's own changelog.
-Version 2.
+Version 3.
 
     version u1 · sources u2 · fence i8 · ref i8 · newest_at_ms i8 · popularity f8 · total f8 · impressions f8
-    · count u2 · name length u2 · content length u2, then marks i8[sources], predecessors `count` times
-    (hash u8 · weight f4), heaviest first, the content vector (`models.taste.contents`), the name in UTF-8.
+    · count u2 · name length u2 · content length u2 · half-life u8 in ms, 0 infinite, then marks i8[sources],
+    predecessors `count` times (hash u8 · weight f4), heaviest first, bars and content vector (`models.taste.bars`), the
+    name in UTF-8.
 
-Little-endian, no padding. Version 1 had no content and its three sums as f4; it is read as if there were none.
+Little-endian, no padding. Sums are in the frame of their half-life, so a row of another one is refused, never misread.
+Version 1 had no content and its three sums as f4; it is read as if there were none. Versions 1 and 2 had no half-life:
+it was 30 days.
 """
 
 from collections.abc import Sequence
@@ -22,7 +25,8 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-VERSION = 2
+VERSION = 3
+DAYS_30_MS = 30 * 86_400_000
 _HEAD = np.dtype(
     [
         ("version", "u1"),
@@ -36,14 +40,16 @@ _HEAD = np.dtype(
         ("count", "<u2"),
         ("name_bytes", "<u2"),
         ("content_bytes", "<u2"),
+        ("half_life_ms", "<u8"),
     ]
 )
-_FIRST = 1
+_FIRST, _SECOND = 1, 2
+_SECOND_HEAD = np.dtype([(name, _HEAD[name]) for name in _HEAD.names or () if name != "half_life_ms"])
 _FIRST_HEAD = np.dtype(
     [
         (name, "<f4" if kind == np.dtype("<f8") else kind)
         for name, kind in ((name, _HEAD[name]) for name in _HEAD.names or ())
-        if name != "content_bytes"
+        if name not in ("content_bytes", "half_life_ms")
     ]
 )
 _PAIR = np.dtype([("hash", "<u8"), ("weight", "<f4")])
@@ -77,12 +83,13 @@ def largest_bytes(keep: int, sources: int, name_bytes: int, content_bytes: int) 
     return _HEAD.itemsize + 8 * sources + _PAIR.itemsize * keep + content_bytes + name_bytes
 
 
-def encode(records: ItemRecords, items: ItemIndex) -> list[bytes]:
-    """One value a row."""
+def encode(records: ItemRecords, items: ItemIndex, half_life_ms: int) -> list[bytes]:
+    """One value a row; the half-life is that of its sums, 0 for infinite."""
     names = [name.encode() for name in records.names]
     heads = np.empty(len(names), _HEAD)
     heads["version"] = VERSION
     heads["sources"] = records.marks.shape[1]
+    heads["half_life_ms"] = half_life_ms
     for name in _FIXED:
         heads[name] = getattr(records, name)
     counts = (records.predecessors >= 0).sum(axis=1)
@@ -99,13 +106,15 @@ def encode(records: ItemRecords, items: ItemIndex) -> list[bytes]:
     ]
 
 
-def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | None = None) -> ItemRecords:
-    """Columns of R rows, with at most `keep` predecessors. Raises BadInput("item_layout").
+def decode(
+    values: Sequence[bytes], items: ItemIndex, keep: int, half_life_ms: int, sources: int | None = None
+) -> ItemRecords:
+    """Columns of R rows of this half-life, with at most `keep` predecessors. Raises BadInput("item_layout").
 
     `sources` is the number of source partitions expected; None takes none of the marks (P = 0).
     """
     size = _HEAD.itemsize
-    values = [_upgraded(value) if value[:1] == bytes([_FIRST]) else value for value in values]
+    values = [_upgraded(value) if value[:1] in _OLDER else value for value in values]
     lengths = np.fromiter(map(len, values), np.int64, len(values))
     if len(values) and int(lengths.min()) < size:
         raise BadInput("item_layout", "an item-table row is too short")
@@ -119,6 +128,13 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
     if sources is not None and not (heads["sources"] == sources).all():
         raise BadInput(
             "item_layout", f"an item-table row was made of another number of clicks partitions than {sources}"
+        )
+    others = heads["half_life_ms"][heads["half_life_ms"] != half_life_ms]
+    if len(others):
+        raise BadInput(
+            "item_layout",
+            f"an item-table row was made with a half-life of {others[0] / 1000:g} s, not {half_life_ms / 1000:g} s "
+            "(0: infinite): change taste.item_half_life_s only together with a new kafka.topic_prefix, or replay",
         )
     spans = list(zip(values, pairs_from.tolist(), contents_from.tolist(), strict=True))
     pairs = np.frombuffer(b"".join([value[start:stop] for value, start, stop in spans]), _PAIR)
@@ -149,13 +165,17 @@ def decode(values: Sequence[bytes], items: ItemIndex, keep: int, sources: int | 
     )
 
 
+_OLDER = {bytes([_FIRST]): _FIRST_HEAD, bytes([_SECOND]): _SECOND_HEAD}
+
+
 def _upgraded(value: bytes) -> bytes:
-    """A row of version 1 as one of this; one that is too short stays as it is."""
-    size = _FIRST_HEAD.itemsize
+    """A row of an older version as one of this; one that is too short stays as it is."""
+    form = _OLDER[value[:1]]
+    size = form.itemsize
     if len(value) < size:
         return value
-    old, new = np.frombuffer(value[:size], _FIRST_HEAD)[0], np.zeros(1, _HEAD)
-    for name in _FIRST_HEAD.names or ():
+    old, new = np.frombuffer(value[:size], form)[0], np.zeros(1, _HEAD)
+    for name in form.names or ():
         new[name] = old[name]
-    new["version"] = VERSION
+    new["version"], new["half_life_ms"] = VERSION, DAYS_30_MS
     return new.tobytes() + value[size:]

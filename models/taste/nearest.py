@@ -16,6 +16,10 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 NEAREST = 50
+ANCHORS = 10  # of a reader's latest items, by which a neighbour's history is laid beside theirs
+ANCHOR_FADE = 0.8  # from one of them to the one before
+REACH = 15.0  # items of a neighbour's history until what lies that far off counts 1/e
+BEFORE = 0.6  # of what lies before the shared items instead of behind
 
 
 class NearestReaders:
@@ -82,6 +86,29 @@ class NearestReaders:
         parts = (near[:, None] * self._values[rows]).reshape(-1)
         sums: F64 = np.bincount(items[held], parts[held], size).astype(np.float64)
         return sums
+
+    def alongside(self, profile: Profile, size: int, reader: object = None) -> F64:
+        """(2, size): what `scores` gives, and the same with each neighbour's items counted by their place beside the
+        shared ones (d items behind their mean place: exp(-|d| / REACH), before it BEFORE of that). The latest of the
+        profile's items must stand last, as they do in all profiles made by `with_value`."""
+        known = profile.items[profile.items < len(self._recent)]
+        rows, near = self._near(profile, np.unique(self._recent[known]), reader)
+        items = self._items[rows]
+        anchors = np.zeros(max(int(profile.items.max(initial=0)), int(items.max(initial=0))) + 2)
+        last = profile.items[-ANCHORS:][::-1]
+        anchors[last] = ANCHOR_FADE ** np.arange(len(last))
+        weights = anchors[items]  # -1 pads, and reads the last place, which is nobody's
+        total = weights.sum(axis=1)
+        places = np.arange(items.shape[1])
+        middle = (weights @ places) / np.where(total > 0, total, 1)
+        behind = places - middle[:, None]
+        beside = np.exp(np.abs(behind) / -REACH) * np.where(behind > 0, 1, BEFORE) * (total > 0)[:, None]
+        held = (items >= 0) & (items < size)
+        parts = near[:, None] * self._values[rows]
+        found: F64 = np.stack(
+            [np.bincount(items[held], one[held], size) for one in (parts, near[:, None] * beside)]
+        )
+        return found
 
     def rating(self, profile: Profile, item: int, reader: object = None) -> float:
         """Mean value of the item by its N nearest recent raters, weighed by sim(u, v) > 0; NaN if there is none."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste import actions, decay
+from models.taste import actions, bars, decay
 from models.taste.fences import standing
 from models.taste.itemrows import ItemRecords, decode, encode
 from models.taste.items import ItemIndex
@@ -63,7 +63,7 @@ class ItemColumns:
         self.total: F64 = np.zeros(64, np.float64)
         self.impressions: F64 = np.zeros(64, np.float64)
         self.predecessors = TopLists(self.keep)
-        self.contents: dict[int, bytes] = {}  # row -> content vector, as packed
+        self.contents: dict[int, bytes] = {}  # row -> bars and content vector (`models.taste.bars`)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -95,7 +95,8 @@ class ItemColumns:
         self.predecessors.weights[rows] *= kept[:, None]
         self.ref[rows] = ref
         scaled *= decay.scale_of(ref[rank] - whole)
-        popularity = self.popularity[rows] + np.bincount(rank, np.where(shown, 0, scaled), len(rows))
+        counted = np.where(shown | (kinds == actions.UNDO), 0, scaled)
+        popularity = self.popularity[rows] + np.bincount(rank, counted, len(rows))
         self.popularity[rows] = np.maximum(
             popularity, 0
         )  # of what was taken back to the last, rounding is left
@@ -107,17 +108,28 @@ class ItemColumns:
         return rows
 
     def describe(self, names: Sequence[str], values: Sequence[bytes], offsets: I64) -> I64:
-        """Set items' content vectors, packed, in offset order; rows (t,) that changed, ascending. Of a batch this comes
-        before `fold`, and `pass_by` after it: both stand behind one fence."""
-        rows = self._rows_of(self.items.lookup(names))
-        fresh = np.flatnonzero(offsets > self.fence[rows])
-        for place in fresh.tolist():
-            self._set_content(int(rows[place]), values[place])
-        return np.unique(rows[fresh])
+        """Take items' content vectors, packed, and bars, in offset order; rows (t,) that changed, ascending. Of a batch
+        this comes before `fold`, and `pass_by` after it: both stand behind one fence. Raises BadInput."""
+        changed = set()
+        for name, value, offset in zip(names, values, offsets.tolist(), strict=True):
+            if bars.is_lift(value) and not len(self._known([name])):
+                continue  # what was never barred must not become an item by that
+            (row,) = self.rows_of([name]).tolist()
+            before = self.contents.get(row, b"")
+            if offset > self.fence[row] and (after := bars.kept(before, value)) != before:
+                self._set_content(row, after)
+                changed.add(row)
+        return np.array(sorted(changed), np.int64)
 
     def pass_by(self, names: Sequence[str], offsets: I64) -> None:
         """Put the fence of items behind these offsets."""
-        np.maximum.at(self.fence, self._rows_of(self.items.lookup(names)), offsets)
+        known = [place for place, name in enumerate(names) if len(self._known([name]))]
+        np.maximum.at(self.fence, self._known([names[place] for place in known]), offsets[known])
+
+    def _known(self, names: Sequence[str]) -> I64:
+        """Rows of items by name, of those that have one."""
+        found = [self.index.get(item, -1) for item in self.items.find(names).tolist()]
+        return np.array([row for row in found if row >= 0], np.int64)
 
     def _set_content(self, row: int, value: bytes) -> None:
         if value:
@@ -145,6 +157,7 @@ class ItemColumns:
                 contents=[self.contents.get(row, b"") for row in rows.tolist()],
             ),
             self.items,
+            int(self._half_life_ms[0]),
         )
 
     def load(self, values: Sequence[bytes]) -> list[str]:
@@ -153,7 +166,7 @@ class ItemColumns:
 
         Returns the items whose last given row is not the one that stands. Raises BadInput("item_layout").
         """
-        found = decode(values, self.items, self.keep, self.sources)
+        found = decode(values, self.items, self.keep, int(self._half_life_ms[0]), self.sources)
         owners = self._rows_of(self.items.lookup(found.names))
         at, overtaken = standing(owners, found.fence, self.fence[owners])
         rows = owners[at]

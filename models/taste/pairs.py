@@ -81,6 +81,13 @@ class Pairs:
         weights: F64 = self.settings.order_decay ** np.arange(len(before), dtype=np.float64)
         return self._step(before[known], weights[known], size)
 
+    def walked(self, scores: F32) -> F32:
+        """(size,) where a second step leads, from one-step scores (size,)."""
+        size, how = len(scores), self.settings
+        self._reserve(size)
+        column = ((1 + self._column[:size]) ** -how.popularity_power).astype(np.float32)
+        return walked(scores, self.counts, self._row, column, how.row_power)
+
     def _step(self, items: I32, weights: F64, size: int) -> F32:
         how, found = self.settings, np.zeros(size, np.float32)
         if len(items):

@@ -1,6 +1,6 @@
 """A list from its readers' rows to its reasons: the order of the stages, each a small function over a batch.
 
-    score -> filter -> candidates -> authors -> diversity -> explore -> reasons
+    score -> filter -> candidates -> blend -> authors -> diversity -> explore -> reasons
 
 Every stage can be switched off, and with all of them off the list is exactly the k best. `late` is asked before each
 stage that can be left out: where the answer is yes the list goes on without it (without scores: popular items), and the
@@ -8,17 +8,20 @@ stage is named in the result. Filters are never left out. Time and randomness ar
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import authors, diversity, explore, filters
+from models.taste.calibrated import Calibrated, Candidates
 from models.taste.catalogue import Catalogue
+from models.taste.choose import Barred, batch_size, best, most_popular
 from models.taste.filters import Wishes
 from models.taste.own import OWN_FIRST
-from models.taste.rank import Lists, RankSettings, Scored, batch_size, explain, joined, popular, score, top_k
+from models.taste.rank import LAYERS, RankSettings, Scored
+from models.taste.reasons import Lists, explain, joined, layers_of
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
@@ -55,6 +58,7 @@ class ListSettings:
     max_age_ms: int = 0  # 0: no bound
     blocked_authors: tuple[str, ...] = ()  # for everybody
     only_catalogued: bool = False  # list no item that the catalogue does not describe
+    blend: bool = False  # candidates are scored anew by what was learnt, where there is such a thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Made:
 
     lists: Lists
     left_out: dict[str, int]
+    candidates: tuple[Candidates, ...] = ()  # what a learnt blend chose from; nothing of anonymous readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,8 @@ class _Batch:
     table: ItemTable
     catalogue: Catalogue
     requests: Requests
-    scored: Scored  # masked
-    barred: I64 | Bools  # items that nobody is shown
+    scored: Scored
+    barred: Barred
     now_ms: int
     k: int
     settings: ListSettings
@@ -103,6 +108,7 @@ class _Draft:
     factors: F32  # what the stages made of the scores' parts
     explored: F32
     propensity: F32
+    parts: F32 | None = None  # (B, N, P) what a learnt blend made of the parts, before the factors
 
     @classmethod
     def of(cls, items: I32, scores: F32) -> "_Draft":
@@ -112,11 +118,19 @@ class _Draft:
     def taken(self, columns: I64) -> "_Draft":
         """The candidates at `columns` (B, N), -1 none."""
         at, none = np.maximum(columns, 0), columns < 0
-        items, *numbers = (np.take_along_axis(getattr(self, f.name), at, 1) for f in fields(_Draft))
+
+        def column(values: F32) -> F32:
+            found: F32 = np.take_along_axis(values, at, 1)
+            found[none] = 0
+            return found
+
+        items = np.take_along_axis(self.items, at, 1)
         items[none] = -1
-        for column in numbers:
-            column[none] = 0
-        return _Draft(items, *numbers)
+        parts = None if self.parts is None else np.take_along_axis(self.parts, at[..., None], 1)
+        if parts is not None:
+            parts[none] = 0
+        numbers = (column(self.scores), column(self.factors), column(self.explored), column(self.propensity))
+        return _Draft(items, *numbers, parts)
 
 
 Stage = Callable[[_Batch, _Draft], _Draft]
@@ -132,11 +146,13 @@ def lists(
     settings: ListSettings,
     late: Callable[[], bool] = lambda: False,
     further: Sequence[Weighted] = (),
+    learnt: Calibrated | None = None,
 ) -> Made:
     """Lists of up to k items. `table`, `catalogue`, `users` and `further` share one ItemIndex; `now_ms` is event time.
+    `learnt` weighs the parts where `settings.blend` is on.
 
-    Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable or too old is
-    listed, whatever its source. Large batches are made in parts.
+    Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable, withheld or too
+    old is listed, whatever its source. Large batches are made in parts.
     """
     if settings.own_first:
         further = (*further, OWN_FIRST)
@@ -144,11 +160,17 @@ def lists(
     catalogue.cover()
     left_out: dict[str, int] = {}
     most = batch_size(table)
-    parts = []
+    parts: list[Lists] = []
+    candidates: list[Candidates] = []
+    weights = learnt if settings.blend else None
     for start in range(0, max(len(requests.rows), 1), most):
         part = requests if len(requests.rows) <= most else requests.part(start, start + most)
-        parts.append(_part(table, catalogue, users, part, now_ms, k, settings, late, left_out, further))
-    return Made(joined(parts), left_out)
+        made, chosen_from = _part(
+            table, catalogue, users, part, now_ms, k, settings, late, left_out, further, weights
+        )
+        parts.append(made)
+        candidates += chosen_from
+    return Made(joined(parts), left_out, tuple(candidates))
 
 
 def _part(
@@ -162,25 +184,33 @@ def _part(
     late: Callable[[], bool],
     left_out: dict[str, int],
     further: Sequence[Weighted],
-) -> Lists:
+    learnt: Calibrated | None,
+) -> tuple[Lists, list[Candidates]]:
     rows, how = requests.rows, settings.rank
+    everywhere = barred_items(table, catalogue, now_ms, settings)
+    barred = Barred(everywhere, barred_pairs(catalogue, users, requests, how.repeat))
+    wide = _candidates(catalogue, k, settings)
     if late():
         left_out["score"] = left_out.get("score", 0) + len(rows)
-        scored = popular(table, rows, now_ms, how)
+        found = most_popular(table, rows, now_ms, wide, how, barred)
     else:
-        scored = score(table, users, rows, now_ms, how, requests.anonymous, further)
-    everywhere = barred_items(table, catalogue, now_ms, settings)
-    filters.mask(scored.scores, everywhere, barred_pairs(catalogue, users, requests, how.repeat))
-    batch = _Batch(table, catalogue, requests, scored, everywhere, now_ms, k, settings)
-    draft = _Draft.of(*top_k(scored.scores, _candidates(batch)))
+        found = best(table, users, rows, now_ms, wide, how, barred, requests.anonymous, further)
+    batch = _Batch(table, catalogue, requests, found.scored, barred, now_ms, k, settings)
+    draft = _Draft.of(found.items, found.scores)
+    candidates: list[Candidates] = []
+    if learnt is not None and late():
+        left_out["blend"] = left_out.get("blend", 0) + len(rows)
+    elif learnt is not None:
+        draft, found_from = _blend(batch, draft, learnt)
+        candidates.append(found_from)
     for name, wanted, stage, without in _STAGES:
         if wanted(batch) and late():
             left_out[name] = left_out.get(name, 0) + len(rows)
             draft = without(batch, draft)
         else:
             draft = stage(batch, draft) if wanted(batch) else without(batch, draft)
-    found = explain(table, scored, draft.items, draft.scores, now_ms, how, draft.factors)
-    return replace(found, explored=draft.explored, propensity=draft.propensity)
+    made = explain(table, found.scored, draft.items, draft.scores, now_ms, how, draft.factors, draft.parts)
+    return replace(made, explored=draft.explored, propensity=draft.propensity), candidates
 
 
 def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
@@ -191,7 +221,7 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
     there = catalogue.known[:size]
     if not settings.only_catalogued:
         there = there | table.present[:size]
-    barred = ~there | ~catalogue.available[:size]
+    barred = ~there | ~catalogue.available[:size] | table.withheld[:size]
     barred |= filters.too_old(catalogue.published_ms[:size], now_ms, settings.max_age_ms)
     if settings.blocked_authors:
         blocked = catalogue.author_ids(settings.blocked_authors)
@@ -200,8 +230,9 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
 
 
 def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repeat: bool) -> tuple[I64, ...]:
-    """What single readers are not shown: pairs (place, item) of their rings and of their wishes."""
-    items, kinds, _ = users.recent(requests.rows, users.ring)
+    """What single readers are not shown: pairs (place, item) of their rings, of what they hid and of their
+    wishes."""
+    items, kinds = users.held(requests.rows)
     if requests.anonymous is not None:
         items[requests.anonymous] = -1
     wishes = requests.wishes
@@ -209,24 +240,34 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
         filters.had(items, kinds, repeat),
         wishes.excluded,
         filters.of_authors(wishes.blocked, catalogue),
+        *filters.hidden(users, requests.rows, catalogue, requests.anonymous),
     )
 
 
 # -- stages: whether one is on, what it does, what is done without it
 
 
-def _candidates(batch: _Batch) -> int:
-    wide = _decay_on(batch) or _limit_on(batch) or _diversity_on(batch)
-    return max(batch.k, batch.settings.candidates) if wide else batch.k
+def _candidates(catalogue: Catalogue, k: int, settings: ListSettings) -> int:
+    """How many items the stages look at."""
+    wide = settings.blend or settings.diversity != "none"
+    wide = wide or _decays(catalogue, settings) or _limits(catalogue, settings)
+    return max(k, settings.candidates) if wide else k
+
+
+def _decays(catalogue: Catalogue, settings: ListSettings) -> bool:
+    return catalogue.authors > 0 and settings.author_decay < 1 and settings.author_floor < 1
+
+
+def _limits(catalogue: Catalogue, settings: ListSettings) -> bool:
+    return catalogue.authors > 0 and settings.author_most > 0
 
 
 def _decay_on(batch: _Batch) -> bool:
-    settings = batch.settings
-    return batch.catalogue.authors > 0 and settings.author_decay < 1 and settings.author_floor < 1
+    return _decays(batch.catalogue, batch.settings)
 
 
 def _limit_on(batch: _Batch) -> bool:
-    return batch.catalogue.authors > 0 and batch.settings.author_most > 0
+    return _limits(batch.catalogue, batch.settings)
 
 
 def _diversity_on(batch: _Batch) -> bool:
@@ -239,6 +280,21 @@ def _explore_on(batch: _Batch) -> bool:
 
 def _as_is(batch: _Batch, draft: _Draft) -> _Draft:
     return draft
+
+
+def _blend(batch: _Batch, draft: _Draft, learnt: Calibrated) -> tuple[_Draft, Candidates]:
+    """Score the candidates anew, in the order of their new scores; and what the weights may learn from."""
+    how, requests = batch.settings.rank, batch.requests
+    parts = layers_of(batch.table, batch.scored, draft.items, batch.now_ms, how)
+    names = (*LAYERS, *batch.scored.parts.names)
+    weighed = learnt.weigh(names, parts)
+    scores: F32 = weighed.sum(axis=2)
+    order = np.argsort(np.where(draft.items >= 0, -scores, np.inf), axis=1, kind="stable")
+    items = draft.items
+    personal = np.ones(len(items), np.bool_) if requests.anonymous is None else ~requests.anonymous
+    found = Candidates(requests.rows[personal], items[personal], parts[personal], names)
+    draft = replace(draft, scores=scores, parts=weighed)
+    return draft.taken(np.where(np.take_along_axis(items, order, 1) >= 0, order, -1)), found
 
 
 def _decay_authors(batch: _Batch, draft: _Draft) -> _Draft:
@@ -286,9 +342,9 @@ def _explore(batch: _Batch, draft: _Draft) -> _Draft:
     factor = np.float32(table.prepared(batch.now_ms, settings.rank.popularity_power).factor)
     clicks, shown = table.popularity[:size] * factor, table.impressions[:size] * factor
     listable = np.ones(size, np.bool_)  # by anybody: the pool must not depend on who else is in the batch
-    listable[batch.barred] = False
+    listable[batch.barred.everywhere] = False
     pool = explore.pool(clicks, shown, table.newest_at_ms[:size], listable, settings.explore_below)
-    allowed = np.isfinite(batch.scored.scores[:, pool]) & ~_listed(draft.items, pool)
+    allowed = batch.barred.free(pool, len(draft.items)) & ~_listed(draft.items, pool)
     if _limit_on(batch):
         own = batch.catalogue.author[pool]
         allowed &= ~_listed(_authors_of(batch, draft), own) | (own < 0)
@@ -335,7 +391,7 @@ def _unlike(batch: _Batch, draft: _Draft) -> F32:
 
 def _wanted_topics(batch: _Batch) -> F32:
     """Topics (B, T) of the items that each reader had, of equal weight; adding up to 1, or to 0."""
-    shares: F32 = batch.catalogue.mixtures(batch.scored.past).sum(axis=1)
+    shares: F32 = batch.catalogue.mixtures(batch.scored.readers.past).sum(axis=1)
     shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.float32(1e-9))
     return shares
 

@@ -12,12 +12,14 @@ history gets popular items. Every term is a sum over known parts, so shares and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste import actions, filters, sources
+from models.taste import actions, sources
+from models.taste.best import top_k
+from models.taste.counts import Followers
 from models.taste.sources import Parts, Weighted
 from models.taste.table import ItemTable, Prepared
 from models.taste.users import UserRows
@@ -30,8 +32,6 @@ Bools = NDArray[np.bool_]
 
 LAYERS = ("counts", "taste", "popularity")
 _WALK_FROM = 30  # best items by counts from which a second step goes
-_CELLS = 1 << 19  # users x items ranked at once: 5 MB of scratch, about the second-level cache
-_BLOCK = 16  # items whose maximum stands for them in the first selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,91 +51,40 @@ class RankSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Lists:
-    """B lists of up to k items, best first; equal scores by item index. -1 pads a short list."""
+class Readers:
+    """B readers' last items and what follows them. Valid until the table's next use: arrays lie in its scratch."""
 
-    items: I32  # (B, k)
-    scores: F32  # (B, k), 0 at padding
-    layers: F32  # (B, k, 3 + S) the score's parts, as LAYERS and then `sources`; with `explored` they add up to it
-    by_past: F32  # (B, k, W) the counts layer by past item; a repeated item's parts stand at its newest place
-    past: I32  # (B, W) those past items, most recent first, -1 where none or not positive
-    past_kinds: I8  # (B, W)
-    past_at_ms: I64  # (B, W)
-    because: I64  # (B, k) place in `past` of the strongest past item, -1 if counts gave nothing
-    because_share: F32  # (B, k) its part of the score
-    explored: F32  # (B, k) the whole score of an item that is listed to learn about it, else 0
-    propensity: F32  # (B, k) the probability with which that item was drawn, else 0
-    sources: tuple[str, ...] = ()  # S names
+    past: I32  # (B, W) most recent first, -1 where none or not positive
+    kinds: I8  # (B, W)
+    at_ms: I64  # (B, W)
+    followers: Followers
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """All scores of a batch and what they are made of. Valid until the table's next use: arrays lie in its scratch."""
+    """What the scores of a batch are made of."""
 
-    scores: F32  # (B, I)
-    followers: "_Followers"
+    readers: Readers
     wanted: F32  # (B, D) taste: its dot product with a sketch is the layer
     weight: F32  # (B,) of popularity
-    past: I32  # (B, W) as in Lists
-    past_kinds: I8
-    past_at_ms: I64
     parts: Parts = field(default_factory=Parts)  # of further sources
+    counts: F32 | None = None  # (B, I) L0 in the table's scratch, where all items were looked at
 
 
-def rank(
+def readers_of(
     table: ItemTable,
     users: UserRows,
     rows: I32,
     now_ms: int,
-    k: int,
     settings: RankSettings,
-    further: Sequence[Weighted] = (),
-) -> Lists:
-    """The k best for users by row (B,), without the later stages of `models.taste.pipeline`. `now_ms` is event time:
-    popularity and counts are taken at that moment.
-
-    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never
-    listed. Large batches are ranked in parts, so that working memory does not grow with them.
-    """
-    table.cover()
-    most = batch_size(table)
-    return joined(
-        [
-            _rank(table, users, rows[i : i + most], now_ms, k, settings, further)
-            for i in range(0, len(rows), most)
-        ]
-        or [_rank(table, users, rows, now_ms, k, settings, further)]
-    )
-
-
-def batch_size(table: ItemTable) -> int:
-    """Readers that are scored at once."""
-    return max(1, _CELLS // len(table.items))
-
-
-def joined(parts: Sequence[Lists]) -> Lists:
-    """Lists of a batch that was ranked in parts."""
-    if len(parts) == 1:
-        return parts[0]
-    arrays = [f.name for f in fields(Lists) if f.name != "sources"]
-    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
-    return Lists(**whole, sources=parts[0].sources)
-
-
-def _rank(
-    table: ItemTable,
-    users: UserRows,
-    rows: I32,
-    now_ms: int,
-    k: int,
-    settings: RankSettings,
-    further: Sequence[Weighted],
-) -> Lists:
-    scored = score(table, users, rows, now_ms, settings, further=further)
-    items, kinds, _ = users.recent(rows, users.ring)
-    barred = table.prepared(now_ms, settings.popularity_power).barred
-    filters.mask(scored.scores, barred, (filters.had(items, kinds, settings.repeat),))
-    return explain(table, scored, *top_k(scored.scores, k), now_ms, settings)
+    anonymous: Bools | None = None,
+) -> Readers:
+    """Readers by row. Of those who are `anonymous` (B,) nothing is looked at. `table.cover()` comes first."""
+    past, kinds, at_ms = users.recent(rows, settings.window)
+    past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
+    if anonymous is not None:
+        past[anonymous] = -1
+    return Readers(past, kinds, at_ms, _followers(table, past, now_ms, settings))
 
 
 def score(
@@ -146,79 +95,40 @@ def score(
     settings: RankSettings,
     anonymous: Bools | None = None,
     further: Sequence[Weighted] = (),
-) -> Scored:
-    """All scores (B, I), no filter applied. For readers who are `anonymous` (B,) nothing of theirs is looked at: they
-    get popular items. `further` sources are asked as well. `table.cover()` comes first."""
+) -> tuple[F32, Scored]:
+    """All scores (B, I) in the table's scratch, no filter applied, and what they are made of. For readers who are
+    `anonymous` (B,) they are those of popular items. `further` sources are asked as well. `table.cover()` comes first.
+    """
     size = len(table.items)
-    scratch = table.scratch(len(rows) * size)
-    counts, scores = scratch[0].reshape(-1, size), scratch[1].reshape(-1, size)
-    past, kinds, at_ms = _past(users, rows, settings)
-    if anonymous is not None:
-        past[anonymous] = -1
+    counts = table.scratch.array("counts", (len(rows), size), np.float32)
+    scores = table.scratch.array("scores", (len(rows), size), np.float32)
+    readers = readers_of(table, users, rows, now_ms, settings, anonymous)
+    readers.followers.write_to(counts)
+    scale = largest(counts)
+    wanted, weight = weights(users, rows, readers.past, scale, settings, anonymous)
     prepared = table.prepared(now_ms, settings.popularity_power)
-    followers = _Followers.of(table, past, settings, prepared)
-    followers.write_to(counts)
-    scale = _scale(counts)
-    wanted, weight = _weights(users, rows, past, scale, settings)
-    if anonymous is not None:
-        wanted[anonymous] = 0
-    np.matmul(np.concatenate([wanted, weight[:, None]], axis=1), prepared.blend, out=scores)
+    both = np.concatenate([wanted, weight[:, None] / np.float32(prepared.most_popular)], axis=1)
+    np.matmul(both, table.vectors[:size].T, out=scores)
     scores += counts
     given = sources.parts(further, users, rows, now_ms, scale, anonymous)
     if settings.walk:
         given = given.and_one("walk", _walk(table, counts, scale, settings, prepared))
     for part in given.scores:
         scores += part
-    return Scored(scores, followers, wanted, weight, past, kinds, at_ms, given)
+    return scores, Scored(readers, wanted, weight, given, counts)
 
 
-def popular(table: ItemTable, rows: I32, now_ms: int, settings: RankSettings) -> Scored:
+def popular(table: ItemTable, rows: I32, now_ms: int, settings: RankSettings) -> tuple[F32, Scored]:
     """Scores of popularity alone: what a list falls back to when there is no time for more."""
-    size, batch = len(table.items), len(rows)
-    scores = table.scratch(batch * size)[1].reshape(-1, size)
+    batch, window = len(rows), settings.window
+    scores = table.scratch.array("scores", (batch, len(table.items)), np.float32)
     prepared = table.prepared(now_ms, settings.popularity_power)
     weight = np.full(batch, settings.popularity or 1, np.float32)
     np.multiply(weight[:, None], prepared.popularity, out=scores)
-    past = np.full((batch, settings.window), -1, np.int32)
-    followers = _Followers.of(table, past, settings, prepared)
-    wanted = np.zeros((batch, table.items.dim), np.float32)
-    kinds, at_ms = np.zeros(past.shape, np.int8), np.zeros(past.shape, np.int64)
-    return Scored(scores, followers, wanted, weight, past, kinds, at_ms)
-
-
-def explain(
-    table: ItemTable,
-    scored: Scored,
-    items: I32,
-    scores: F32,
-    now_ms: int,
-    settings: RankSettings,
-    factors: F32 | None = None,
-) -> Lists:
-    """Lists of these items (B, k), -1 padded, with their scores and what each is made of. `factors` (B, k) is what
-    later stages made of the parts: they scale all alike, so that shares stay exact."""
-    where = table.scratch(scored.scores.size)[2].reshape(scored.scores.shape)
-    by_past = scored.followers.by_past(items, where)
-    layers = np.empty((*items.shape, len(LAYERS) + len(scored.parts.names)), np.float32)
-    held = items >= 0
-    listed = np.maximum(items, 0)
-    layers[..., 0] = by_past.sum(axis=2)
-    layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
-    popular = table.prepared(now_ms, settings.popularity_power).popularity
-    layers[..., 2] = scored.weight[:, None] * popular[listed]
-    layers[..., 3:] = scored.parts.of(items)
-    layers[~held] = 0
-    if factors is not None:
-        layers *= factors[..., None]
-        by_past *= factors[..., None]
-    because = by_past.argmax(axis=2) if settings.window else np.zeros(items.shape, np.int64)
-    strongest = np.take_along_axis(by_past, because[..., None], 2)[..., 0] if settings.window else scores * 0
-    share = np.divide(strongest, scores, out=np.zeros_like(scores), where=held & (scores > 0))
-    because[strongest <= 0] = -1
-    nothing = np.zeros_like(scores)
-    past, kinds, at_ms = scored.past, scored.past_kinds, scored.past_at_ms
-    names = scored.parts.names
-    return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing, names)
+    past = np.full((batch, window), -1, np.int32)
+    kinds, at_ms = np.zeros((batch, window), np.int8), np.zeros((batch, window), np.int64)
+    readers = Readers(past, kinds, at_ms, _followers(table, past, now_ms, settings))
+    return scores, Scored(readers, np.zeros((batch, table.items.dim), np.float32), weight)
 
 
 def layer_scores(
@@ -234,13 +144,14 @@ def layer_scores(
     one by one.
     """
     table.cover()
-    past, _, _ = _past(users, rows, settings)
+    size = len(table.items)
+    readers = readers_of(table, users, rows, now_ms, settings)
     prepared = table.prepared(now_ms, settings.popularity_power)
-    parts = np.empty((len(LAYERS), len(rows), len(table.items)), np.float32)
-    _Followers.of(table, past, settings, prepared).write_to(parts[0])
-    scale = _scale(parts[0])
-    wanted, weight = _weights(users, rows, past, scale, settings)
-    np.matmul(wanted, prepared.blend[:-1], out=parts[1])
+    parts = np.empty((len(LAYERS), len(rows), size), np.float32)
+    readers.followers.write_to(parts[0])
+    scale = largest(parts[0])
+    wanted, weight = weights(users, rows, readers.past, scale, settings)
+    np.matmul(wanted, table.sketches[:size].T, out=parts[1])
     np.multiply(weight[:, None], prepared.popularity, out=parts[2])
     given = sources.parts(further, users, rows, now_ms, scale)
     if settings.walk:
@@ -252,86 +163,14 @@ def layer_scores(
     return parts, listable
 
 
-def top_k(scores: F32, k: int) -> tuple[I32, F32]:
-    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower
-    index.
-
-    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches
-    it is sorted; with random scores that is little more than k items.
-    """
-    batch, size = scores.shape
-    blocks = size // _BLOCK
-    least = np.full(batch, np.finfo(np.float32).min)
-    if blocks > k > 0:
-        maxima = scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks).max(axis=1)
-        least = np.maximum(least, np.partition(maxima, blocks - k, axis=1)[:, blocks - k])
-    found = np.flatnonzero(scores >= least[:, None])  # row by row, lower index first
-    user = found // size
-    values = scores.reshape(-1)[found]
-    order = np.lexsort((-values, user))  # stable
-    user, found, values = user[order], found[order], values[order]
-    counts = np.bincount(user, minlength=batch)
-    nth = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
-    first = nth < k
-    items = np.full((batch, k), -1, np.int32)
-    best = np.zeros((batch, k), np.float32)
-    items[user[first], nth[first]] = found[first] % size
-    best[user[first], nth[first]] = values[first]
-    return items, best
-
-
-@dataclass(frozen=True, slots=True)
-class _Followers:
-    """All (user, past item, follower) parts of L0, flat."""
-
-    user: I64  # (S,) one entry a user and past item
-    place: I64  # (S,) the newest place of that past item
-    source: I64  # (E,) index into the two above
-    cell: I64  # (E,) user * I + follower
-    part: F32  # (E,)
-    window: int
-
-    @classmethod
-    def of(cls, table: ItemTable, past: I32, settings: RankSettings, prepared: Prepared) -> "_Followers":
-        if settings.counts:
-            user, place = np.nonzero(past > 0)
-        else:
-            user = place = np.empty(0, np.int64)
-        had = past[user, place]
-        newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
-        row = 1 + table.row_sums(had) * prepared.factor
-        head = settings.order_decay**place / row**settings.row_power
-        keys = table.followers.keys[had].reshape(-1)
-        held = np.flatnonzero(keys >= 0)
-        source = held // table.followers.width
-        item = keys[held]
-        part = table.followers.weights[had].reshape(-1)[held] * prepared.column[item]
-        part *= head.astype(np.float32)[source]
-        cell = (user * len(prepared.column))[source] + item
-        return cls(user, newest[user, place], source, cell, part, past.shape[1])
-
-    def write_to(self, counts: F32) -> None:
-        """Set `counts` (B, I) to L0."""
-        counts.reshape(-1)[:] = np.bincount(self.cell, self.part, counts.size)
-
-    def by_past(self, items: I32, where: NDArray[np.int16]) -> F32:
-        """L0 of listed items (B, k) by past item: (B, k, W). `where` (B, I) is overwritten."""
-        batch, k = items.shape
-        where.fill(-1)
-        user, nth = np.nonzero(items >= 0)
-        where[user, items[user, nth]] = nth
-        listed = where.reshape(-1)[self.cell]
-        hits = np.flatnonzero(listed >= 0)
-        source = self.source[hits]
-        at = (self.user[source] * k + listed[hits]) * self.window + self.place[source]
-        summed = np.bincount(at, self.part[hits], batch * k * self.window)
-        return summed.astype(np.float32).reshape(batch, k, self.window)
-
-
-def _past(users: UserRows, rows: I32, settings: RankSettings) -> tuple[I32, I8, I64]:
-    """The last W items (B, W), most recent first, -1 where none or not positive; their kinds and times."""
-    past, kinds, at_ms = users.recent(rows, settings.window)
-    return np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1)), kinds, at_ms
+def _followers(table: ItemTable, past: I32, now_ms: int, settings: RankSettings) -> Followers:
+    """Of these past items (B, W), -1 none; of nobody's where counts are off."""
+    if not settings.counts:
+        past = np.full_like(past, -1)
+    prepared = table.prepared(now_ms, settings.popularity_power)
+    row = 1 + table.row_sums(np.maximum(past, 0)) * prepared.factor
+    heads = settings.order_decay ** np.arange(past.shape[1]) / row**settings.row_power
+    return Followers.of(table.followers, past, heads, prepared.column, table.scratch)
 
 
 def _walk(table: ItemTable, counts: F32, scale: F32, settings: RankSettings, prepared: Prepared) -> F32:
@@ -355,19 +194,29 @@ def _walk(table: ItemTable, counts: F32, scale: F32, settings: RankSettings, pre
     return found
 
 
-def _scale(counts: F32) -> F32:
-    """(B,) the largest of these counts (B, I), 1 if that is 0: what other layers are multiplied with."""
+def largest(counts: F32) -> F32:
+    """(B,) the largest of these counts (B, N), 1 if that is 0: what other layers are multiplied with."""
     scale: F32 = counts.max(axis=1, initial=0)
     scale[scale <= 0] = 1
     return scale
 
 
-def _weights(users: UserRows, rows: I32, past: I32, scale: F32, settings: RankSettings) -> tuple[F32, F32]:
+def weights(
+    users: UserRows,
+    rows: I32,
+    past: I32,
+    scale: F32,
+    settings: RankSettings,
+    anonymous: Bools | None = None,
+) -> tuple[F32, F32]:
     """What taste (B, D) and popularity (B,) weigh at this scale (B,)."""
     weight = np.float32(settings.popularity) * scale
     if not settings.popularity:
         weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
-    return _wanted(users, rows, settings) * scale[:, None], weight
+    wanted = _wanted(users, rows, settings) * scale[:, None]
+    if anonymous is not None:
+        wanted[anonymous] = 0
+    return wanted, weight
 
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:

@@ -14,8 +14,7 @@ _HOT_COST = 3.0  # cost of a hot user's own pass, in rounds
 
 def repeats(row_of: I32, offsets: I64) -> bool:
     """Whether a row's offsets do not ascend. A log's offsets ascend, so this nearly always ends at once."""
-    descents = np.flatnonzero(offsets[1:] <= offsets[:-1])
-    if not len(descents):
+    if not (offsets[1:] <= offsets[:-1]).any():
         return False
     order = np.argsort(row_of, kind="stable")
     rows, sorted_offsets = row_of[order], offsets[order]
@@ -46,8 +45,9 @@ class Run:
         fresh = np.empty(len(sorted_rows), np.bool_)
         fresh[0] = True
         np.not_equal(sorted_rows[1:], sorted_rows[:-1], out=fresh[1:])
-        starts = np.flatnonzero(fresh)
-        counts = np.diff(starts, append=len(sorted_rows))
+        starts = fresh.nonzero()[0]
+        counts = np.empty_like(starts)
+        counts[:-1], counts[-1] = starts[1:] - starts[:-1], len(sorted_rows) - starts[-1]
         return cls(sorted_rows[starts], starts, counts, np.cumsum(fresh) - 1)
 
     def hot_users(self) -> I64:

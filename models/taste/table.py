@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste import decay
+from models.taste import bars, decay
 from models.taste.contents import Contents
 from models.taste.fences import standing
 from models.taste.itemrows import decode
 from models.taste.items import UNKNOWN, ItemIndex
+from models.taste.scratch import Scratch
 from models.taste.toplists import TopLists
 
 F32 = NDArray[np.float32]
@@ -26,6 +27,7 @@ Bools = NDArray[np.bool_]
 
 EVIDENCE = 10.0  # sum of predecessors at which an item is known half by these and half by its content
 IN_SKETCH = 10  # items alike in it: signs of 64 places tell about so many apart, more would drown each other
+HEAD = 64  # items that are looked at for every list
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
@@ -35,19 +37,23 @@ class Prepared:
 
     factor: float  # from stored weights to their value now; at most 1
     column: F32  # (I,) factor / (1 + column sum now)**a
-    popularity: F32  # (I,) of the most popular item
-    blend: F32  # (D + 1, I) sketches, then popularity: one product gives both layers
-    barred: I64  # items that may not be listed: no row here, so perhaps no name
+    most_popular: float  # its stored weight
+    popularity: F32  # (I,) as a share of that
+    barred: I64  # items that may not be listed: no row here, so perhaps no name, or withheld
+    head: I64  # (H,) the most popular items, by index
+    in_head: Bools  # (I,)
+    beyond_head: float  # popularity of the first item that is not in it
 
 
 class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.
 
-    present (I,) bool, fence (I,) int64 of the row that stands or -1, popularity (I,) float32, total (I,) float32 sum of
-    predecessors, impressions (I,) float32, out (I,) float64 sum of followers, newest_at_ms (I,) int64, followers
-    TopLists, sketches (I, D) float32: unit vectors of two parts, sum of w * code(predecessor), so that a user's bank
-    dotted with it is a long-memory version of the counts, and sum of cosine * code(item like it in content), which
-    fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
+    present (I,) bool, withheld (I,) bool: a label bars it from lists, fence (I,) int64 of the row that stands or -1,
+    popularity (I,) float32, total (I,) float32 sum of predecessors, impressions (I,) float32, out (I,) float64 sum of
+    followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors of two parts, sum of
+    w * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts, and sum of
+    cosine * code(item like it in content), which fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
+    Sketches and popularity lie side by side in `vectors` (I, D + 1), so that one product gives both layers.
     """
 
     def __init__(
@@ -66,20 +72,30 @@ class ItemTable:
         (self._half_life_ms,) = decay.whole_ms([half_life_s])
         self.ref = -1
         self._version = 0
-        self._scratch = (np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int16))
+        self.scratch = Scratch()
         self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
         self.present: Bools = np.zeros(0, np.bool_)
+        self.withheld: Bools = np.zeros(0, np.bool_)
         self.fence: I64 = np.zeros(0, np.int64)
-        self.popularity: F32 = np.zeros(0, np.float32)
         self.total: F32 = np.zeros(0, np.float32)
         self.impressions: F32 = np.zeros(0, np.float32)
         self.out: F64 = np.zeros(0, np.float64)
         self.newest_at_ms: I64 = np.zeros(0, np.int64)
-        self.sketches: F32 = np.zeros((0, items.dim), np.float32)
+        self.vectors: F32 = np.zeros((0, items.dim + 1), np.float32)
         self.followers = TopLists(followers, 0)
         self.columns = TopLists(predecessors, 0)
         self.contents = Contents()
         self._reserve(1024)
+
+    @property
+    def sketches(self) -> F32:
+        """(I, D), a view."""
+        return self.vectors[:, :-1]
+
+    @property
+    def popularity(self) -> F32:
+        """(I,), a view."""
+        return self.vectors[:, -1]
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self.present))
@@ -95,7 +111,7 @@ class ItemTable:
         kept = [n for n, (key, value) in enumerate(zip(keys, values, strict=True)) if value]
         kept = [n for n in kept if n > emptied.get(keys[n], -1)]
         kept = self._inside(kept, keys)
-        records = decode([values[n] or b"" for n in kept], self.items, self.columns.width)
+        records = decode([values[n] or b"" for n in kept], self.items, self.columns.width, self._half_life_ms)
         owners = self.items.lookup([keys[n] for n in kept]).astype(np.int64)
         removed = self.items.lookup([keys[n] for n in self._inside(list(emptied.values()), keys)]).astype(
             np.int64
@@ -105,15 +121,17 @@ class ItemTable:
         before[np.isin(owners, removed)] = -1
         chosen, _ = standing(owners, records.fence, before)
         changed, gone = owners[chosen], np.setdiff1d(removed, owners[chosen])
+        told = [bars.split(records.contents[place]) for place in chosen.tolist()]
         alike = self.contents.describe(
-            [*changed.tolist(), *gone.tolist()],
-            [*(records.contents[place] for place in chosen.tolist()), *[b""] * len(gone)],
+            [*changed.tolist(), *gone.tolist()], [*(vector for _, vector in told), *[b""] * len(gone)]
         )
         self.fence[removed] = -1
         self._version += 1
         self._advance(int(records.ref[chosen].max(initial=-1)))
         scale = decay.scale_of(self.ref - records.ref[chosen])
         self.present[changed] = True
+        self.withheld[changed] = [bool(steps) for steps, _ in told]
+        self.withheld[gone] = False
         self.fence[changed] = records.fence[chosen]
         self.popularity[changed] = records.popularity[chosen] * scale
         self.total[changed] = records.total[chosen] * scale
@@ -150,25 +168,15 @@ class ItemTable:
         if self._prepared is None or self._prepared[0] != key:
             size, factor = len(self.items), float(2.0 ** (-step / 65536))
             column = factor / (1 + self.column_sums()[:size] * factor) ** popularity_power
-            popularity = self.popularity[:size] / max(float(self.popularity.max(initial=0)), 1e-30)
-            barred = np.flatnonzero(~self.present[:size])
-            blend = np.concatenate([self.sketches[:size].T, popularity[None]])
-            self._prepared = (key, Prepared(factor, column.astype(np.float32), popularity, blend, barred))
-        return self._prepared[1]
-
-    def scratch(self, cells: int) -> tuple[F32, F32, NDArray[np.int16]]:
-        """Three working arrays of this many cells, of undefined content and valid until the next call.
-
-        Kept between calls: fresh pages for each batch of lists cost more than the ranking itself.
-        """
-        if len(self._scratch[0]) < cells:
-            self._scratch = (
-                np.empty(cells, np.float32),
-                np.empty(cells, np.float32),
-                np.empty(cells, np.int16),
+            column[UNKNOWN] = 0
+            most = max(float(self.popularity.max(initial=0)), 1e-30)
+            popularity, barred = (
+                self.popularity[:size] / most,
+                np.flatnonzero(~self.present[:size] | self.withheld[:size]),
             )
-        one, two, three = self._scratch
-        return one[:cells], two[:cells], three[:cells]
+            found = Prepared(factor, column.astype(np.float32), most, popularity, barred, *_head(popularity))
+            self._prepared = (key, found)
+        return self._prepared[1]
 
     def row_sums(self, items: I32) -> F64:
         """(N,) sum of what each of these items leads to, as `symmetry` says."""
@@ -180,10 +188,10 @@ class ItemTable:
 
     def bytes_used(self) -> int:
         """Bytes of the columns (the item index not included)."""
-        numbers = (self.popularity, self.total, self.impressions, self.out)
-        columns = (self.present, self.fence, *numbers, self.newest_at_ms)
+        numbers = (self.vectors, self.total, self.impressions, self.out)
+        columns = (self.present, self.withheld, self.fence, *numbers, self.newest_at_ms)
         lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
-        return sum(column.nbytes for column in (*columns, self.sketches, *lists)) + self.contents.bytes_used()
+        return sum(column.nbytes for column in (*columns, *lists)) + self.contents.bytes_used()
 
     def _set_columns(self, items: I64, keys: I32, weights: F32) -> None:
         if not len(items):
@@ -246,13 +254,23 @@ class ItemTable:
         if items <= size:
             return
         more = max(items, 2 * size) - size
-        for name in ("present", "popularity", "total", "impressions", "out", "newest_at_ms", "sketches"):
+        for name in ("present", "withheld", "vectors", "total", "impressions", "out", "newest_at_ms"):
             old = self.__dict__[name]
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.fence = np.concatenate([self.fence, np.full(more, -1, np.int64)])
         self.followers.reserve(size + more)
         self.columns.reserve(size + more)
         self.contents.likes.reserve(size + more)
+
+
+def _head(popularity: F32) -> tuple[I64, Bools, float]:
+    """The HEAD most popular items, where they are, and the popularity of the next one."""
+    rest = len(popularity) - HEAD
+    order = np.argpartition(popularity, rest) if rest > 0 else np.arange(len(popularity))
+    head = np.sort(order[max(rest, 0) :])
+    inside = np.zeros(len(popularity), np.bool_)
+    inside[head] = True
+    return head, inside, float(popularity[order[:rest]].max(initial=0)) if rest > 0 else 0.0
 
 
 def _unit(vectors: NDArray[np.floating]) -> F32:

@@ -4,7 +4,8 @@ A transition is keyed by the item reached and carries up to W items had before i
 counts w * g**(k - 1) there. It names the source event (partition, offset), so that the item side can drop
 what was sent twice.
 
-A weight below 0 takes an earlier transition back.
+A weight below 0 takes an earlier transition back. One of kind `undo` takes back pairs alone: the item before was taken
+back, the item reached was not, and stays as popular as it is.
 
 Bytes, version 1, little-endian: version u1 · kind i1 · source u2 · source_offset i8 · at_ms i8 · weight f4 ·
 count u1, then `count` item hashes u8. The record's key is the item's name.
@@ -61,8 +62,8 @@ def transitions(
 ) -> Transitions:
     """Transitions of a folded batch (columns as given to `fold`, with a window): applied positive events with
     a weight above 0, impressions (no previous items; they count as seen), and those of them that were taken back:
-    their kind, their time and minus their weight, with the items that the ring holds before them. `source`: their
-    partition.
+    their kind, their time and minus their weight, with the items that the ring holds before them; and of what these had
+    led to the pairs, taken back. `source`: their partition.
     """
     back = folded.undone
     if len(back.places):
@@ -77,14 +78,38 @@ def transitions(
     targets = items[chosen]
     previous = folded.previous[chosen]
     previous[(previous == targets[:, None]) | (previous <= 0) | shown[chosen, None]] = -1
-    return Transitions(
+    sources = np.full(len(items), source, np.int64)
+    found = Transitions(
         targets,
         previous,
         kinds[chosen],
         weights[chosen],
         at_ms[chosen],
-        np.broadcast_to(np.asarray(source, np.int64), len(items))[chosen],
+        sources[chosen],
         offsets[chosen],
+    )
+    return _with_parted(found, chosen, folded, items, sources, offsets)
+
+
+def _with_parted(
+    found: Transitions, chosen: I64, folded: Folded, items: I32, sources: I64, offsets: I64
+) -> Transitions:
+    """And what takes pairs back, where its undo stands among the events `chosen`."""
+    parted = folded.parted
+    count = len(parted.places)
+    if not count:
+        return found
+    stood = (parted.back[:, None] >> np.arange(found.previous.shape[1])) & 1
+    previous = np.where(stood != 0, items[parted.places][:, None], np.int32(-1))
+    order = np.argsort(np.concatenate([chosen, parted.places]), kind="stable")
+    return Transitions(
+        np.concatenate([found.items, parted.items])[order],
+        np.concatenate([found.previous, previous])[order],
+        np.concatenate([found.kinds, np.full(count, actions.UNDO, np.int8)])[order],
+        np.concatenate([found.weights, -parted.weights])[order],
+        np.concatenate([found.at_ms, parted.at_ms])[order],
+        np.concatenate([found.sources, sources[parted.places]])[order],
+        np.concatenate([found.source_offsets, offsets[parted.places]])[order],
     )
 
 

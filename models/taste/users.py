@@ -11,9 +11,10 @@ Layout of a bank row: D sums of w * code, then the net sum of w, then the gross 
 half-life.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from models.errors import BadInput
 from models.taste import actions, columns, decay, layout, recent, undo
 from models.taste.fences import standing
+from models.taste.hidden import Hidden, Kept
 from models.taste.items import UNKNOWN, ItemIndex
 from models.taste.runs import BLOCK, Run, latest, repeats
 
@@ -32,6 +34,8 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
+NO_AUTHORS: Mapping[int, int] = MappingProxyType({})
+NOTHING: Bools = np.empty(0, np.bool_)
 HALF_LIVES_S = (60.0, 3600.0, 86400.0, 30 * 86400.0)
 _CHUNK = 4096  # events folded at once: bounds the working memory (about 5 MB), and the cut changes no bit
 
@@ -51,6 +55,9 @@ class Folded:
     # padded; W = 0 unless asked
     undone: undo.Undone = undo.NOTHING
     in_vain: int = 0  # undos that found nothing to take back
+    parted: undo.Parted = undo.UNPARTED
+    shown_again: int = 0  # undos that took no event back, and lifted what one had hidden
+    fell_out: int = 0  # items and authors that are hidden no longer, since their reader hid too many others
 
 
 class UserRows:
@@ -76,11 +83,15 @@ class UserRows:
         self._half_lives_ms = np.array(self.half_lives_ms, np.int64)
         self.ring = ring
         self.layout = layout.StateLayout(items.dim, self.half_lives_ms, ring)
-        self.freed: list[Callable[[list[int]], None]] = []  # called with rows that lose their reader
+        self.hidden = Hidden()
+        self.freed: list[Callable[[list[int]], None]] = [
+            self.hidden.forget
+        ]  # called with rows that lose their reader
         self.clear()
 
     def clear(self) -> None:
         """Forget everybody; memory is given back."""
+        self.hidden.clear()
         h, r, size = len(self.half_lives_ms), self.ring, 64
         self._index: dict[int, dict[str, int]] = {}
         self.names: list[str] = []  # by row; empty where the row is free
@@ -157,7 +168,7 @@ class UserRows:
     def bytes_used(self) -> int:
         """Bytes of the columns and, estimated, of the names and their index."""
         arrays: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
-        return arrays + 190 * len(self)
+        return arrays + self.hidden.bytes_used() + 190 * len(self)
 
     def fold(
         self,
@@ -169,9 +180,11 @@ class UserRows:
         offsets: I64,
         window: int = 0,
         ids: U64 | None = None,
+        authors: Mapping[int, int] = NO_AUTHORS,
     ) -> Folded:
         """Apply n events of the users of partition 0, by name: see `fold_rows`."""
-        return self.fold_rows(self.rows_of(users), items, kinds, weights, at_ms, offsets, window, ids)
+        rows = self.rows_of(users)
+        return self.fold_rows(rows, items, kinds, weights, at_ms, offsets, window, ids, authors)
 
     def fold_rows(
         self,
@@ -183,6 +196,7 @@ class UserRows:
         offsets: I64,
         window: int = 0,
         ids: U64 | None = None,
+        authors: Mapping[int, int] = NO_AUTHORS,
     ) -> Folded:
         """Apply n events, by row; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
         `ids` are 64-bit hashes of the events' ids, 0 for none; one that is among the user's last `recent.KEPT` accepted
@@ -191,6 +205,9 @@ class UserRows:
         Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
         the last W in the ring. An undo takes back what `models.taste.undo` says, whatever weight is given. Other
         weights have the sign of their kind (`actions.weight_table` sees to it): the ring keeps their sizes.
+
+        `authors`: place of an event -> hash of a name that a `hide` or `report` hides as well, and an `undo` shows
+        again; with other kinds it says nothing.
 
         Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
         """
@@ -208,7 +225,9 @@ class UserRows:
         touched: list[I32] = []
         lasts: list[I64] = []
         undone: list[undo.Undone] = []
-        for part in _parts(np.flatnonzero(applied), row_of, kinds):
+        parted: list[tuple[I64, undo.Parted]] = []
+        shown_again = fell_out = 0
+        for part in _parts(applied.nonzero()[0], row_of, kinds):
             run = Run.of(row_of[part])
             events = undo.Events(items[part], kinds[part], weights[part], at_ms[part])
             if (events.kinds == actions.UNDO).any():
@@ -218,11 +237,16 @@ class UserRows:
                 undone.append(
                     undo.Undone(part[at], walk.kinds[at], np.negative(walk.weights[at]), walk.at_ms[at])
                 )
+                parted.append((part, walk.parted()))
+                shows, found = walk.shows, walk.kinds >= 0
             else:
+                shows = found = NOTHING
                 self._fold_bank(run, events.items, events.weights, events.at_ms)
                 before = self._fold_ring(run, events, window)
                 if before is not None:
                     previous[part] = before
+            hid = self._hide(row_of[part], events, part, authors, shows, found)
+            shown_again, fell_out = shown_again + hid[0], fell_out + hid[1]
             self._keep_ids(run, ids[part])
             last = part[run.starts + run.counts - 1]
             self.fence[run.rows] = offsets[last]
@@ -231,9 +255,13 @@ class UserRows:
             touched.append(run.rows)
             lasts.append(last)
         rows, last = latest(touched, lasts)
-        found = undo.joined(undone)
+        taken = undo.joined(undone)
         wanted = int(np.count_nonzero(applied & (kinds == actions.UNDO)))
-        return Folded(rows, last, applied, row_of, repeated, previous, found, wanted - len(found.places))
+        in_vain = wanted - len(taken.places) - shown_again
+        apart = undo.parted(parted)
+        return Folded(
+            rows, last, applied, row_of, repeated, previous, taken, in_vain, apart, shown_again, fell_out
+        )
 
     def encode(self, rows: I32) -> list[bytes]:
         """One changelog value a row: equal states give equal bytes (layout in `models.taste.layout`)."""
@@ -259,7 +287,12 @@ class UserRows:
             self.ring_sizes.reshape(-1)[at],
             self.ring_at_ms.reshape(-1)[at],
         )
-        return self.layout.join(heads, entries, ends)
+        hashes = self.items.hashes
+        tails = {
+            place: layout.Tail(hashes[kept.items], kept.authors)
+            for place, kept in self.hidden.of(rows).items()
+        }
+        return self.layout.join(heads, entries, ends, tails)
 
     def load(self, users: Sequence[str], values: Sequence[bytes], partition: int = 0) -> list[str]:
         """Set a partition's users to encoded states, given in the order of the log. Of several of one user, the one
@@ -268,7 +301,7 @@ class UserRows:
         Returns the users whose last given state is not the one that stands. Raises BadInput("state_layout") on another
         version, other settings or a wrong length; nothing is then loaded.
         """
-        heads, entries = self.layout.split(values)
+        heads, entries, tails = self.layout.split(values)
         owners = self.rows_of(users, partition)
         fences = heads["fence"].astype(np.int64)
         chosen, overtaken = standing(owners.astype(np.int64), fences, self.fence[owners])
@@ -278,6 +311,7 @@ class UserRows:
             heads, rows, filled = heads[chosen], owners[chosen], filled[chosen]
             ends = np.cumsum(filled)
             entries = entries[np.repeat(begins - ends + filled, filled) + np.arange(int(filled.sum()))]
+            tails = {new: tails[old] for new, old in enumerate(chosen.tolist()) if old in tails}
         self.fence[rows] = heads["fence"]
         self.newest_at_ms[rows] = heads["newest_at_ms"]
         self.refs[rows] = heads["refs"]
@@ -292,6 +326,9 @@ class UserRows:
         self.ring_kinds.reshape(-1)[at] = entries["kind"]
         self.ring_sizes.reshape(-1)[at] = entries["size"]
         self.ring_at_ms.reshape(-1)[at] = layout.joined_at_ms(entries)
+        self.hidden.load(
+            rows, {place: Kept(self.items.by_hash(t.items), t.authors) for place, t in tails.items()}
+        )
         return [self.names[row] for row in overtaken.tolist()]
 
     def recent(self, rows: I32, window: int) -> tuple[I32, I8, I64]:
@@ -303,6 +340,12 @@ class UserRows:
         at = rows[:, None]
         items = np.where(held, self.ring_items[at, slots], np.int32(-1))
         return items, self.ring_kinds[at, slots], self.ring_at_ms[at, slots]
+
+    def held(self, rows: I32) -> tuple[I32, I8]:
+        """All ring entries (B, R) in no particular order: items, -1 where the ring is not full; kinds."""
+        items = np.take(self.ring_items, rows, 0)
+        items[np.arange(self.ring) >= self.pushed[rows, None]] = -1
+        return items, np.take(self.ring_kinds, rows, 0)
 
     def _beyond_fence(self, row_of: I32, offsets: I64) -> Bools:
         if not repeats(row_of, offsets):
@@ -317,12 +360,37 @@ class UserRows:
 
     def _drop_duplicates(self, applied: Bools, ids: U64, row_of: I32) -> int:
         """Take duplicates out of `applied`; how many there were."""
-        chosen = np.flatnonzero(applied)
         if not ids.any():
             return 0
+        chosen = applied.nonzero()[0]
         found = recent.duplicates(ids[chosen], row_of[chosen], self.recent_ids, self.accepted)
         applied[chosen[found]] = False
         return int(np.count_nonzero(found))
+
+    def _hide(
+        self,
+        rows: I32,
+        events: undo.Events,
+        places: I64,
+        authors: Mapping[int, int],
+        shows: Bools,
+        found: Bools,
+    ) -> tuple[int, int]:
+        """Take what is hidden, and hidden no longer, from n events in the order of each user. `shows` and `found` (n,)
+        are what an undo does, or empty where there is none. How many undos did nothing else, and what fell out."""
+        hides = actions.is_hiding(events.kinds)
+        again = fell = 0
+        for at in (hides | (events.kinds == actions.UNDO)).nonzero()[0].tolist():
+            row, item, author = int(rows[at]), int(events.items[at]), authors.get(int(places[at]))
+            if hides[at]:
+                fell += item != UNKNOWN and self.hidden.hide(row, item)
+                fell += author is not None and self.hidden.block(row, author)
+                continue
+            lifted = bool(shows[at]) and self.hidden.show(row, item)
+            if author is not None:
+                lifted |= self.hidden.unblock(row, author)
+            again += lifted and not found[at]
+        return again, fell
 
     def _keep_ids(self, run: Run, ids: U64) -> None:
         nth = np.arange(len(ids)) - run.starts[run.rank]

@@ -219,7 +219,7 @@ def _batches(examples: Sequence[Example], shuffle: random.Random) -> list[list[E
 
 
 def _loss(network: _Network, batch: Sequence[Example]) -> Tensor:
-    ids, mask = collate([example.unit for example in batch], PAD_ID, "cpu")
+    ids, mask = collate([example.unit for example in batch], PAD_ID)
     labels = torch.tensor([example.label for example in batch])
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(ids, mask)
@@ -234,7 +234,7 @@ def _dev_logits(network: _Network, examples: Sequence[Example]) -> tuple[Tensor,
     logits = []
     for start in range(0, len(ordered), 64):
         rows = ordered[start : start + 64]
-        logits.append(network(*collate([row.unit for row in rows], PAD_ID, "cpu")))
+        logits.append(network(*collate([row.unit for row in rows], PAD_ID)))
     return torch.cat(logits), torch.tensor([example.label for example in ordered])
 
 

@@ -5,6 +5,7 @@ and submits it; `decide` turns a group of submitted batches into effects and tou
 own state; `streams.transport.commit` performs the effects.
 """
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from faust.streams import Stream
 from streams.clock import Clock
 from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import Effects, Emit
+from streams.inference.failures import InferenceClosed
 from streams.inference.service import InferenceService
-from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.observe.agents import AgentMetrics
+from streams.observe.catalogue import Metrics
 from streams.privacy.sealing import Seal
 from streams.rejected import Place, Rejected, class_name
 from streams.settings import Settings
@@ -26,7 +29,7 @@ from streams.state.progress import Recoveries
 from streams.state.snapshotfile import FenceOf
 from streams.state.snapshots import Snapshots
 from streams.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
-from streams.traces import trace_id
+from streams.traces import NO_SPANS, Tracing, trace_id
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Commit, Submission
 from streams.transport.consumer import Profile
@@ -45,6 +48,7 @@ class Services:
     metrics: Metrics
     inference: InferenceService
     worker: str  # name and version, for dead-letter headers
+    tracing: Tracing = NO_SPANS
     limits: dict[str, int] = field(
         default_factory=dict
     )  # topic -> largest batch it takes, once the cluster told
@@ -159,6 +163,44 @@ class Agent(ABC, Generic[W]):
         for one in rejected:
             self.metrics.dead_lettered(one.reason)
         self._say(partition, rejected)
+
+
+class TaskAgent(Agent[W]):
+    """One that waits for others as it works on a batch (models, fetches): an asyncio task a batch, several at once."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._batches: set[asyncio.Task[None]] = set()
+
+    @abstractmethod
+    async def work_on(self, batch: PartitionBatch) -> None:
+        """Decode a batch, do what it asks for and submit it. Raises InferenceClosed when it must be left undone."""
+
+    async def run(self, stream: "Stream[PartitionBatch]") -> None:
+        async for event in stream.noack().events():
+            batch: PartitionBatch = event.value
+            if not batch.lost:
+                task = asyncio.create_task(self._on(batch))
+                self._batches.add(task)
+                task.add_done_callback(self._batch_ended)
+
+    async def _on(self, batch: PartitionBatch) -> None:
+        try:
+            await self.work_on(batch)
+        except InferenceClosed:  # stopping: whoever reads this batch next takes it
+            batch.entry.lost = True
+
+    def _batch_ended(self, task: "asyncio.Task[None]") -> None:
+        self._batches.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            assert self.commit is not None
+            self.commit.fail(task.exception())  # a bug, not bad input: do not go on past it
+
+    async def stop(self) -> None:
+        for task in self._batches:
+            task.cancel()
+        if self._batches:
+            await asyncio.wait(self._batches, timeout=1.0)
 
 
 def _of(agent: Agent[Any], partition: int, one: Rejected) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from models.taste.layout import fence_of
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
+from streams.beside import Beside
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES
 from streams.experiments import Experiments
 from streams.listmaker import ListMaker, list_settings
 from streams.moved import Moved
-from streams.observe.catalogue import QualityMetrics
+from streams.observe.quality import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
@@ -64,7 +65,7 @@ class ClicksAgent(Agent[ClickColumns]):
         key_file = settings.privacy.key_file
         key = secret(key_file, "privacy.key_file") if key_file is not None else b""
         self._state = UserState(self._taste, self._items, key[:KEY_BYTES])
-        self._table = ItemTable(self._items)
+        self._table = ItemTable(self._items, self._taste.item_half_life_s)
         self._catalogue = CatalogueState(self._items, services.metrics)
         self._experiments = Experiments(
             settings.experiments,
@@ -74,6 +75,7 @@ class ClicksAgent(Agent[ClickColumns]):
             services.metrics,
         )
         self._revisions = Revisions(self._taste.sequence, self._state.rows, self._revision)
+        self._beside = Beside(settings, self._state.rows, self._without_profile, services.metrics)
         self._lists = ListMaker(
             self._taste,
             self._state.rows,
@@ -82,8 +84,10 @@ class ClicksAgent(Agent[ClickColumns]):
             self._experiments,
             self._revisions,
             self._without_profile,
+            self._beside,
             services.metrics,
             services.clock,
+            services.tracing,
         )
         self._quality = self._live_quality()
         self._weights = weight_table(self._taste.weights.model_dump())
@@ -110,6 +114,8 @@ class ClicksAgent(Agent[ClickColumns]):
             self._lists.settings,
             self._taste.list_size,
             self._lists.further,
+            self._beside.learning.weights,
+            self._beside.was_barred,
         )
         services = self.services
         return LiveQuality(
@@ -135,12 +141,14 @@ class ClicksAgent(Agent[ClickColumns]):
         """Follow item table and catalogue; the group is joined once all that was there has been read."""
         if self._taste.output == "lists":
             await self._revisions.start()
+            await self._beside.learning.start()
             self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
             caught_up = asyncio.create_task(self._caught_up())
             await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
             caught_up.cancel()
-            if self._revisions.further:
-                self._following.append(asyncio.create_task(self._revisions.run()))
+            for one in (self._revisions, self._beside.learning):
+                if one.goes_on:
+                    self._following.append(asyncio.create_task(one.run()))
             for following in self._following:
                 following.add_done_callback(self._stopped_following)
 
@@ -159,11 +167,13 @@ class ClicksAgent(Agent[ClickColumns]):
             following.cancel()
         if self._following:
             await asyncio.wait(self._following, timeout=1.0)
+        await self._beside.learning.keep()
         await self._changelog.stop()
 
     async def recover(self, partition: int) -> None:
         tell = self.recoveries.begin(partition)
         self.metrics.recovered_rows(await self._state.recover(partition, self._changelog, tell))
+        await self._beside.read_back(partition)
         self.recoveries.end(partition)
         self._measure()
 
@@ -324,16 +334,22 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._quality is not None:
             self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
         strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
-        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids)
+        begins = np.cumsum([0, *map(len, parts)]).tolist()
+        authors = {
+            begin + place: one
+            for begin, part in zip(begins, parts, strict=False)
+            for place, one in part.authors.items()
+        }
+        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids, authors)
         self._count(folded, strange)
         if self._quality is not None:
             self._quality.settle(folded.applied)
+        self._beside.follow(row_of, items, kinds, at_ms, partitions, folded.applied)
         if self._experiments:
             users = [user for part in parts for user in part.users]
             names = [item for part in parts for item in part.items]
             self._experiments.credit(users, names, kinds, folded.applied)
         records = list(chain.from_iterable(part.records for part in parts))
-        begins = np.cumsum([0, *map(len, parts)]).tolist()
         wishes = {
             begin + place: one
             for begin, part in zip(begins, parts, strict=False)
@@ -348,9 +364,15 @@ class ClicksAgent(Agent[ClickColumns]):
             some = int(np.count_nonzero(which & folded.applied))
             if some:
                 metrics.odd.labels(what).inc(some)
-        for outcome, undos in (("taken_back", len(folded.undone.places)), ("in_vain", folded.in_vain)):
+        for outcome, undos in (
+            ("taken_back", len(folded.undone.places)),
+            ("shown_again", folded.shown_again),
+            ("in_vain", folded.in_vain),
+        ):
             if undos:
                 metrics.undone.labels(outcome).inc(undos)
+        if folded.fell_out:
+            metrics.hidden_fell_out.inc(folded.fell_out)
         if folded.duplicates:
             self.metrics.duplicated(folded.duplicates)
         repeated = len(folded.applied) - applied - folded.duplicates
@@ -366,8 +388,9 @@ class ClicksAgent(Agent[ClickColumns]):
 
     def _measure(self) -> None:
         self.services.metrics.users.set(len(self._state.rows))
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + self._revisions.bytes_used())
-        self.services.metrics.items.set(len(self._items))
+        beside = self._revisions.bytes_used() + self._beside.bytes_used()
+        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + beside)
+        self.services.metrics.items.set(len(self._items) - 1)  # without the unknown one
         self.services.metrics.items_beyond.set(self._items.beyond)
 
 

@@ -1,9 +1,10 @@
 """Content: from labels of assets to what the item agent knows of them, so that an upload can be listed before its first
 click.
 
-An `embed` label is the vector itself; a transcript, and tags joined to a text, are embedded here. Other labels say
-nothing of what an asset is about. An asset is the item of the same name. Written by workers, labels have no dead-letter
-topic: one that cannot be used is counted by reason and named in the log.
+An `embed` label is the vector itself; a transcript, the text in a picture, and tags joined to a text, are embedded
+here. A `safety` label that blocks keeps the item out of all lists until one of the same step does not
+(`models.taste.bars`). Other labels say nothing of what an asset is about. An asset is the item of the same name.
+Written by workers, labels have no dead-letter topic: one that cannot be used is counted by reason and named in the log.
 """
 
 import asyncio
@@ -12,17 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from faust.streams import Stream
 
 from models.errors import BadInput, ModelError
+from models.taste.bars import told
 from models.taste.contents import pack
 from models.taste.transitions import CONTENT
 from models.types import Payload
-from streams.agents.base import Agent, Services
+from streams.agents.base import Services, TaskAgent
 from streams.codecs import LabelDecoder
 from streams.effects import Effects, Emit
 from streams.events import Label
-from streams.inference.service import InferenceClosed
+from streams.inference.answers import Answer
+from streams.inference.request import Result
 from streams.topics import LABELS, TRANSITIONS
 from streams.transitions import partition_of
 from streams.transport.batch import PartitionBatch
@@ -31,19 +33,20 @@ from streams.transport.consumer import Profile
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 64  # texts on their way to the device
+AT_ONCE = 64  # texts of a group on its way to the device
+GROUPS_AT_ONCE = 2
 TEXT_CHARS = 4_000  # more than the encoder reads
 
 
 @dataclass(slots=True)
 class ContentWork:
-    """Records of one batch: items and what they are about."""
+    """Records of one batch: items and what they are about, or bars."""
 
     names: list[str] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
 
 
-class ContentAgent(Agent[ContentWork]):
+class ContentAgent(TaskAgent[ContentWork]):
     """Topic `labels` to `transitions`."""
 
     name = "content"
@@ -53,8 +56,7 @@ class ContentAgent(Agent[ContentWork]):
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         self._decode = LabelDecoder()
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._batches: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(GROUPS_AT_ONCE)
 
     def profile(self) -> Profile:
         reader = self.services.settings.reader
@@ -65,50 +67,58 @@ class ContentAgent(Agent[ContentWork]):
             batches_in_flight=4,
         )
 
-    async def run(self, stream: "Stream[PartitionBatch]") -> None:
-        async for event in stream.noack().events():
-            batch: PartitionBatch = event.value
-            if not batch.lost:
-                task = asyncio.create_task(self._describe(batch))
-                self._batches.add(task)
-                task.add_done_callback(self._batch_ended)
-
-    def _batch_ended(self, task: "asyncio.Task[None]") -> None:
-        self._batches.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            assert self.commit is not None
-            self.commit.fail(task.exception())  # a bug: do not go on past it
-
-    async def _describe(self, batch: PartitionBatch) -> None:
+    async def work_on(self, batch: PartitionBatch) -> None:
         labels, rejected = self._decode(batch.records)
         for one in rejected:
             self._left_out(one.reason, f"offset {one.record.offset}: {one.message}")
-        try:
-            made = await asyncio.gather(*(self._content(label) for label in labels))
-        except InferenceClosed:  # stopping: whoever reads this batch next takes it
-            batch.entry.lost = True
-            return
+        made = await self._contents(labels)
         found = [(label.asset, value) for label, value in zip(labels, made, strict=True) if value is not None]
         if not batch.lost:
             self.submit(batch, ContentWork([name for name, _ in found], [value for _, value in found]))
 
-    async def _content(self, label: Label) -> bytes | None:
-        """The packed vector; None for a label that says nothing or nothing of use. Raises InferenceClosed."""
-        try:
-            if label.task == "embed":
-                return pack(_numbers(label), _revision(label.model.name, label.model.revision), label.author)
-            text = text_of(label)
-            if not text:
-                return None
+    async def _contents(self, labels: Sequence[Label]) -> list[bytes | None]:
+        """Of each: the packed vector, or a bar; None for one that says nothing or nothing of use. Raises
+        InferenceClosed."""
+        made = [self._said(label) for label in labels]
+        texts = [(place, text) for place, label in enumerate(labels) if (text := text_of(label))]
+        for start in range(0, len(texts), AT_ONCE):
+            some = texts[start : start + AT_ONCE]
+            payloads = [Payload("text/plain", text.encode()) for _, text in some]
             async with self._slots:
-                answer = await self.services.inference.submit("embed", Payload("text/plain", text.encode()))
-            model = self.services.inference.model("embed")
-            vector = np.array(answer.outcome.findings[0].value, np.float32)
+                results = await self.services.inference.submit_all("embed", payloads)
+            for (place, _), result in zip(some, results, strict=True):
+                made[place] = self._embedded(labels[place], result)
+        return made
+
+    def _said(self, label: Label) -> bytes | None:
+        """What a label says by itself."""
+        if label.task == "safety":
+            # One step of one model: the text in a picture, and the picture itself, are judged apart.
+            return told(">".join((*label.via, label.model.name)), blocked=label.value == "block")
+        if label.task != "embed":
+            return None
+        try:
+            return pack(_numbers(label), _revision(label.model.name, label.model.revision), label.author)
+        except ModelError as error:
+            self._useless(label, error)
+            return None
+
+    def _embedded(self, label: Label, result: Result) -> bytes | None:
+        """What its text says, as a vector."""
+        if not isinstance(result, Answer):
+            self._useless(label, result)
+            return None
+        model = self.services.inference.model("embed")
+        try:
+            vector = np.array(result.outcome.findings[0].value, np.float32)
             return pack(vector, _revision(model.name, model.revision), label.author)
         except ModelError as error:
-            reason = error.reason if isinstance(error, BadInput) else "failed"
-            self._left_out(reason, f"label {label.id} of {label.asset}: {error}")
+            self._useless(label, error)
             return None
+
+    def _useless(self, label: Label, error: Exception) -> None:
+        reason = error.reason if isinstance(error, BadInput) else "failed"
+        self._left_out(reason, f"label {label.id} of {label.asset}: {error}")
 
     def _left_out(self, reason: str, what: str) -> None:
         self.services.metrics.contents_left_out.labels(reason).inc()
@@ -121,23 +131,19 @@ class ContentAgent(Agent[ContentWork]):
         for submission in group:
             for name, value in zip(submission.work.names, submission.work.values, strict=True):
                 by_partition.setdefault(partition_of(name, partitions), []).append((name, value))
-        for partition, told in sorted(by_partition.items()):
-            keys = [name.encode() for name, _ in told]
-            effects.outputs.append(Emit(TRANSITIONS, partition, keys, [CONTENT + value for _, value in told]))
-            self.metrics.published(TRANSITIONS, len(told))
+        for partition, found in sorted(by_partition.items()):
+            keys = [name.encode() for name, _ in found]
+            effects.outputs.append(
+                Emit(TRANSITIONS, partition, keys, [CONTENT + value for _, value in found])
+            )
+            self.metrics.published(TRANSITIONS, len(found))
         return effects
-
-    async def stop(self) -> None:
-        for task in self._batches:
-            task.cancel()
-        if self._batches:
-            await asyncio.wait(self._batches, timeout=1.0)
 
 
 def text_of(label: Label) -> str:
     """What a label of another task than `embed` says in words; empty where it says nothing of the content."""
     value = label.value
-    if label.task == "transcribe" and isinstance(value, str):
+    if label.task in ("transcribe", "ocr") and isinstance(value, str):
         return value.strip()[:TEXT_CHARS]
     if label.task == "tag":
         names = [value] if isinstance(value, str) else [str(one.get("tag", "")) for one in _rows(value)]

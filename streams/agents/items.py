@@ -13,7 +13,7 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste import contents
+from models.taste import bars, contents
 from models.taste.itemrows import VERSION, fence_of, largest_bytes
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
@@ -33,7 +33,7 @@ KEEP = 100
 
 @dataclass(frozen=True, slots=True)
 class ItemWork:
-    """One batch: transitions, and content vectors; each with its offsets."""
+    """One batch: transitions, and content vectors and bars; each with its offsets."""
 
     told: Transitions
     told_at: NDArray[np.int64]
@@ -117,7 +117,10 @@ class ItemsAgent(Agent[ItemWork]):
         return effects
 
     async def recover(self, partition: int) -> None:
-        columns = ItemColumns(self._items, sources=self.services.settings.topics.partitions, keep=KEEP)
+        settings = self.services.settings
+        columns = ItemColumns(
+            self._items, settings.topics.partitions, settings.taste.item_half_life_s, keep=KEEP
+        )
 
         overtaken: set[str] = set()
 
@@ -148,7 +151,7 @@ class ItemsAgent(Agent[ItemWork]):
 
     def largest_row(self) -> tuple[str, int]:
         sources = self.services.settings.topics.partitions
-        content = contents.largest_bytes(MAX_ID_BYTES)
+        content = bars.LARGEST_BYTES + contents.largest_bytes(MAX_ID_BYTES)
         return ITEM_TABLE, largest_bytes(KEEP, sources, MAX_ID_BYTES, content) + MAX_ID_BYTES
 
     async def stop(self) -> None:

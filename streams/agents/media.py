@@ -1,37 +1,30 @@
 """Audio and uploads: every task that accepts the media type looks at the payload; each finding becomes a label.
 
-Records of a batch are worked on together, so that the device sees many at once; the batch is submitted when all of
-its labels are there. Several batches are in flight; the ledger commits only the contiguous finished prefix. What a
-task finds may be looked at by others (`models.inference.chains`), one label id a step.
+Records of a batch whose payloads are at hand are worked on together (`streams.agents.labelling`); the batch is
+submitted when all of its labels are there. Several batches are in flight; the ledger commits only the contiguous
+finished prefix.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from faust.streams import Stream
-
 from models.errors import BadInput, ModelError
 from models.inference.batching import Lane
-from models.inference.chains import Step, next_steps
-from models.registry import task_class
-from models.types import Payload
-from streams.agents.base import Agent, Services
+from streams.agents.base import Services, TaskAgent
+from streams.agents.labelling import Labelling, Opened, Unlabelled
 from streams.codecs import MediaDecoder
-from streams.effects import Effects, Header, batch_bytes
+from streams.effects import Effects, batch_bytes
 from streams.errors import REASONS, Reject, Retry
-from streams.events import Because, Media
+from streams.events import Because, ClaimCheck, Media
 from streams.inference.admission import Admission
-from streams.inference.service import InferenceClosed
-from streams.inference.totals import Answer
-from streams.labels import LabelRecord, labels_emit, labels_of
+from streams.labels import LabelRecord, labels_emit
 from streams.payloads import Payloads, size_of
-from streams.rejected import Place, Rejected, rejected_by
+from streams.rejected import Rejected, rejected_by
 from streams.retries import Failed, retries, retry_of
 from streams.sections.media import LaneSettings
 from streams.topics import AUDIO, LABELS, UPLOADS, retry
-from streams.traces import carried
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
@@ -48,19 +41,20 @@ class MediaWork:
     rejected: list[Rejected] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)  # to be tried again
 
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A record whose payload is here, and the seconds that it took until then."""
-
-    event: Media
-    payload: Payload
-    because: Because
-    wait_s: float
-    fetch_s: float
+    def add(self, made: "_Made") -> None:
+        """Of one record."""
+        if isinstance(made, Rejected):
+            self.rejected.append(made)
+        elif isinstance(made, Failed):
+            self.failed.append(made)
+        else:
+            self.labels += made
 
 
-class MediaAgent(Agent[MediaWork]):
+_Made = list[LabelRecord] | Rejected | Failed
+
+
+class MediaAgent(TaskAgent[MediaWork]):
     """Common to audio and uploads."""
 
     def __init__(self, services: Services) -> None:
@@ -71,14 +65,12 @@ class MediaAgent(Agent[MediaWork]):
         self._decoder = MediaDecoder(self._media.max_payload_bytes)
         self._room = Admission(self._media.records_in_flight, self._media.bytes_in_flight)
         self._payloads: Payloads | None = None
-        self._accepts: list[tuple[str, Callable[[str], bool]]] = []
-        self._after: dict[str, Mapping[str, str]] = {}
-        self._batches: set[asyncio.Task[None]] = set()
+        self._labelling: Labelling | None = None
 
     async def start(self) -> None:
         """The tasks are warm: what they import is imported."""
-        self._accepts = [(name, task_class(name).accepts) for name in self.tasks]
-        self._after = {name: getattr(task_class(name), "after", {}) for name in self.tasks}
+        services = self.services
+        self._labelling = Labelling(services.inference, services.clock, self._lane, self.tasks)
         self._payloads = Payloads(self._media)
         self._payloads.start()
 
@@ -91,124 +83,116 @@ class MediaAgent(Agent[MediaWork]):
             batches_in_flight=max(4, self._media.records_in_flight // BATCH_RECORDS),
         )
 
-    async def run(self, stream: "Stream[PartitionBatch]") -> None:
-        async for event in stream.noack().events():
-            batch: PartitionBatch = event.value
-            if not batch.lost:
-                task = asyncio.create_task(self._label_batch(batch))
-                self._batches.add(task)
-                task.add_done_callback(self._batch_ended)
-
-    def _batch_ended(self, task: "asyncio.Task[None]") -> None:
-        self._batches.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            assert self.commit is not None
-            self.commit.fail(task.exception())  # a bug, not bad input: do not go on past it
-
-    async def _label_batch(self, batch: PartitionBatch) -> None:
+    async def work_on(self, batch: PartitionBatch) -> None:
         events, records, rejected = self._decoder(batch.records)
+        sizes = [min(size_of(event), self._media.max_payload_bytes) for event in events]
+        # Room before anything is fetched: what is held is bounded in bytes, too. What is at hand and has room at once
+        # goes together; what has to be fetched or to wait goes by itself, and holds nothing up.
+        at_hand = [n for n, event in enumerate(events) if not isinstance(event.payload, ClaimCheck)]
+        together = at_hand[: self._room.enter_many([sizes[n] for n in at_hand])]
+        alone = sorted(set(range(len(events))).difference(together))
+        groups = [together] if together else []
+        groups += [[n] for n in alone]
         made = await asyncio.gather(
-            *(self._label_record(batch, event, record) for event, record in zip(events, records, strict=True))
+            *(
+                self._label_group(
+                    batch,
+                    [(events[n], records[n]) for n in group],
+                    sum(sizes[n] for n in group),
+                    entered=group is together,
+                )
+                for group in groups
+            )
         )
+        outcomes = {
+            n: one
+            for group, ones in zip(groups, made, strict=True)
+            for n, one in zip(group, ones, strict=True)
+        }
         work = MediaWork(rejected=rejected)
-        for outcome in made:
-            if isinstance(outcome, Rejected):
-                work.rejected.append(outcome)
-            elif isinstance(outcome, Failed):
-                work.failed.append(outcome)
-            else:
-                work.labels += outcome
+        for n in range(len(events)):
+            work.add(outcomes[n])
         if not batch.lost:
             self.submit(batch, work)
 
-    async def _label_record(
-        self, batch: PartitionBatch, event: Media, record: Record
-    ) -> list[LabelRecord] | Rejected | Failed:
-        """Labels in the order of tasks, or why there are none."""
-        size_bytes = min(size_of(event), self._media.max_payload_bytes)
-        await self._room.enter(
-            size_bytes
-        )  # before anything is fetched: what is held is bounded in bytes, too
-        place = self.place(batch.partition, record)
+    async def _label_group(
+        self,
+        batch: PartitionBatch,
+        group: Sequence[tuple[Media, Record]],
+        size_bytes: int,
+        *,
+        entered: bool,
+    ) -> list[_Made]:
+        """Of each: labels in the order of tasks, or why there are none. `entered`: room was taken for all of it; else
+        it is one record. Raises InferenceClosed."""
+        if not entered:
+            await self._room.enter(size_bytes)
         try:
-            return await self._labels(batch, event, place, carried(record.headers))
-        except InferenceClosed:  # stopping: whoever reads this batch next labels it
-            batch.entry.lost = True
-            return []
-        except Retry as error:
+            assert self._labelling is not None  # made by `start`
+            opened = [await self._open(batch, event, record) for event, record in group]
+            ready = [one for one in opened if isinstance(one, Opened)]
+            labelled = iter(await self._labelling.label(ready))
+            return [
+                self._made(batch, record, one, next(labelled) if isinstance(one, Opened) else one)
+                for (_, record), one in zip(group, opened, strict=True)
+            ]
+        finally:
+            self._room.resize(-len(group), -size_bytes)
+
+    async def _open(self, batch: PartitionBatch, event: Media, record: Record) -> Opened | Unlabelled:
+        """Fetch its payload, if a task reads it."""
+        clock, place = self.services.clock, self.place(batch.partition, record)
+        started_s = clock.monotonic_s()
+        tracing = self.services.tracing
+        traced = tracing.begin(self.name, batch.topic, batch.partition, record, batch.read_s)
+        assert self._payloads is not None and self._labelling is not None
+        try:
+            if not self._labelling.tasks_for(event.media_type):
+                raise Reject("unsupported", f"no task of {self.name} reads {event.media_type}")
+            payload = await self._payloads.open(event)
+        except (Reject, Retry, ModelError) as error:
+            return error
+        fetch_s = clock.monotonic_s() - started_s
+        traced.step("fetch", fetch_s)
+        because = Because(place.topic, place.partition, place.offset)
+        return Opened(event, payload, because, traced, started_s - batch.read_s, fetch_s)
+
+    def _made(
+        self,
+        batch: PartitionBatch,
+        record: Record,
+        opened: Opened | Unlabelled,
+        labelled: list[LabelRecord] | Unlabelled,
+    ) -> _Made:
+        """Labels that may leave, a dead letter, or one that is tried again."""
+        error = labelled if isinstance(labelled, Exception) else None
+        if isinstance(labelled, list) and isinstance(opened, Opened):
+            context = opened.traced.sending(LABELS) if labelled else ()
+            for label in labelled:
+                label.headers.extend(context)
+            error = self._too_large(labelled)
+            if error is None:
+                return labelled
+        assert error is not None
+        if isinstance(error, Retry):
             rejected = rejected_by(record, error, error.reason)
             limit_bytes = self.services.limit_bytes(retry(self.source))
+            place = self.place(batch.partition, record)
             return retry_of(rejected, place, self._media, limit_bytes) or rejected
-        except (Reject, BadInput) as error:
-            return rejected_by(record, error, error.reason if error.reason in REASONS else "failed")
-        except ModelError as error:  # the device could not take this item even alone
-            return rejected_by(record, error, "failed")
-        finally:
-            self._room.resize(-1, -size_bytes)
+        # A ModelError without a reason: the device could not take this item even alone.
+        reason = error.reason if isinstance(error, Reject | BadInput) else "failed"
+        return rejected_by(record, error, reason if reason in REASONS else "failed")
 
-    async def _labels(
-        self, batch: PartitionBatch, event: Media, place: Place, traced: Sequence[Header]
-    ) -> list[LabelRecord]:
-        """Those of all tasks, or none: the first error counts. Raises Reject, Retry and ModelError."""
-        clock = self.services.clock
-        started_s = clock.monotonic_s()
-        names = [name for name, accepts in self._accepts if accepts(event.media_type)]
-        if not names:
-            raise Reject("unsupported", f"no task of {self.name} reads {event.media_type}")
-        assert self._payloads is not None  # made by `start`
-        payload = await self._payloads.open(event)
-        opened = _Opened(
-            event,
-            payload,
-            Because(place.topic, place.partition, place.offset),
-            wait_s=started_s - batch.read_s,
-            fetch_s=clock.monotonic_s() - started_s,
-        )
-        if len(names) == 1:
-            found = [await self._step(opened, Step(names[0], payload))]
-        else:
-            steps = (self._step(opened, Step(name, payload)) for name in names)
-            ended = await asyncio.gather(*steps, return_exceptions=True)
-            found = []
-            for one in ended:
-                if isinstance(one, BaseException):
-                    raise one
-                found.append(one)
-        records = [record for made in found for record in made]
-        for record in records if traced else ():
-            record.headers.extend(traced)
-        self._check_size(records)
-        return records
-
-    async def _step(self, opened: _Opened, step: Step) -> list[LabelRecord]:
-        """The labels of one task and of those that look at what it found. Raises ModelError of the first alone."""
-        inference = self.services.inference
-        answer = await inference.submit(step.task, step.payload, self._lane)
-        records = labels_of(
-            opened.event,
-            step,
-            answer.outcome.findings,
-            inference.model(step.task),
-            opened.because,
-            self.services.clock.wall_ms(),
-            _timing(opened, answer),
-        )
-        for one in next_steps(step, answer.outcome, self._after):
-            try:
-                records += await self._step(opened, one)
-            except ModelError:  # no label of this step; the service has counted it by task and reason
-                continue
-        return records
-
-    def _check_size(self, records: Sequence[LabelRecord]) -> None:
-        """All of a record's labels leave, or none. Raises Reject."""
+    def _too_large(self, records: Sequence[LabelRecord]) -> Reject | None:
+        """All of a record's labels leave, or none."""
         limit_bytes = self.services.settings.kafka.max_message_bytes
         for one in records:
             size = batch_bytes(one.key, one.value, one.headers)
             if size > limit_bytes:
-                raise Reject(
+                return Reject(
                     "too_large", f"its {one.task} label takes {size} bytes, the limit is {limit_bytes}"
                 )
+        return None
 
     def decide(self, group: Sequence[Submission[MediaWork]]) -> Effects:
         effects = Effects()
@@ -234,10 +218,7 @@ class MediaAgent(Agent[MediaWork]):
             self.metrics.retried(one.rejected.reason, one.wait_s)
 
     async def stop(self) -> None:
-        for task in self._batches:
-            task.cancel()
-        if self._batches:
-            await asyncio.wait(self._batches, timeout=1.0)
+        await super().stop()
         if self._payloads is not None:
             await self._payloads.close()
 
@@ -267,18 +248,3 @@ class UploadsAgent(MediaAgent):
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         self.tasks = services.settings.media.uploads
-
-
-def _timing(opened: _Opened, answer: Answer) -> dict[str, float]:
-    """Seconds, in the order in which they were spent."""
-    stages = answer.stages
-    spent = {
-        "wait_s": opened.wait_s,
-        "fetch_s": opened.fetch_s,
-        "room_s": stages.room_s,
-        "prepare_s": stages.prepare_s,
-        "queue_s": stages.queue_s,
-        "device_s": stages.device_s,
-        "finish_s": stages.finish_s,
-    }
-    return {name: round(seconds, 6) for name, seconds in spent.items()}

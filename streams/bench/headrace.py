@@ -13,7 +13,8 @@ from streams.clock import SystemClock
 from streams.codecs import decode_clicks
 from streams.effects import Emit
 from streams.errors import Fatal
-from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.observe.agents import AgentMetrics
+from streams.observe.catalogue import Metrics
 from streams.topics import CLICKS
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Commit

@@ -21,6 +21,7 @@ from streams.bench.place import Child, Place, contend
 from streams.bench.result import Result, Row, machine, ratio
 from streams.bench.texts import mixed_feed
 from streams.clock import SystemClock
+from streams.errors import UserMistake
 from streams.events import Media
 from streams.feed.records import partition_of
 from streams.topics import UPLOADS, prefixed
@@ -29,6 +30,7 @@ PARTITIONS = 4
 WITHIN_S = 1800.0
 DECODED_S = 120
 OVERHEAD_ITEMS = 20_000
+KERNEL_S = 5.0  # of each case of a GPU's
 
 Say = Callable[[str], None]
 
@@ -44,7 +46,8 @@ class Plan:
 
 
 def run(place: Place, plan: Plan, say: Say) -> Result:
-    """Raises Fatal when a contender fails."""
+    """Raises UserMistake for a device that is not there, Fatal when a contender fails."""
+    _check_device(plan.device)
     found: dict[str, list[Row]] = {}
     with _checkpoint(plan) as folder:
         told = {"folder": str(folder), "device": plan.device, "threads": plan.threads}
@@ -59,11 +62,36 @@ def run(place: Place, plan: Plan, say: Say) -> Result:
         overhead = _alone(place, "streams.bench.engine:overhead_job", OVERHEAD_ITEMS, {})
         say("through broker and agents, and the same texts in an offline loop")
         agents = _agents(place, plan, told)
+        say(
+            "a GPU's targets"
+            if plan.device != "cpu"
+            else "a GPU's targets, at a size that says nothing on a CPU"
+        )
+        told |= {"dtype": "auto", "seconds": 0 if plan.device == "cpu" else KERNEL_S}
+        kernels = _alone(place, "streams.bench.kernels:kernels_job", 0, told)["rows"]
         say("decoding")
         decoded = _alone(place, "streams.bench.decode:decode_job", DECODED_S, {})["rows"]
     rows = [*(row for rows in found.values() for row in rows), *agents]
-    rows += [{"case": "engine_overhead", **overhead}, *decoded]
-    return Result("inference", machine(place.described() | {"device": plan.device}), rows, _ratios(rows))
+    rows += [{"case": "engine_overhead", **overhead}, *kernels, *decoded]
+    described = place.described() | {"device": plan.device, "cuda": _cuda()}
+    return Result("inference", machine(described), rows, _ratios(rows))
+
+
+def _cuda() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "not run: no GPU here"
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise UserMistake(f"there is no device {name!r}; there are cpu, cuda and cuda:N") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserMistake(f"--device {name}: torch finds no GPU here")
 
 
 _SHORT = {"float32": "fp32", "bfloat16": "bf16"}
@@ -90,6 +118,8 @@ def _ratios(rows: list[Row]) -> dict[str, float | None]:
     # by processor time: what is left to compare where other work shares the machine
     ratios["vs_arrival_fp32_by_cpu"] = ratio(rows, "cpu_ms_per_text", "arrival_batches_fp32", "engine_fp32")
     ratios["vs_arrival_bf16_by_cpu"] = ratio(rows, "cpu_ms_per_text", "arrival_batches_fp32", "engine_bf16")
+    ratios["agents_vs_plain_faust"] = ratio(rows, "texts_per_s", "agents", "plain_faust")
+    ratios["agents_vs_plain_faust_by_cpu"] = ratio(rows, "cpu_ms_per_text", "plain_faust", "agents")
     ratios["agents_vs_offline_by_cpu"] = ratio(rows, "cpu_ms_per_text", "offline_beside_agents", "agents")
     ratios["decode_least_times_real_time"] = min(
         row["times_real_time"] for row in rows if row["case"].startswith("decode_")
@@ -117,21 +147,15 @@ def _alone(place: Place, contender: str, clicks: int, options: Mapping[str, Any]
 def _agents(place: Place, plan: Plan, told: Mapping[str, Any]) -> list[Row]:
     prefix = f"b{uuid.uuid4().hex[:8]}-"
     asyncio.run(_produce(place, prefix, plan.texts))
-    answer = contend(
-        place,
-        "streams.bench.labelling:worker_job",
-        {
-            "bootstrap": place.bootstrap,
-            "prefix": prefix,
-            "clicks": plan.texts,
-            "partitions": PARTITIONS,
-            "options": {**told, "dtype": "auto"},
-        },
-        WITHIN_S,
-        "agents",
-    )
-    rows: list[Row] = answer["rows"]
-    return rows
+    job = {
+        "bootstrap": place.bootstrap,
+        "prefix": prefix,
+        "clicks": plan.texts,
+        "partitions": PARTITIONS,
+        "options": {**told, "dtype": "auto", "task": "sentiment"},
+    }
+    rows: list[Row] = contend(place, "streams.bench.labelling:worker_job", job, WITHIN_S, "agents")["rows"]
+    return [*rows, contend(place, "streams.bench.plain_label:label_job", job, WITHIN_S, "plain Faust")]
 
 
 async def _produce(place: Place, prefix: str, texts: int) -> None:

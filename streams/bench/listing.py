@@ -1,8 +1,10 @@
 """The pure parts of a list as a contender: what the clicks agent does between decoding and encoding, timed."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.taste import actions
 from models.taste.catalogue import Catalogue
@@ -12,6 +14,7 @@ from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import Folded, UserRows
+from streams import collector
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.feed import ClickFeed, Drawn, draw, item_name, user_name
 from streams.bench.itemtable import item_rows
@@ -47,24 +50,35 @@ class _World:
         past = Drawn(np.repeat(distinct, HISTORY), before.items, before.kinds, before.at_ms)
         self.offset = 0
         for cut in range(0, len(past.users), FOLD_TOGETHER):
-            self.fold(_slice(past, cut, cut + FOLD_TOGETHER))
+            self.fold(_Named.of(past, cut, cut + FOLD_TOGETHER))
         self.clicks = drawn
 
-    def fold(self, part: Drawn) -> Folded:
+    def fold(self, part: "_Named") -> Folded:
         """The agent's update: readers' rows, and what followed what."""
-        items = self.index.lookup([item_name(item) for item in part.items.tolist()])
+        items = self.index.lookup(part.items)
         kinds = np.full(len(items), actions.CODES["click"], np.int8)
         weights = np.ones(len(items), np.float32)
         offsets = np.arange(self.offset, self.offset + len(items))
         self.offset += len(items)
-        names = [user_name(user) for user in part.users.tolist()]
-        folded = self.users.fold(names, items, kinds, weights, part.at_ms, offsets, WINDOW)
+        folded = self.users.fold(part.users, items, kinds, weights, part.at_ms, offsets, WINDOW)
         transitions(folded, items, kinds, weights, part.at_ms, offsets, 0)
         return folded
 
 
-def _slice(drawn: Drawn, start: int, stop: int) -> Drawn:
-    return Drawn(*(getattr(drawn, name)[start:stop] for name in ("users", "items", "kinds", "at_ms")))
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Clicks as decoding leaves them."""
+
+    users: list[str]
+    items: list[str]
+    at_ms: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, drawn: Drawn, start: int, stop: int) -> "_Named":
+        part = slice(start, stop)
+        users = [user_name(user) for user in drawn.users[part].tolist()]
+        items = [item_name(item) for item in drawn.items[part].tolist()]
+        return cls(users, items, drawn.at_ms[part])
 
 
 async def lists_job(job: Job) -> dict[str, Any]:
@@ -73,6 +87,8 @@ async def lists_job(job: Job) -> dict[str, Any]:
     together, with_names = int(job.options["together"]), bool(job.options["named"])
     at_once = min(FOLD_TOGETHER, int(job.options["users"])) if together > 1 else 1
     starts = range(0, job.clicks, at_once)
+    collector.settle()
+    groups = [_Named.of(world.clicks, start, start + at_once) for start in starts]
     warm = len(starts) // 10
     took_ms: list[float] = []
     began_s, used_s, listed, first = 0.0, 0.0, 0, 0
@@ -80,7 +96,7 @@ async def lists_job(job: Job) -> dict[str, Any]:
         if nth == warm:
             began_s, used_s, first = clock.monotonic_s(), cpu_s(), start
         before_s = clock.monotonic_s()
-        part = _slice(world.clicks, start, start + at_once)
+        part = groups[nth]
         rows = world.fold(part).rows
         numbers = draws(np.zeros(len(rows), np.int32), np.arange(start, start + len(rows)))
         requests = Requests(rows, numbers)

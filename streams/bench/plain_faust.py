@@ -9,6 +9,7 @@ import asyncio
 import math
 import random
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -40,7 +41,8 @@ class Moved(faust.Record, serializer="json"):
     at: int
 
 
-def _app(job: Job) -> faust.App:
+def app_of(job: Job) -> faust.App:
+    """Faust's defaults but for what makes it start and end quickly."""
     return faust.App(
         f"{job.prefix}faust",
         broker=f"kafka://{job.bootstrap}",
@@ -57,7 +59,7 @@ def _app(job: Job) -> faust.App:
 
 async def profile_job(job: Job) -> dict[str, Any]:
     """The profile job in the usual way."""
-    app, watch, done = _app(job), Stopwatch(), 0
+    app, watch, done = app_of(job), Stopwatch(), 0
     clicks = app.topic(job.topic, key_type=str, value_type=Click, key_serializer="raw")
     output = app.topic(job.output, key_type=str, value_type=Moved, key_serializer="raw")
     users = app.Table(f"{job.prefix}users", default=dict, partitions=job.partitions)
@@ -83,7 +85,7 @@ async def profile_job(job: Job) -> dict[str, Any]:
             done += 1
 
     app.agent(clicks)(take)
-    figures = await _to_the_end(app, job, watch, lambda: done)
+    figures = await to_the_end(app, job, watch, lambda: done, job.topic)
     some = list(users.values())[:200]
     return figures | {
         "users": len(users),
@@ -94,7 +96,7 @@ async def profile_job(job: Job) -> dict[str, Any]:
 
 async def typed_agent(job: Job) -> dict[str, Any]:
     """A typed agent that only counts: what reading costs."""
-    app, watch, done = _app(job), Stopwatch(), 0
+    app, watch, done = app_of(job), Stopwatch(), 0
 
     async def take(stream: Any) -> None:
         nonlocal done
@@ -103,13 +105,15 @@ async def typed_agent(job: Job) -> dict[str, Any]:
             done += 1
 
     app.agent(app.topic(job.topic, key_type=str, value_type=Click, key_serializer="raw"))(take)
-    return await _to_the_end(app, job, watch, lambda: done)
+    return await to_the_end(app, job, watch, lambda: done, job.topic)
 
 
-async def _to_the_end(app: faust.App, job: Job, watch: Stopwatch, done: Any) -> dict[str, Any]:
+async def to_the_end(
+    app: faust.App, job: Job, watch: Stopwatch, done: Callable[[], int], topic: str
+) -> dict[str, Any]:
     """Start it, wait for the last click, then flush and commit at once: its own interval is seconds long."""
     app.finalize()
-    async with Committed(job.bootstrap, app.conf.id, job.topic, job.partitions) as offsets:
+    async with Committed(job.bootstrap, app.conf.id, topic, job.partitions) as offsets:
         await app.start()
         while done() < job.clicks:  # noqa: ASYNC110 - an event would be one more thing to do a click
             await asyncio.sleep(POLL_S)

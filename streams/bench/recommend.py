@@ -1,7 +1,7 @@
 """`headrace bench recommend`: click -> update -> exact top 20 with filters and reasons, on one core; memory a reader.
 
 The pure parts of the clicks agent in their order, without a broker: fold a group of clicks of different readers, its
-transitions, then the lists of 64 at a time. `single` is one click at a time. `end_to_end` is the worker itself through
+transitions, then the lists of 128 at a time. `single` is one click at a time. `end_to_end` is the worker itself through
 the broker at a steady rate (as in `latency`). Rates by wall clock, and by processor second where other work shares the
 machine.
 """
@@ -9,6 +9,7 @@ machine.
 from dataclasses import dataclass
 from typing import Any
 
+from models.taste.choose import TOGETHER
 from streams.bench import latency
 from streams.bench.clicks import LISTS, PARTITIONS, Say
 from streams.bench.place import Place, contend
@@ -48,9 +49,9 @@ class Case:
 
 def cases(plan: Plan) -> list[Case]:
     return [
-        Case("batches", "lists_job", plan.clicks, plan.items, 64, False),
-        Case("batches_named", "lists_job", plan.clicks, plan.items, 64),
-        Case("batches_many_items", "lists_job", plan.many_clicks, plan.many_items, 64, False),
+        Case("batches", "lists_job", plan.clicks, plan.items, TOGETHER, False),
+        Case("batches_named", "lists_job", plan.clicks, plan.items, TOGETHER),
+        Case("batches_many_items", "lists_job", plan.many_clicks, plan.many_items, TOGETHER, False),
         Case("single", "lists_job", plan.single_clicks, plan.items, 1),
         Case("memory", "memory_job", plan.memory_users, plan.items, 1),
     ]

@@ -20,9 +20,13 @@ class Result:
     machine: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     ratios: dict[str, float | None] = field(default_factory=dict)
+    plan: dict[str, Any] = field(
+        default_factory=dict
+    )  # on paper: what the measured speed means for a large load
 
     def as_json(self) -> dict[str, Any]:
-        return {"bench": self.bench, "machine": self.machine, "rows": self.rows, "ratios": self.ratios}
+        found = {"bench": self.bench, "machine": self.machine, "rows": self.rows, "ratios": self.ratios}
+        return found | ({"plan": self.plan} if self.plan else {})
 
     def table(self) -> str:
         """Aligned columns for people; a figure that a row lacks is a dash."""
@@ -38,7 +42,9 @@ class Result:
         ]
         ratios = ", ".join(f"{name} {_shown(value)}" for name, value in self.ratios.items())
         where = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        return "\n".join([f"{self.bench} ({where})", *lines, *([f"ratios: {ratios}"] if ratios else [])])
+        plan = [f"plan: {', '.join(f'{name} {_shown(value)}' for name, value in self.plan.items())}"]
+        more = [*([f"ratios: {ratios}"] if ratios else []), *(plan if self.plan else [])]
+        return "\n".join([f"{self.bench} ({where})", *lines, *more])
 
 
 def ratio(rows: Sequence[Row], figure: str, case: str, other: str) -> float | None:

@@ -3,7 +3,7 @@
 Workers may use every core but the broker's, so that their number and the machine's cores say what to expect: no more
 than cores without the broker's. Throughput is that between a fifth and nine tenths of the feed, when all workers are at
 it. Then one worker more joins: how long until it serves its share, from the start of its process, how many rows of
-readers it read back for that, and how long that took.
+readers it read back for that, and how long that took. At the end, on paper, what a large load needs of such workers.
 """
 
 import asyncio
@@ -24,12 +24,16 @@ from streams.clock import SystemClock
 from streams.demo.server import HOST, free_ports
 from streams.errors import Fatal
 from streams.observe.scrape import samples
+from streams.plan import Asked, Assumed
+from streams.plan import plan as planned
+from streams.settings import load
 from streams.topics import CLICKS, prefixed
 
 PARTITIONS = 12
 WITHIN_S = 180.0
 EVERY_S = 0.1
 FROM, TO = 0.2, 0.9  # of the feed: what is measured
+LARGE_USERS, LARGE_CLICKS_PER_S = 100_000_000, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,13 @@ def run(place: Place, plan: Plan, say: Callable[[str], None]) -> Result:
         f"workers_{row['workers']}_vs_{rows[0]['workers']}": round(row["clicks_per_s"] / first, 2)
         for row in rows[1:]
     }
-    return Result("scale", machine(place.described()), rows, ratios)
+    return Result("scale", machine(place.described()), rows, ratios, on_paper(first))
+
+
+def on_paper(clicks_per_s: int) -> dict[str, Any]:
+    """What a large load needs of workers as fast as the one that was measured (`headrace plan`)."""
+    asked = {"users": LARGE_USERS, "clicks_per_s": LARGE_CLICKS_PER_S}
+    return asked | planned(Asked(**asked), load(), Assumed(worker_clicks_per_s=float(clicks_per_s)))
 
 
 async def _one(place: Place, plan: Plan, count: int) -> Row:

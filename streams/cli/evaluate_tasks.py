@@ -13,7 +13,7 @@ from streams.errors import UserMistake
 if TYPE_CHECKING:
     from streams.evaluate.tasks import Evaluated
 
-TASKS = ("transcribe", "tag", "sentiment", "topics", "safety", "ocr")
+TASKS = ("transcribe", "tag", "sentiment", "topics", "entities", "safety", "ocr")
 SHOWN = 5
 
 
@@ -96,6 +96,7 @@ def _document(found: "Evaluated", wrong: bool) -> dict[str, Any]:
 
 def _table(found: "Evaluated") -> list[str]:
     from models.evaluate.labelled import Classified, Ranked, Share
+    from models.evaluate.spans import Spanned
 
     def shown(name: str, share: Share) -> str:
         return f"{name} {share.value:.4f} (95 %: {share.low:.4f} to {share.high:.4f})"
@@ -112,6 +113,18 @@ def _table(found: "Evaluated") -> list[str]:
             for one in figures.classes
         ]
         lines += [f"  {right} taken for {given}: {count}" for right, given, count in figures.confused[:SHOWN]]
+    elif isinstance(figures, Spanned):
+        lines += [
+            shown(name, share)
+            for name, share in zip(
+                ("precision", "recall", "F1"), (figures.precision, figures.recall, figures.f1), strict=True
+            )
+        ]
+        lines += [
+            f"  {one.name}: {one.references} references, precision {one.precision:.3f}, recall {one.recall:.3f}, "
+            f"F1 {one.f1:.3f}"
+            for one in figures.kinds
+        ]
     elif isinstance(figures, Ranked):
         lines += [shown("top-1", figures.top1), shown("top-5", figures.top5)]
     else:

@@ -25,7 +25,9 @@ SHOWN_PASSED_OVER = 5
 @app.command(epilog="Example: headrace label sentiment reviews.txt --lines --json")
 def label(
     ctx: typer.Context,
-    task: Annotated[str, typer.Argument(help="transcribe, tag, sentiment, topics, safety, ocr, embed.")],
+    task: Annotated[
+        str, typer.Argument(help="transcribe, tag, sentiment, topics, entities, safety, ocr, embed.")
+    ],
     paths: Annotated[list[str], typer.Argument(help="Files and folders; - reads lines of text from stdin.")],
     lines: Annotated[bool, typer.Option(help="Label each line of a text file by itself.")] = False,
     as_json: Json = False,

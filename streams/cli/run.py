@@ -73,7 +73,13 @@ def root(
 ) -> None:
     """Clicks to recommendations, audio and uploads to labels, on Kafka.
 
-    --config and --set may stand anywhere on the line.
+    --config and --set may stand anywhere on the line. Settings come from
+    defaults, then a TOML file, then the environment
+    (HEADRACE_KAFKA__BOOTSTRAP=...), then --set; each is stronger than the one
+    before. `headrace config show` says which stands, and where it is from.
+
+    Exit codes: 0 done, 1 failed, 2 a mistake in the command or the settings,
+    3 something outside is missing (a broker, a file, a port), 130 interrupted.
     """
     ctx.obj = Given(config, tuple(set_ or ()))
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.context import Json, on_terminal, print_json, settings_of
+from streams.cli.train_digits import digits
+from streams.cli.train_safety import safety
 from streams.cli.train_sequence import sequence
 from streams.errors import EnvironmentProblem, UserMistake
 
@@ -23,6 +25,12 @@ def train() -> None:
 app.command(
     epilog="Example: headrace train sequence ml-100k.inter --format movielens --kind attention --out models/taste"
 )(sequence)
+app.command(epilog="Example: headrace train digits fsdd-recordings.tar --test theo --out weights/digits")(
+    digits
+)
+app.command(epilog="Example: headrace train safety examples.jsonl --out weights/safety --revision desk-1")(
+    safety
+)
 
 
 @app.command(epilog="Example: headrace train sentiment --data train.tsv --dev dev.tsv --out weights/mine")

@@ -22,6 +22,9 @@ def verify(
     kills: Annotated[int, typer.Option(min=0, help="How often a worker is killed.")] = 5,
     clicks: Annotated[int, typer.Option(min=1, help="Clicks sent while the faults go on.")] = 200_000,
     media: Annotated[int, typer.Option(min=0, help="Comments to judge; 0 needs no models.")] = 2_000,
+    orders: Annotated[
+        int, typer.Option(min=0, help="Orders of readers between the clicks: forget, opt out, opt in.")
+    ] = 60,
     workers: Annotated[int, typer.Option(min=1, max=8, help="Worker processes.")] = 3,
     faults: Annotated[
         str,
@@ -39,8 +42,11 @@ def verify(
         float, typer.Option(min=0, help="Repeat with new seeds until so long has passed.")
     ] = 0.0,
 ) -> None:
-    """Run real workers on a broker of its own under injected faults, and judge the result by an oracle that shares no
-    code with them: state, lists, transitions, labels, dead letters and offsets. Exit code 1 on any difference.
+    """Break real workers on purpose, and judge what came out by a plain reading of the log.
+
+    On a broker of its own; the oracle shares no code with the workers, and
+    looks at state, lists, transitions, labels, dead letters, receipts and
+    offsets. Exit code 1 on any difference.
     """
     from streams.clock import SystemClock
     from streams.verify.plan import Plan, check
@@ -51,7 +57,7 @@ def verify(
     until_s = clock.monotonic_s() + 60 * minutes
     differences = 0
     while True:
-        plan = Plan(broker, delivery, clicks, media, workers, kills, kinds, seed)
+        plan = Plan(broker, delivery, clicks, media, orders, workers, kills, kinds, seed)
         check(plan)
         report = run(plan, clock, lambda line: typer.echo(line, err=True))
         differences += len(report.judgement.differences)

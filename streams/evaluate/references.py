@@ -2,7 +2,7 @@
 
 JSON lines, each an object with `text` or `path` (of a file, relative to the list's folder), the reference in
 `label`, and optionally `language`; or tab-separated lines, `text-or-path<TAB>label`. An empty label is a reference:
-silence has no words.
+silence has no words. For entities `label` is a list of [start, end, kind], places in characters of `text`.
 """
 
 import json
@@ -26,6 +26,7 @@ class Reference:
     path: Path | None
     label: str
     language: str | None = None
+    spans: tuple[tuple[int, int, str], ...] | None = None  # of a label that is a list
 
     def data(self, max_bytes: int) -> tuple[str, bytes]:
         """Media type and bytes. Raises UserMistake if the file is missing or too large."""
@@ -87,11 +88,27 @@ def _of_json(path: Path, number: int, text: str) -> Reference:
         raise UserMistake(f"{path}, line {number}: {error}") from None
     said, file, label = given.get("text"), given.get("path"), given.get("label")
     language = given.get("language")
+    spans = _spans(label)
     if (
-        not isinstance(label, str)
+        not (isinstance(label, str) or spans is not None)
         or (said is None) == (file is None)
         or not isinstance(said if file is None else file, str)
         or not isinstance(language, str | None)
     ):
         raise UserMistake(f"{path}, line {number}: expected {wanted}")
-    return Reference(number, said, path.parent / file if file is not None else None, label, language)
+    here = path.parent / file if file is not None else None
+    return Reference(number, said, here, "" if spans is not None else label, language, spans)
+
+
+def _spans(label: Any) -> tuple[tuple[int, int, str], ...] | None:
+    """The spans of a label that is a list of [start, end, kind]; None of any other label."""
+    if not isinstance(label, list):
+        return None
+    found = []
+    for one in label:
+        if not (
+            isinstance(one, list) and [type(part) for part in one] == [int, int, str] and 0 <= one[0] < one[1]
+        ):
+            return None
+        found.append((one[0], one[1], one[2]))
+    return tuple(found)

@@ -18,6 +18,7 @@ from models.taste.actions import CODES, codes_of, is_positive
 from streams.errors import UserMistake
 from streams.events import Click
 from streams.feed.tail import records
+from streams.heartbeat import KEY
 from streams.settings import Settings
 from streams.topics import CLICKS, RECOMMENDATIONS
 
@@ -162,7 +163,7 @@ async def read(settings: Settings, name: str, partitions: dict[str, int], seed: 
     clicks = records(settings, CLICKS, partitions[CLICKS], from_beginning=True, follow=False)
     async with aclosing(clicks):
         async for record in clicks:
-            if record.value:
+            if record.value and record.key != KEY:
                 join.click(record.partition, record.offset, record.value)
     known = settings.experiments.get(name)
     if known is None:

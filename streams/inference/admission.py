@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 
 class Admission:
@@ -41,6 +42,21 @@ class Admission:
         self.units += 1
         self.bytes += size_bytes
         return True
+
+    def enter_many(self, sizes_bytes: Sequence[int]) -> int:
+        """Take the room for as many of these, in order, as there is room for at once; how many that are."""
+        if self._waiters:
+            return 0
+        units, size_bytes = self.units, self.bytes
+        entered = 0
+        for size in sizes_bytes:
+            if units and (units >= self._limit_units or size_bytes + size > self._limit_bytes):
+                break
+            units += 1
+            size_bytes += size
+            entered += 1
+        self.units, self.bytes = units, size_bytes
+        return entered
 
     def resize(self, units: int, size_bytes: int) -> None:
         """Take more than was asked for (decoded work is larger than its payload), or give back (negative)."""

@@ -6,13 +6,14 @@ so that a long recording holds no text up. What the device has done is finished 
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from models.inference.steps import finish, prepare
 from models.types import Outcome, Task
-from streams.inference.device import Request
+from streams.inference.request import Request
 
 _TOGETHER = 32
+_AT_LEAST = 8  # fewer are not worth sharing
 _SMALL_BYTES = 4096
 
 Ended = tuple[Request, Outcome | BaseException | None]
@@ -45,12 +46,12 @@ class Crew:
             # Daemons: a decoder that hangs must not keep the worker from ending.
             threading.Thread(target=self._work, name=f"inference-prepare-{number}", daemon=True).start()
 
-    def prepare(self, request: Request) -> None:
-        """Decode it when there is a hand free."""
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Decode them when there is a hand free."""
         with self._wake:
-            self._to_prepare.append(request)
+            self._to_prepare.extend(requests)
             if self._idle:
-                self._wake.notify()
+                self._wake.notify(min(self._idle, -(-len(requests) // _TOGETHER)))
 
     def finish(self, task: Task, requests: list[Request]) -> None:
         """Turn outputs into answers."""
@@ -88,43 +89,40 @@ class Crew:
 
     def _some(self) -> list[Request]:
         """One, or a share of the small ones in front."""
-        taken = [self._to_prepare.popleft()]
-        most = min(_TOGETHER, -(-len(self._to_prepare) // self._threads))
-        while len(taken) < most and _is_small(taken[-1]) and _is_small(self._to_prepare[0]):
-            taken.append(self._to_prepare.popleft())
+        waiting = self._to_prepare
+        most = min(_TOGETHER, len(waiting), max(_AT_LEAST, -(-len(waiting) // self._threads)))
+        taken = [waiting.popleft()]
+        small = _is_small(taken[0])
+        while small and len(taken) < most and _is_small(waiting[0]):
+            taken.append(waiting.popleft())
         return taken
 
     def _prepare_all(self, requests: list[Request]) -> None:
         ready: list[Request] = []
         ended: list[Ended] = []
         for request in requests:
-            error = _prepare(request)
-            if error is not None:
-                ended.append((request, error))
-            elif request.abandoned:
+            if request.abandoned:
                 ended.append((request, None))
-            elif not request.prepared.units:  # silence, say: nothing to run
-                ended.append((request, _finished(request.task, request)))
-            else:
+                continue
+            try:
+                request.got(prepare(request.task, request.payload))
+            except BaseException as error:  # whatever it was, the one who waits must hear of it
+                ended.append((request, error))
+                continue
+            if request.missing:
                 ready.append(request)
+            else:  # silence, say: nothing to run
+                ended.append((request, _finished(request.task, request)))
         if ended:
             self._on_ended(ended)
         if ready:
             self._on_prepared(ready)
+        # An error's traceback leads to this frame: it must not lead back, or a chunk would stay in memory for long.
+        del requests, request, ready, ended
 
 
 def _is_small(request: Request) -> bool:
     return len(request.payload.data) <= _SMALL_BYTES
-
-
-def _prepare(request: Request) -> BaseException | None:
-    if request.abandoned:
-        return None
-    try:
-        request.got(prepare(request.task, request.payload))
-    except BaseException as error:  # whatever it was, the one who waits must hear of it
-        return error
-    return None
 
 
 def _finished(task: Task, request: Request) -> Outcome | BaseException | None:
@@ -133,4 +131,5 @@ def _finished(task: Task, request: Request) -> Outcome | BaseException | None:
     try:
         return finish(task, request.prepared, request.outputs)
     except BaseException as error:  # as above
+        request.outputs.clear()  # it may be among them, and would lead to itself
         return error

@@ -6,52 +6,16 @@ thread, so importing this module costs nothing.
 
 import sys
 import threading
-from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from models.inference.batching import Batch, Budget, Lane, Planner
-from models.types import ModelInfo, Payload, Prepared, Task, Unit
-
-# A long recording has hundreds of units. So many of one payload wait at a time; the next come behind what others have
-# put meanwhile, so that it shares the device with its neighbours instead of holding them up.
-UNITS_AT_ONCE = 16
-
-_NOTHING = Prepared(())
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A payload on its way. The loop's: futures and room; whoever has it at the moment, one after the other, the
-    crew and the device thread: the rest."""
-
-    task: Task
-    name: str
-    payload: Payload
-    lane: Lane
-    submitted_s: float
-    entered_s: float  # when there was room
-    units: int = 1  # room taken
-    bytes: int = 0
-    giant: bool = False
-    futures: "list[Future[Any]]" = field(default_factory=list)
-    abandoned: bool = False  # nobody waits for it any more: do not run it
-    prepared: Prepared = _NOTHING
-    prepared_s: float = 0.0
-    missing: int = 0
-    outputs: list[Any] = field(default_factory=list)
-    unsent: int = 0  # the first unit that the planner has not had
-    device_s: float = 0.0  # of all batches that had a unit of it
-    ran_s: float = 0.0  # when the last one ended
-
-    def got(self, prepared: Prepared) -> None:
-        """It is decoded."""
-        self.prepared = prepared
-        self.missing = len(prepared.units)
-        self.outputs = [None] * self.missing
+from models.inference.batching import Batch, Planner
+from models.inference.budget import Budget
+from models.inference.window import NEVER, Waiting
+from models.types import ModelInfo, Task, Unit
+from streams.inference.request import UNITS_AT_ONCE, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +38,14 @@ class Reports:
     """Whom the thread tells, on the thread itself; none may block."""
 
     ready: Callable[[dict[str, "Loaded"]], None]  # all tasks were loaded and warmed
-    loaded: Callable[[str, Task], None]  # one that was wanted again
+    loaded: Callable[
+        [str, Task], None
+    ]  # one that was wanted again, or is there again after the thread's death
     ran: Callable[[BatchReport], None]
     whole: Callable[
         [Task, list[Request]], None
     ]  # every unit of these has its output or error, or was abandoned
-    ended: Callable[[BaseException | None], None]  # the last call; None if it was told to stop
+    ended: Callable[[BaseException | None], None]  # the thread's last call; None if it was told to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +55,7 @@ class Loaded:
     task: Task | None
     model: ModelInfo
     size_bytes: int
+    uncaptured: int = 0  # shapes of which no graph could be captured: such batches run eagerly
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +87,8 @@ class Device:
         self._loaded: dict[str, _Resident] = {}
         self._factories: dict[str, Callable[[], Task]] = {}
         self._limit_bytes = limit_bytes
+        self.loading = False  # so that who hears of its end knows whether that was loading or running
+        self._running: Batch[_Ticket] | None = None  # stays after a death: what it died of, perhaps
         # Under `_wake`:
         self._wake = threading.Condition()
         self._planner: Planner[_Ticket] = Planner()
@@ -132,16 +101,43 @@ class Device:
 
     def start(self, tasks: Mapping[str, Callable[[], Task]]) -> None:
         """Begin to load, each by its function, and warm up; returns at once. `ready` or `ended` follows."""
+        self._factories = dict(tasks)
+        self._begin(lambda: self._reports.ready(self._load_all()))
+
+    def restart(self) -> None:
+        """Begin again after the thread has died: what was loaded is loaded and warmed anew, what waits is run."""
+        self._begin(self._load_anew)
+
+    def on_device(self) -> list[Request]:
+        """After the thread has died: whose units it had at the time. It will not report them."""
+        batch, self._running = self._running, None
+        return [] if batch is None else list(dict.fromkeys(member.ticket[0] for member in batch.members))
+
+    def _begin(self, first: Callable[[], None]) -> None:
         # A daemon: a forward that hangs must not keep the worker from ending.
-        threading.Thread(target=self._main, args=(dict(tasks),), name="inference-device", daemon=True).start()
+        threading.Thread(target=self._main, args=(first,), name="inference-device", daemon=True).start()
 
     def put(self, requests: Sequence[Request]) -> None:
-        """Queue their units. Blocks for no longer than a batch takes to be chosen (about 1 ms)."""
+        """Queue their units. Blocks for no longer than a batch takes to be chosen (about 0.1 ms)."""
         now_s = self._clock()
         with self._wake:
+            before = requests[0]
+            ready: list[Waiting[_Ticket]] = []
             for request in requests:
+                if request.name != before.name or request.lane is not before.lane:
+                    self._planner.put_all(before.name, before.lane, ready)
+                    before, ready = request, []
                 request.prepared_s = now_s
-                self._put_next(request, UNITS_AT_ONCE, now_s)
+                units = request.prepared.units
+                if len(units) == 1:
+                    request.unsent = 1
+                    due_s = (
+                        NEVER if request.lane.deadline_s is None else request.lane.due_s(request.submitted_s)
+                    )
+                    ready.append(Waiting(units[0], (request, 0), now_s, due_s))
+                else:
+                    ready += _next_units(request, UNITS_AT_ONCE, now_s)
+            self._planner.put_all(before.name, before.lane, ready)
             self._wake.notify()
 
     def load(self, name: str) -> None:
@@ -157,46 +153,48 @@ class Device:
             self._commands.append(command)
             self._wake.notify()
 
-    def _put_next(self, request: Request, most: int, now_s: float) -> None:
-        units = request.prepared.units
-        for place in range(request.unsent, min(len(units), request.unsent + most)):
-            request.unsent = place + 1
-            ticket = (request, place)
-            self._planner.put(request.name, units[place], ticket, now_s, request.lane, request.submitted_s)
-
     def stop(self) -> None:
         """End after the batch that runs now; what waits is not run."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
 
-    def _main(self, tasks: dict[str, Callable[[], Task]]) -> None:
+    def _main(self, first: Callable[[], None]) -> None:
         error: BaseException | None = None
         try:
-            self._reports.ready(self._load_all(tasks))
-            while (batch := self._next_batch()) is not None:
-                self._run(batch)
-                del batch  # or its units would stay in memory until the next one
+            self._set_threads()
+            first()
+            while self._next_batch():
+                self._run()
+                self._running = None  # or its units would stay in memory until the next one
         except BaseException as caught:  # this thread's end must end every future, whatever ended it
             error = caught
         self._reports.ended(error)
 
-    def _load_all(self, tasks: dict[str, Callable[[], Task]]) -> dict[str, Loaded]:
-        """Each once, warmed; where they do not all fit, the first give way to the later ones."""
+    def _set_threads(self) -> None:
         import torch
 
         if self._compute_threads is not None:
             torch.set_num_threads(self._compute_threads)  # holds for the calling thread: this one
-        self._factories = tasks
-        seen: dict[str, tuple[ModelInfo, int]] = {}
-        for name in tasks:
+
+    def _load_all(self) -> dict[str, Loaded]:
+        """Each once, warmed; where they do not all fit, the first give way to the later ones."""
+        seen: dict[str, tuple[ModelInfo, int, int]] = {}
+        for name in self._factories:
             one = self._loaded[name] = self._load_one(name, self._planner.add_task)
-            seen[name] = (one.task.model, one.size_bytes)
+            failures = [each.failures for each in getattr(one.task, "captures", ())]
+            seen[name] = (one.task.model, one.size_bytes, sum(map(len, failures)))
             for other in list(self._loaded):
                 if other != name and self._held_bytes() > self._limit_bytes:
                     self._forget(other)
         resident = {name: one.task for name, one in self._loaded.items()}
         return {name: Loaded(resident.get(name), *of) for name, of in seen.items()}
+
+    def _load_anew(self) -> None:
+        """What was there, one after the other: there is room for one at a time."""
+        for name in list(self._loaded):
+            self._forget(name)
+            self._load_again(name)
 
     def _held_bytes(self) -> int:
         return sum(loaded.size_bytes for loaded in self._loaded.values())
@@ -205,8 +203,10 @@ class Device:
         from models.inference.memory import weights_bytes
         from models.inference.offline import warm_up
 
+        self.loading = True  # stays so if it fails
         task = self._factories[name]()
         known_good = warm_up(task)
+        self.loading = False
         return _Resident(task, budget_of(name, task), known_good, weights_bytes(task))
 
     def _load_again(self, name: str) -> None:
@@ -219,69 +219,95 @@ class Device:
         self._loaded.pop(name, None)
         release()
 
-    def _next_batch(self) -> Batch[_Ticket] | None:
-        """Waits for work; None when it is time to end."""
+    def _next_batch(self) -> bool:
+        """Waits for work, and takes it; False when it is time to end."""
         while True:
             with self._wake:
                 while not self._commands:
                     if self._stopping:
-                        return None
-                    batch = self._planner.take(self._clock())
-                    if batch is not None:
-                        return batch
+                        return False
+                    self._running = self._planner.take(self._clock())
+                    if self._running is not None:
+                        return True
                     self._wake.wait()
                 command = self._commands.popleft()
             command()  # may take seconds: nobody waits for the lock meanwhile
 
-    def _run(self, batch: Batch[_Ticket]) -> None:
-        wanted = Batch(batch.task, tuple(m for m in batch.members if not m.ticket[0].abandoned))
+    def _run(self) -> None:
+        batch = self._running
+        assert batch is not None
+        wanted = batch
+        if any(member.ticket[0].abandoned for member in batch.members):
+            wanted = Batch(batch.task, tuple(m for m in batch.members if not m.ticket[0].abandoned))
         if wanted.members:
             self._forward(wanted)
         whole = []
         now_s = self._clock()
-        with self._wake:
-            for member in batch.members:
-                request, _ = member.ticket
-                request.missing -= 1
+        more: list[Waiting[_Ticket]] = []
+        for member in batch.members:
+            request = member.ticket[0]
+            request.missing -= 1
+            unsent = len(request.outputs) - request.unsent
+            if unsent:
                 if request.abandoned:  # what was not sent will not be
-                    request.missing -= len(request.prepared.units) - request.unsent
-                    request.unsent = len(request.prepared.units)
-                self._put_next(request, 1, now_s)
-                if not request.missing:
-                    request.ran_s = now_s
-                    whole.append(request)
+                    request.missing -= unsent
+                    request.unsent += unsent
+                else:
+                    more += _next_units(request, 1, now_s)
+            if not request.missing:
+                whole.append(request)
+        if more:
+            with self._wake:
+                for waiting in more:
+                    self._planner.put_all(batch.task, waiting.ticket[0].lane, [waiting])
         self._reports.whole(self._loaded[batch.task].task, whole)
 
     def _forward(self, batch: Batch[_Ticket]) -> None:
         from models.inference.compiles import compiles
         from models.inference.engine import run_batch
 
-        loaded = self._loaded[batch.task]
+        loaded, members = self._loaded[batch.task], batch.members
         before, started_s = compiles(), self._clock()
-        ran = run_batch(loaded.task, [member.unit for member in batch.members], loaded.known_good)
-        forward_s = self._clock() - started_s
+        ran = run_batch(loaded.task, [member.unit for member in members], loaded.known_good)
+        ended_s = self._clock()
+        forward_s = ended_s - started_s
         if ran.out_of_memory:
             loaded.budget.out_of_memory()
         else:
             loaded.budget.clean()
-        if ran.forwards == 1:  # else its time says nothing about a batch of this cost
-            self._planner.ran(batch, forward_s)
-        with self._wake:
-            drain_s = self._planner.drain_s()
-        for member, output in zip(batch.members, ran.outputs, strict=True):
+        oldest_s = started_s
+        for member, output in zip(members, ran.outputs, strict=True):
             request, place = member.ticket
             request.outputs[place] = output
-        for request in {member.ticket[0] for member in batch.members}:
-            request.device_s += forward_s
-        oldest_s = min(member.arrived_s for member in batch.members)
+            if request.ran_s != ended_s:  # once a batch, however many units of it are in it
+                request.device_s += forward_s
+                request.ran_s = ended_s
+            if member.arrived_s < oldest_s:
+                oldest_s = member.arrived_s
+        lengths = batch.lengths
         report = BatchReport(
             task=batch.task,
-            units=len(batch.members),
-            longest=batch.longest,
-            total_length=batch.total_length,
+            units=len(members),
+            longest=max(lengths),
+            total_length=sum(lengths),
             forward_s=forward_s,
             queue_s=started_s - oldest_s,
-            drain_s=drain_s,
+            drain_s=self._learn(batch, forward_s if ran.forwards == 1 else None),
             compiles=compiles() - before,
         )
         self._reports.ran(report)
+
+    def _learn(self, batch: Batch[_Ticket], forward_s: float | None) -> float:
+        """From a batch that ran in one piece, else its time says nothing; seconds of work that still wait."""
+        with self._wake:
+            if forward_s is not None:
+                self._planner.ran(batch, forward_s)
+            return self._planner.drain_s()
+
+
+def _next_units(request: Request, most: int, now_s: float) -> list[Waiting[_Ticket]]:
+    """The next that the planner has not had."""
+    units, first = request.prepared.units, request.unsent
+    request.unsent = last = min(len(units), first + most)
+    due_s = request.lane.due_s(request.submitted_s)
+    return [Waiting(units[place], (request, place), now_s, due_s) for place in range(first, last)]

@@ -3,17 +3,14 @@
 Keys hold a hash of the content (SHA-256: contents come from strangers), never the content.
 """
 
-import hashlib
 from collections import OrderedDict
-from typing import Any, Literal
+from hashlib import sha256
+from typing import Any
 
 import msgspec
 
 from models.types import Outcome, Payload
-from streams.inference.device import Request
-
-How = Literal["joined", "kept"]
-Key = tuple[str, str, str | None, bytes]  # task, media type, language, hash
+from streams.inference.request import Key, Request
 
 # What an object takes beside its JSON, and JSON's share of what Python holds for it: 3 to 4 measured.
 _FIXED_BYTES, _PER_JSON_BYTE = 400, 4
@@ -22,7 +19,7 @@ _measure = msgspec.json.Encoder(enc_hook=repr)
 
 def key_of(task: str, payload: Payload) -> Key:
     """Hashes the data: 1 ms for 1 to 2 MB."""
-    return task, payload.media_type, payload.language, hashlib.sha256(payload.data).digest()
+    return task, payload.media_type, payload.language, sha256(payload.data).digest()
 
 
 class Repeats:
@@ -38,28 +35,25 @@ class Repeats:
         """Outcomes that are kept."""
         return len(self._kept)
 
-    def kept(self, key: Key) -> Outcome | None:
-        """The outcome for this content, if it is still there."""
-        found = self._kept.get(key)
-        if found is None:
-            return None
-        self._kept.move_to_end(key)
-        return found[0]
-
-    def joined(self, key: Key) -> Request | None:
-        """The request for this content that is in flight and wanted."""
+    def find(self, key: Key) -> Outcome | Request | None:
+        """The outcome for this content, if it is still there, or the request that is in flight and wanted."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept[0]
         running = self._running.get(key)
         return None if running is None or running.abandoned else running
 
-    def begin(self, key: Key, request: Request) -> None:
+    def begin(self, request: Request) -> None:
         """It does it for all who come. Each is ended by `end`."""
-        self._running[key] = request
+        self._running[request.key] = request
 
-    def end(self, key: Key, request: Request, outcome: Outcome | None) -> None:
+    def end(self, request: Request, outcome: Outcome | None) -> None:
         """Nobody can join it any more; an outcome is kept. Errors are not: they may pass."""
+        key = request.key
         if self._running.get(key) is request:
             del self._running[key]
-        if outcome is not None:
+        if outcome is not None and self._limit_bytes:
             self._keep(key, outcome)
 
     def _keep(self, key: Key, outcome: Outcome) -> None:

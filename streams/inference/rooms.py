@@ -1,12 +1,12 @@
 """How much of one task may be in flight, and the one place for a giant. One event loop."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from models.types import ModelInfo, Task
 from streams.inference.admission import Admission
-from streams.inference.device import UNITS_AT_ONCE, Request
+from streams.inference.request import Request
 from streams.inference.totals import Totals
 
 
@@ -31,11 +31,9 @@ class Served:
     def grow(self, request: Request) -> None:
         """Take room for what the payload was decoded to; never less than before."""
         units = max(1, len(request.prepared.units))
-        decoded_bytes = sum(int(getattr(unit.data, "nbytes", 0)) for unit in request.prepared.units)
-        more_units, more_bytes = units - request.units, max(0, decoded_bytes - request.bytes)
-        if more_units or more_bytes:
-            request.units, request.bytes = units, request.bytes + more_bytes
-            self.admission.resize(more_units, more_bytes)
+        more_units, more_bytes = units - request.units, max(0, request.prepared_bytes - request.bytes)
+        request.units, request.bytes = units, request.bytes + more_bytes
+        self.admission.resize(more_units, more_bytes)
 
     def place_giant(self, request: Request, put: Callable[[Request], None]) -> None:
         """Let it in, or have it wait for the one before it."""
@@ -46,16 +44,15 @@ class Served:
         self.admission.resize(-request.units, -request.bytes)
         put(request)
 
-    def leave(self, request: Request, put: Callable[[Request], None]) -> None:
-        """Give its room back, once; the next giant takes its turn."""
-        if not request.giant:
-            self.admission.resize(-request.units, -request.bytes)
-            return
-        self.giant = None
-        if self.giants:
-            self.place_giant(self.giants.popleft(), put)
-
-
-def is_giant(request: Request) -> bool:
-    """Whether it takes many batches."""
-    return len(request.prepared.units) > UNITS_AT_ONCE
+    def leave(self, requests: Sequence[Request], put: Callable[[Request], None]) -> None:
+        """Give their room back, once; the next giant takes its turn."""
+        units = size_bytes = 0
+        for request in requests:
+            if request.giant:
+                self.giant = None
+                if self.giants:
+                    self.place_giant(self.giants.popleft(), put)
+            else:
+                units += request.units
+                size_bytes += request.bytes
+        self.admission.resize(-units, -size_bytes)

@@ -1,69 +1,54 @@
-"""The seam by which agents reach the models: `await service.submit(task, payload)`.
+"""The seam by which agents reach the models: `await service.submit_all(task, payloads)`.
 
-    submit ─► admission ─► prepare (crew) ─► planner ─► forward (device thread) ─► finish (crew) ─► Answer
-              waits while      CPU            batches     one thread a process,       CPU
-              the task is full                by cost     all tasks
+    submit_all ─► admission ─► prepare (crew) ─► planner ─► forward (device thread) ─► finish (crew) ─► Answers
+                  waits while      CPU            batches     one thread a process,       CPU
+                  the task is full                by cost     all tasks
 
 - One thread owns the device, loads all networks on it and runs them; the event loop never computes.
 - What a task has in flight is bounded in units and bytes, each task by itself: one that is full holds up its
   own callers alone, whose agents then stop pulling. Nothing is shed.
 - The same content is labelled once: what is in flight is joined, what was answered is kept for a while.
-- Every future ends. A cancelled caller leaves its batch mates alone. If the device thread dies, all who wait
-  and all who come get InferenceFailed, and `failed` is set, so that the worker can stop.
-- What other threads have for the loop gathers in a mailbox and wakes it once, however much it is.
+- Every future ends. A cancelled caller leaves its batch mates alone. If the device thread dies it is started anew, a
+  few times, and what was on the device is done again; after that all who wait and all who come get InferenceFailed,
+  and `failed` is set, so that the worker can stop.
+- Payloads travel in groups, each behind one future; what other threads have for the loop gathers in a mailbox and
+  wakes it once, however much it is.
 
 torch is imported by the device thread; importing this module costs nothing.
 """
 
 import asyncio
-import sys
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
-from models.errors import BadInput, ModelError
+from models.errors import DeviceRuined
 from models.inference.batching import ORDINARY, Lane
 from models.inference.steps import kind_and_place
 from models.registry import task_class
-from models.types import LoadOptions, ModelInfo, Outcome, Payload, Task
+from models.types import LoadOptions, ModelInfo, Payload, Task
 from streams.inference.admission import Admission
-from streams.inference.crew import Crew, Ended
-from streams.inference.device import BatchReport, Device, Loaded, Reports, Request
+from streams.inference.answers import Answer
+from streams.inference.crew import Crew
+from streams.inference.desk import Desk
+from streams.inference.device import BatchReport, Device, Loaded, Reports
+from streams.inference.entrance import Entrance
+from streams.inference.failures import InferenceClosed, InferenceFailed, again
+from streams.inference.limits import InferenceLimits
 from streams.inference.mailbox import Mailbox
-from streams.inference.repeats import How, Key, Repeats, key_of
+from streams.inference.request import Call, Request, Result
 from streams.inference.residence import Residence
-from streams.inference.rooms import Served, is_giant
-from streams.inference.totals import Answer, Observer, Stages, Totals
+from streams.inference.restarts import Restarts
+from streams.inference.rooms import Served
+from streams.inference.totals import Observer, Totals
+
+log = logging.getLogger(__name__)
 
 _IDLE_THREAD_ENDS_S = 0.5
-_HASHED_ON_LOOP_BYTES = 1 << 16  # more is hashed on a thread
-
-
-class InferenceFailed(Exception):
-    """The device thread is gone; this process will label nothing more. Stop the worker."""
-
-
-class InferenceClosed(InferenceFailed):
-    """The service is stopping and has not labelled this payload; whoever reads it next will."""
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceLimits:
-    """Bounds of one task, and the threads that serve all."""
-
-    units_in_flight: int = 1024  # four windows: the planner always has a full one to choose from
-    bytes_in_flight: int = 256 << 20  # of payloads, or of what they were decoded to where that is more
-    kept_bytes: int = 32 << 20  # of outcomes, over all tasks, for content that comes again; 0: none
-    weights_bytes: int = (
-        sys.maxsize
-    )  # of all tasks' models; where they do not fit, the idle ones are unloaded
-    idle_s: float | None = None  # unload a model that was not asked for so long; None: never for that alone
-    prepare_threads: int = 2  # one or two batches ahead of the device is enough
 
 
 class InferenceService:
-    """All tasks of this process on one device. Make, `start`, `submit` at will, `stop`: once, on one loop."""
+    """All tasks of this process on one device. Make, `start`, `submit_all` at will, `stop`: once, on one loop."""
 
     def __init__(
         self,
@@ -82,19 +67,17 @@ class InferenceService:
         self._compute_threads = compute_threads
         self._find_class = find_class
         self._tasks: dict[str, Served] = {}
-        self._repeats = Repeats(self._limits.kept_bytes)
-        self._open: dict[Request, Key] = {}  # all that was let in, so that all can be ended
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._desk = Desk(self._tasks, self._limits.kept_bytes, observer, clock, self._put)
         self._refusal: InferenceFailed | None = None  # for new submits
-        self._failure: InferenceFailed | None = None  # for those in flight too
-        self._hashers = ThreadPoolExecutor(1, "inference-hash")
         self._crew: Crew | None = None
         self._loads: dict[str, asyncio.Future[Task]] = {}
         self._residence = Residence(
             self._tasks, self._limits.weights_bytes, self._limits.idle_s, clock, self._load, self._unload
         )
+        self._entrance = Entrance(self._desk, self._residence, clock, self._check_open, self._hand_over)
         self._device: Device | None = None
+        self._restarts = Restarts(self._limits.restarts, self._limits.restarts_within_s)
+        self._died = ""  # of what the device thread did, the last time that it was started anew
         self._thread_ended = asyncio.Event()
 
     # On the loop, for callers.
@@ -122,75 +105,42 @@ class InferenceService:
             raise
 
     async def submit(self, task: str, payload: Payload, lane: Lane = ORDINARY) -> Answer:
-        """Label one payload. Waits while the task is full; safe to cancel at any time.
+        """Label one payload: a group of one, whose error is raised."""
+        (result,) = await self.submit_all(task, [payload], lane)
+        if isinstance(result, Answer):
+            return result
+        try:
+            raise result
+        finally:
+            del result  # its traceback leads to this frame: it must not lead back
 
-        Raises KeyError for a task that was not started, BadInput (`poison` for what broke the network),
-        OutOfMemory, InferenceFailed if the device is gone, InferenceClosed while stopping.
+    async def submit_all(self, task: str, payloads: Sequence[Payload], lane: Lane = ORDINARY) -> list[Result]:
+        """Label a group of payloads; returns when all are done, each one's answer or error in its place: a ModelError
+        (BadInput with `poison` for what broke the network, OutOfMemory), or InferenceInterrupted, which may pass.
+
+        Waits while the task is full, and works meanwhile on what there was room for. Safe to cancel at any time.
+        Raises KeyError for a task that was not started, InferenceFailed if the device is gone, InferenceClosed while
+        stopping.
         """
         self._check_open()
         served = self._tasks[task]
-        submitted_s = self._clock()
-        if len(payload.data) <= _HASHED_ON_LOOP_BYTES:
-            key = key_of(task, payload)
-        else:
-            loop = asyncio.get_running_loop()
-            key = await loop.run_in_executor(self._hashers, key_of, task, payload)
-            self._check_open()
-        found = self._known(task, served, key)
-        if found is None:
-            while found is None and not self._residence.here(task):
-                await self._residence.wait(task)
-                self._check_open()
-                found = self._known(task, served, key)
-        if found is None:
-            if not served.admission.enter_now(len(payload.data)):
-                await served.admission.enter(len(payload.data))
-                found = self._known(task, served, key)  # others came meanwhile
-                if found is not None or self._refusal is not None:
-                    served.admission.resize(-1, -len(payload.data))
-                    self._check_open()
-            if found is None:
-                found = self._begin(task, served, key, payload, lane, submitted_s)
-        return found if isinstance(found, Answer) else await self._answer(found)
+        call = Call([None] * len(payloads), asyncio.get_running_loop().create_future())
+        try:
+            await self._entrance.enter(task, served, payloads, lane, call)
+            if call.all_found():
+                await call.future
+        except BaseException:
+            self._desk.leave(call)
+            raise
+        return call.results
+
+    def _hand_over(self, begun: Sequence[Request]) -> None:
+        assert self._crew is not None  # a task is known only after `start`
+        self._crew.prepare(begun)
 
     def _check_open(self) -> None:
         if self._refusal is not None:
-            raise _again(self._refusal)
-
-    def _known(self, task: str, served: Served, key: Key) -> Answer | Request | None:
-        """The answer for this content, or the request that will have it."""
-        outcome = self._repeats.kept(key)
-        if outcome is not None:
-            return self._repeated(task, served, outcome, "kept")
-        return self._repeats.joined(key)
-
-    def _begin(
-        self, task: str, served: Served, key: Key, payload: Payload, lane: Lane, submitted_s: float
-    ) -> Request:
-        assert served.task is not None  # busy since it was let in, and what is busy stays
-        request = Request(
-            served.task, task, payload, lane, submitted_s, self._clock(), bytes=len(payload.data)
-        )
-        self._open[request] = key
-        self._idle.clear()
-        self._repeats.begin(key, request)
-        assert self._crew is not None  # a task is known only after `start`
-        self._crew.prepare(request)
-        return request
-
-    @staticmethod
-    async def _answer(request: Request) -> Answer:
-        """Wait for it, in a future of one's own: who goes away leaves the others alone."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request.futures.append(future)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future in request.futures:
-                request.futures.remove(future)
-                # The last one to go; its units still take up room in the planner or on the device.
-                request.abandoned = not request.futures
-            raise
+            raise again(self._refusal)
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new payloads, finish those in flight within `timeout_s`, end the rest with InferenceClosed.
@@ -202,9 +152,9 @@ class InferenceService:
         self._refusal = self._refusal or closed
         for served in self._tasks.values():
             served.admission.fail(closed)
-        await _wait(self._idle, timeout_s)
+        await _wait(self._desk.idle, timeout_s)
         self._end_all(closed)
-        self._hashers.shutdown(wait=False, cancel_futures=True)
+        self._entrance.close()
         if self._crew is not None:
             self._crew.stop()
         if self._device is not None:
@@ -232,77 +182,19 @@ class InferenceService:
 
     # On the loop, inside.
 
-    def _repeated(self, task: str, served: Served, outcome: Outcome, how: How) -> Answer:
-        served.totals.joined += how == "joined"
-        served.totals.kept += how == "kept"
-        if self._observer is not None:
-            self._observer.repeated(task, how)
-        return Answer(outcome, repeated=how)
-
     def _put(self, request: Request) -> None:
         assert self._device is not None
         self._device.put([request])
 
-    def _grown(self, requests: Sequence[Request]) -> None:
-        """They are decoded, and take more room."""
-        for request in requests:
-            if request in self._open:
-                served = self._tasks[request.name]
-                served.grow(request)
-                if is_giant(request):
-                    served.place_giant(request, self._put)
-
-    def _ended(self, ended: Sequence[Ended]) -> None:
-        """Answers and errors, each to all who wait for it."""
-        now_s = self._clock()
-        for request, result in ended:
-            key = self._open.pop(request, None)
-            if key is None:  # ended before, by a failure
-                continue
-            served = self._tasks[request.name]
-            served.leave(request, self._put)
-            outcome = result if isinstance(result, Outcome) else None
-            self._repeats.end(key, request, outcome)
-            if isinstance(result, BaseException):
-                self._failed(served, request, result)
-            elif outcome is not None:
-                self._succeeded(served, request, outcome, now_s)
+    def _ended(self, ended: Sequence[tuple[Request, object]]) -> None:
+        self._desk.ended(ended)  # type: ignore[arg-type]
         self._residence.ended()
-        if not self._open:
-            self._idle.set()
-
-    def _succeeded(self, served: Served, request: Request, outcome: Outcome, now_s: float) -> None:
-        deadline_s = request.lane.deadline_s
-        if deadline_s is not None and now_s - request.submitted_s > deadline_s:
-            served.totals.late += 1
-            if self._observer is not None:
-                self._observer.late(request.name)
-        for number, future in enumerate(request.futures):
-            if future.done():
-                continue
-            if number:
-                future.set_result(self._repeated(request.name, served, outcome, "joined"))
-            else:
-                future.set_result(Answer(outcome, _stages(request, now_s)))
-
-    def _failed(self, served: Served, request: Request, error: BaseException) -> None:
-        if isinstance(error, ModelError):
-            served.totals.failed += 1
-            if self._observer is not None:
-                reason = error.reason if isinstance(error, BadInput) else "out_of_memory"
-                self._observer.failed(request.name, reason)
-        for future in request.futures:
-            if not future.done():
-                future.set_exception(error)
-                error = _same(error)
 
     def _end_all(self, failure: InferenceFailed) -> None:
         self._refusal = self._refusal or failure
         self._residence.stop()
-        for served in self._tasks.values():
-            served.admission.fail(failure)
-            served.giants.clear()
-        self._ended([(request, _again(failure)) for request in list(self._open)])
+        self._desk.end_all(failure)
+        self._residence.ended()
 
     def _load(self, name: str) -> "asyncio.Future[Task]":
         assert self._device is not None
@@ -311,8 +203,10 @@ class InferenceService:
         return self._loads[name]
 
     def _loaded(self, name: str, task: Task) -> None:
-        future = self._loads.pop(name)
-        if not future.done():
+        future = self._loads.pop(name, None)
+        if future is None:  # after the thread's death: for those who were there
+            self._tasks[name].task = task
+        elif not future.done():
             future.set_result(task)
 
     def _unload(self, name: str) -> None:
@@ -323,6 +217,8 @@ class InferenceService:
         for name, one in tasks.items():
             room = Admission(self._limits.units_in_flight, self._limits.bytes_in_flight)
             self._tasks[name] = Served(one.task, one.model, one.size_bytes, room)
+            if self._observer is not None:
+                self._observer.uncaptured(name, one.uncaptured)
         if not ready.done():
             ready.set_result(None)
 
@@ -332,27 +228,51 @@ class InferenceService:
             self._observer.batch_done(batch)
 
     def _device_ended(self, ready: "asyncio.Future[None]", error: BaseException | None) -> None:
-        self._thread_ended.set()
         if error is None:
+            self._thread_ended.set()
             return
         if not ready.done():
+            self._thread_ended.set()
             # Anything but an Exception (SystemExit, say) would end the loop itself.
             ready.set_exception(error if isinstance(error, Exception) else InferenceFailed(repr(error)))
             return
-        failure = InferenceFailed(f"the device thread died: {kind_and_place(error)}: {error}")
+        assert self._device is not None
+        died = f"the device thread died: {kind_and_place(error)}: {error}"
+        if self._died and self._device.loading:
+            died += f" (while it loaded its models anew, after this: {self._died})"
+        hopeless = isinstance(error, DeviceRuined) or self._device.loading or self._refusal is not None
+        if not hopeless and self._restarts.allowed(self._clock()):
+            self._restart(died, type(error).__name__)
+            return
+        self._thread_ended.set()
+        failure = InferenceFailed(died)
         failure.__cause__ = error
         self._end_all(failure)
         self.failed.set()
+
+    def _restart(self, died: str, kind: str) -> None:
+        """What was on the device is done again; what waits for it goes on waiting."""
+        assert self._device is not None
+        self._died = died
+        log.error("%s; it is started anew", died)
+        if self._observer is not None:
+            self._observer.restarted(kind)
+        for_whom = self._device.on_device()
+        self._device.restart()
+        self._hand_over(self._desk.begin_again(for_whom))
+        self._residence.ended()
 
     def _make_crew(self, mailbox: Mailbox) -> Crew:
         """Decoded requests go to the device at once; the loop hears of their room first, then of their end."""
 
         def prepared(requests: list[Request]) -> None:
-            mailbox.post(self._grown, requests)
-            ordinary = [request for request in requests if not is_giant(request)]
-            if ordinary:
+            grown = [request for request in requests if request.grew]
+            if grown:
+                mailbox.post(self._desk.grown, grown)
+                requests = [request for request in requests if not request.is_giant]
+            if requests:
                 assert self._device is not None
-                self._device.put(ordinary)
+                self._device.put(requests)
 
         return Crew(self._limits.prepare_threads, prepared, partial(mailbox.post, self._ended))
 
@@ -370,35 +290,6 @@ class InferenceService:
 
 def _load_task(find_class: Callable[[str], type[Task]], name: str, options: LoadOptions) -> Task:
     return find_class(name).load(options)
-
-
-def _stages(request: Request, now_s: float) -> Stages:
-    """Where the time went; what had nothing to run was prepared and finished in one."""
-    prepared_s = request.prepared_s or now_s
-    ran_s = request.ran_s or prepared_s
-    return Stages(
-        room_s=request.entered_s - request.submitted_s,
-        prepare_s=prepared_s - request.entered_s,
-        queue_s=max(0.0, ran_s - prepared_s - request.device_s),
-        device_s=request.device_s,
-        finish_s=now_s - ran_s,
-    )
-
-
-def _again(failure: InferenceFailed) -> InferenceFailed:
-    """A copy to raise: one object raised many times gathers a traceback each time."""
-    copy = type(failure)(*failure.args)
-    copy.__cause__ = failure.__cause__
-    return copy
-
-
-def _same(error: BaseException) -> BaseException:
-    """The same error for another caller, without the traceback that the first one gathered."""
-    copied = type(error).__new__(type(error))  # `copy` would call its __init__ with args alone
-    copied.args = error.args
-    copied.__dict__.update(error.__dict__)
-    copied.__cause__ = error.__cause__
-    return copied
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> bool:

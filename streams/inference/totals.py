@@ -1,11 +1,10 @@
 """What the service counts, and who hears of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from models.types import Outcome
+from streams.inference.answers import How
 from streams.inference.device import BatchReport
-from streams.inference.repeats import How
 
 
 class Observer(Protocol):
@@ -22,6 +21,12 @@ class Observer(Protocol):
 
     def late(self, task: str) -> None:
         """A payload was answered past its deadline."""
+
+    def uncaptured(self, task: str, shapes: int) -> None:
+        """A task is loaded; so many shapes of its batches have no graph, and run eagerly."""
+
+    def restarted(self, reason: str) -> None:
+        """The device thread died and is started anew; `reason` is the class of what killed it."""
 
 
 @dataclass(slots=True)
@@ -54,24 +59,3 @@ class Totals:
         self.compiles += batch.compiles
         self.device_busy_s += batch.forward_s
         self.queue_s += batch.queue_s
-
-
-@dataclass(slots=True)
-class Stages:
-    """Seconds that a payload spent, one after the other: for room, being prepared, in the queue, on the device (whole
-    batches, shared with others), being finished."""
-
-    room_s: float = 0.0
-    prepare_s: float = 0.0
-    queue_s: float = 0.0
-    device_s: float = 0.0
-    finish_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a task made of a payload. `repeated`: how, where the same content had been labelled before."""
-
-    outcome: Outcome
-    stages: Stages = field(default_factory=Stages)
-    repeated: How | None = None

@@ -1,24 +1,22 @@
-"""Every metric once: name, unit, labels, help. The rest of `streams` reports through the observers below.
+"""Every metric once: name, unit, labels, help. The rest of `streams` reports through the observers beside this file.
 
 Labels are bounded (agent, topic, partition, task, reason); never a user, an item or an offset. Children are
 resolved once and updated a batch at a time: a per-record exporter costs about 30 µs a record (measured on Faust's).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
-
-from streams.errors import REASONS
-from streams.inference.device import BatchReport
-from streams.inference.repeats import How
+from prometheus_client.openmetrics import exposition as openmetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 FAST_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
-SLOW_S = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
+WIDE_S = (*FAST_S, 30, 60, 120)  # clicks take milliseconds, recordings a minute
 POWERS = tuple(float(1 << i) for i in range(14))
+OPEN_METRICS = "application/openmetrics-text"
+CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
@@ -66,7 +64,7 @@ class Metrics:
             "retries_total", "Records sent to a retry topic to be tried again.", "agent", "reason"
         )
         self.retry_wait = histogram(
-            "retry_wait_seconds", "Wait before the next attempt, as scheduled.", SLOW_S, "agent"
+            "retry_wait_seconds", "Wait before the next attempt, as scheduled.", WIDE_S, "agent"
         )
         self.decide_seconds = histogram(
             "decide_seconds", "Time to decide a group of batches.", FAST_S, "agent"
@@ -77,7 +75,13 @@ class Metrics:
         self.read_to_durable = histogram(
             "read_to_durable_seconds",
             "From read to durable effects, the oldest batch of a group.",
-            SLOW_S,
+            WIDE_S,
+            "agent",
+        )
+        self.event_age = histogram(
+            "event_age_seconds",
+            "From a record's own time to the durability of its effects, the first of a batch.",
+            WIDE_S,
             "agent",
         )
         self.group_failures = counter(
@@ -100,6 +104,25 @@ class Metrics:
             "topic",
             "partition",
         )
+        self.heartbeat_timestamp = gauge(
+            "heartbeat_timestamp_seconds",
+            "When the newest heartbeat that came through was sent, since 1970.",
+            "agent",
+            "topic",
+            "partition",
+        )
+        self.heartbeat_seconds = histogram(
+            "heartbeat_seconds",
+            "From a heartbeat's sending to the durability of all before it.",
+            WIDE_S,
+            "agent",
+        )
+        self.heartbeat_failures = counter(
+            "heartbeat_failures_total", "Heartbeats that no broker confirmed.", "agent"
+        )
+        self.channel_seconds = histogram(
+            "channel_wait_seconds", "From read until the agent takes the batch.", FAST_S, "agent"
+        )
         self.owned = gauge("partitions_owned", "Partitions of this worker.", "agent")
         self.open = gauge("partitions_open", "Partitions whose state is in memory.", "agent")
         self.paused = gauge("partitions_paused", "Partitions held by flow control.", "agent")
@@ -107,9 +130,9 @@ class Metrics:
             "partitions_napping", "Partitions whose next record is not due to be tried again.", "agent"
         )
         self.rebalances = counter("rebalances_total", "Partitions taken away and handed over.", "agent")
-        self.rebalance_seconds = histogram("rebalance_seconds", "Time to let partitions go.", SLOW_S, "agent")
+        self.rebalance_seconds = histogram("rebalance_seconds", "Time to let partitions go.", WIDE_S, "agent")
         self.recovery_seconds = histogram(
-            "recovery_seconds", "Time to read a partition's state.", SLOW_S, "agent"
+            "recovery_seconds", "Time to read a partition's state.", WIDE_S, "agent"
         )
         self.recovered_records = counter("recovered_records_total", "Changelog records read back.", "agent")
         self.snapshots = counter(
@@ -142,8 +165,14 @@ class Metrics:
         )
         self.undone = counter(
             "undos_total",
-            "Undos that took an event back, and those in vain: the reader's last events hold none of that item.",
+            "Undos that took an event back; that only lifted what an older one had hidden (shown_again); and those in "
+            "vain: the reader's last events hold none of that item.",
             "outcome",
+        )
+        self.hidden_fell_out = counter(
+            "hidden_fell_out_total",
+            "Items and authors that a reader had hidden and that may be listed again: others were hidden since, more "
+            "than are kept.",
         )
         self.catalogue_items = gauge("catalogue_items", "Items that the catalogue describes.")
         self.catalogue_records = counter("catalogue_records_total", "Records of the catalogue taken.")
@@ -158,6 +187,15 @@ class Metrics:
             "list_stages_left_out_total",
             "Lists made without a stage since their time was spent; without `score` they are popular items.",
             "stage",
+        )
+        self.blend_weight = gauge(
+            "blend_weight", "Weights of the learnt blend: of each part and form of it.", "part", "form"
+        )
+        self.blend_choices = counter(
+            "blend_choices_total",
+            "Clicks of readers whose list was remembered: learnt, beyond (no candidate of that list), left_out "
+            "(too many at once).",
+            "outcome",
         )
         self.sequence_revisions = counter(
             "sequence_revisions_total",
@@ -204,11 +242,11 @@ class Metrics:
         self.arm_gains = counter(
             "arm_gains_total", "Sum of 1 / log2(1 + place) of the clicked item up to K.", *arm
         )
-        self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", SLOW_S, "task")
+        self.inference_seconds = histogram("inference_seconds", "Device time of a batch.", WIDE_S, "task")
         self.inference_units = counter("inference_units_total", "Units run on the device.", "task")
         self.inference_batch = histogram("inference_batch_units", "Units of a device batch.", POWERS, "task")
         self.inference_queue = histogram(
-            "inference_queue_seconds", "Wait of a batch's oldest unit.", SLOW_S, "task"
+            "inference_queue_seconds", "Wait of a batch's oldest unit.", WIDE_S, "task"
         )
         self.inference_useful = counter("inference_useful_cost_total", "Cost of real input.", "task")
         self.inference_paid = counter("inference_paid_cost_total", "Cost with padding.", "task")
@@ -229,6 +267,16 @@ class Metrics:
             "Graphs compiled or captured after the warm-up: shapes that it missed.",
             "task",
         )
+        self.inference_uncaptured = gauge(
+            "inference_uncaptured_shapes",
+            "Batch shapes whose graph could not be captured on the GPU: such batches run eagerly.",
+            "task",
+        )
+        self.inference_restarts = counter(
+            "inference_restarts_total",
+            "Times the device thread died and was started anew, by what killed it.",
+            "reason",
+        )
         self.inference_drain = gauge(
             "inference_drain_seconds", "Predicted work of what waits for the device."
         )
@@ -248,214 +296,13 @@ class Metrics:
                 yield sample.name, sample.labels, sample.value
 
     def text(self) -> bytes:
-        """The page that Prometheus scrapes."""
+        """The page that Prometheus scrapes, in the classic format."""
         return bytes(generate_latest(self.registry))
 
-
-class AgentMetrics:
-    """One agent's children, resolved once: the observer of its reader and of its group commits."""
-
-    def __init__(self, metrics: Metrics, agent: str, topic: str) -> None:
-        m, self._agent, self._topic = metrics, agent, topic
-        self._metrics = metrics
-        self._lags: set[int] = set()
-        self._recoveries: set[int] = set()
-        self._records = m.records.labels(agent)
-        self._bytes = m.read_bytes.labels(agent)
-        self._batches = m.batches.labels(agent)
-        self._batch_records = m.batch_records.labels(agent)
-        self._applied = m.applied.labels(agent)
-        self._repeated = m.repeated.labels(agent)
-        self._duplicates = m.duplicates.labels(agent)
-        self._decide = m.decide_seconds.labels(agent)
-        self._commit = m.commit_seconds.labels(agent)
-        self._durable = m.read_to_durable.labels(agent)
-        self._group_failures = m.group_failures.labels(agent)
-        self._rewinds = m.rewinds.labels(agent)
-        self._foreign = m.foreign.labels(agent)
-        self._commit_failures = m.commit_failures.labels(agent)
-        self._owned, self._open, self._paused = (
-            m.owned.labels(agent),
-            m.open.labels(agent),
-            m.paused.labels(agent),
-        )
-        self._left_out = m.left_out.labels(agent)
-        self._rebalances = m.rebalances.labels(agent)
-        self._rebalance = m.rebalance_seconds.labels(agent)
-        self._recovery = m.recovery_seconds.labels(agent)
-        self._recovered = m.recovered_records.labels(agent)
-
-    def batch_read(self, partition: int, records: int, size_bytes: int) -> None:
-        self._batches.inc()
-        self._records.inc(records)
-        self._bytes.inc(size_bytes)
-        self._batch_records.observe(records)
-
-    def lag(self, partition: int, records: int, seconds: float) -> None:
-        self._lags.add(partition)
-        self._metrics.lag_records.labels(self._agent, self._topic, partition).set(records)
-        self._metrics.lag_seconds.labels(self._agent, self._topic, partition).set(seconds)
-
-    def partitions(self, owned: int, open_: int) -> None:
-        self._owned.set(owned)
-        self._open.set(open_)
-
-    def partition_left(self, partition: int) -> None:
-        """Take the partition's series away: a stale lag would alarm for ever."""
-        if partition in self._lags:  # remove() raises on an unknown child
-            self._lags.remove(partition)
-            for gauge in (self._metrics.lag_records, self._metrics.lag_seconds):
-                gauge.remove(self._agent, self._topic, partition)
-
-    def rebalanced(self, seconds: float) -> None:
-        self._rebalances.inc()
-        self._rebalance.observe(seconds)
-
-    def paused(self, partitions: int) -> None:
-        self._paused.set(partitions)
-
-    def napping(self, partitions: int) -> None:
-        self._metrics.napping.labels(self._agent).set(partitions)
-
-    def commit_failed(self) -> None:
-        self._commit_failures.inc()
-
-    def rewound(self) -> None:
-        self._rewinds.inc()
-
-    def recovered(self, partition: int, seconds: float) -> None:
-        self._recovery.observe(seconds)
-
-    def recovery_remaining(self, partition: int, records: int | None) -> None:
-        """None takes the partition's series away."""
-        gauge = self._metrics.recovery_remaining
-        if records is not None:
-            self._recoveries.add(partition)
-            gauge.labels(self._agent, partition).set(records)
-        elif partition in self._recoveries:  # remove() raises on an unknown child
-            self._recoveries.remove(partition)
-            gauge.remove(self._agent, partition)
-
-    def snapshot(self, outcome: Literal["written", "failed", "used", "ignored"]) -> None:
-        self._metrics.snapshots.labels(self._agent, outcome).inc()
-
-    def recovered_rows(self, rows: int) -> None:
-        self._recovered.inc(rows)
-
-    def group_decided(self, batches: int, records: int, decide_s: float) -> None:
-        self._decide.observe(decide_s)
-
-    def group_done(self, records: int, commit_s: float, oldest_read_s: float) -> None:
-        self._applied.inc(records)
-        self._commit.observe(commit_s)
-        self._durable.observe(oldest_read_s)
-
-    def group_failed(self, batches: int) -> None:
-        self._group_failures.inc()
-
-    def foreign_rows(self, records: int) -> None:
-        self._foreign.inc(records)
-
-    def repeated(self, records: int) -> None:
-        self._repeated.inc(records)
-
-    def duplicated(self, records: int) -> None:
-        self._duplicates.inc(records)
-
-    def forgotten(self, records: int) -> None:
-        self._metrics.forgotten.labels(self._agent).inc(records)
-
-    def privacy_order(self, kind: str) -> None:
-        self._metrics.privacy_orders.labels(self._agent, kind).inc()
-
-    def published(self, topic: str, records: int) -> None:
-        self._metrics.outputs.labels(self._agent, topic).inc(records)
-
-    def dead_lettered(self, reason: str) -> None:
-        """Count a dead letter; an unknown reason is a programming error, not a new label."""
-        assert reason in REASONS, reason
-        self._metrics.dead_letters.labels(self._agent, reason).inc()
-
-    def left_out(self, records: int) -> None:
-        self._left_out.inc(records)
-
-    def retried(self, reason: str, wait_s: float) -> None:
-        """Count a record that is to be tried again."""
-        assert reason in REASONS, reason
-        self._metrics.retries.labels(self._agent, reason).inc()
-        self._metrics.retry_wait.labels(self._agent).observe(wait_s)
-
-
-class QualityMetrics:
-    """The observer of `streams.quality`. Children come with their first figure: a mean of nothing is no 0."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._layers: dict[str, tuple[tuple[Gauge, ...], Counter]] = {}
-        self._arms: dict[tuple[str, str], tuple[tuple[Gauge, ...], Counter, tuple[Counter, ...]]] = {}
-
-    def top(self, k: int) -> None:
-        self._metrics.quality_top.set(k)
-
-    def layer(self, layer: str, means: Sequence[float], scored: int) -> None:
-        """Decayed recall, MRR and NDCG, and how many clicks were scored since the last call."""
-        m = self._metrics
-        if layer not in self._layers:
-            self._layers[layer] = (
-                (m.recall.labels(layer), m.mrr.labels(layer), m.ndcg.labels(layer)),
-                m.quality_scored.labels(layer),
-            )
-        gauges, counter = self._layers[layer]
-        for gauge, mean in zip(gauges, means, strict=True):
-            gauge.set(mean)
-        counter.inc(scored)
-
-    def arm(self, arm: tuple[str, str], means: Sequence[float], sums: Sequence[float], scored: int) -> None:
-        """The same of an arm (experiment, arm), and the sums over these clicks."""
-        m = self._metrics
-        if arm not in self._arms:
-            self._arms[arm] = (
-                (m.arm_recall.labels(*arm), m.arm_mrr.labels(*arm), m.arm_ndcg.labels(*arm)),
-                m.arm_scored.labels(*arm),
-                (m.arm_hits.labels(*arm), m.arm_reciprocal_ranks.labels(*arm), m.arm_gains.labels(*arm)),
-            )
-        gauges, counter, totals = self._arms[arm]
-        for gauge, mean in zip(gauges, means, strict=True):
-            gauge.set(mean)
-        for total, more in zip(totals, sums, strict=True):
-            total.inc(more)
-        counter.inc(scored)
-
-    def left_out(self, by_reason: Mapping[str, int]) -> None:
-        for reason, count in by_reason.items():
-            self._metrics.quality_left_out.labels(reason).inc(count)
-
-    def spent(self, seconds: float) -> None:
-        self._metrics.quality_seconds.inc(max(0.0, seconds))
-
-
-class InferenceMetrics:
-    """The observer of `streams.inference`."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def batch_done(self, batch: BatchReport) -> None:
-        m, task = self._metrics, batch.task
-        m.inference_units.labels(task).inc(batch.units)
-        m.inference_batch.labels(task).observe(batch.units)
-        m.inference_seconds.labels(task).observe(batch.forward_s)
-        m.inference_queue.labels(task).observe(batch.queue_s)
-        m.inference_useful.labels(task).inc(batch.total_length)
-        m.inference_paid.labels(task).inc(batch.longest * batch.units)
-        m.inference_compiles.labels(task).inc(batch.compiles)
-        m.inference_drain.set(batch.drain_s)
-
-    def failed(self, task: str, reason: str) -> None:
-        self._metrics.inference_failures.labels(task, reason).inc()
-
-    def repeated(self, task: str, how: How) -> None:
-        self._metrics.inference_repeats.labels(task, how).inc()
-
-    def late(self, task: str) -> None:
-        self._metrics.inference_late.labels(task).inc()
+    def page(self, accepts: str) -> tuple[bytes, str]:
+        """What a scraper asks for by its `Accept`, and its content type: OpenMetrics has exemplars, the classic format
+        has none and is what everybody else gets."""
+        if OPEN_METRICS in accepts:
+            page = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            return bytes(page), openmetrics.CONTENT_TYPE_LATEST
+        return self.text(), CLASSIC

@@ -18,12 +18,17 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from streams.errors import EnvironmentProblem
+from streams.secretfiles import secret
+from streams.sections.worker import Observe
+
 log = logging.getLogger(__name__)
 
 OPEN = frozenset({"/metrics", "/healthz", "/readyz"})
 SESSION = "/session"
 COOKIE = "headrace_session"
 FORM_BYTES = 4_096
+TOKEN_BYTES = 16
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -56,6 +61,27 @@ def problem(
         content_type="application/problem+json",
         headers=headers,
     )
+
+
+def token_of(observe: Observe) -> str | None:
+    """The token that is asked for. Raises EnvironmentProblem for a file that cannot be used."""
+    if observe.token is not None:
+        return observe.token.get_secret_value()
+    if observe.token_file is None:
+        return None
+    if not observe.token_file.exists():
+        log.warning(
+            "observe.token_file: there is no %s; without a token the page and the queries are for loopback alone",
+            observe.token_file,
+        )
+        return None
+    found = secret(observe.token_file, "observe.token_file")
+    if len(found) < TOKEN_BYTES or not found.isascii():
+        raise EnvironmentProblem(
+            f"observe.token_file: the token in {observe.token_file} must have {TOKEN_BYTES} ASCII characters or more: "
+            "`openssl rand -hex 24` makes one"
+        )
+    return found.decode()
 
 
 class Guard:

@@ -61,10 +61,9 @@ class ObservePort:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _show_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
+    async def _show_metrics(self, request: web.Request) -> web.Response:
+        body, kind = self._metrics.page(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": kind, "Vary": "Accept"})
 
     async def _show_health(self, _: web.Request) -> web.Response:
         return _checked(self._healthy())

@@ -15,6 +15,7 @@ from streams.feed.deadletters import letter_of
 from streams.feed.latest import follow
 from streams.manifests import shown
 from streams.observe.catalogue import Metrics
+from streams.observe.guard import token_of
 from streams.page.live import LivePage
 from streams.page.readers import TITLES_KEPT, Readers, Titles
 from streams.page.workers import Workers
@@ -48,8 +49,8 @@ class Face:
         self._titles = Titles()
         self._workers = Workers(settings.kafka, served, self._directory)
         self._api = QueryApi(settings, clock, version, served, self._directory, self._labels)
-        token = settings.observe.token.get_secret_value() if settings.observe.token is not None else None
-        self._readers = Readers(self._api, self._titles, token)
+        self.token = token_of(settings.observe) if settings.observe.enabled else None
+        self._readers = Readers(self._api, self._titles, self.token)
         self._page = LivePage(
             settings,
             clock,

@@ -45,16 +45,34 @@ def flow(served: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _columns(read: list[str], edges: list[tuple[str, str, str]]) -> dict[str, int]:
-    """Breadth first from the inputs over what flows; tables that lead back move nobody."""
-    inputs = [topic for topic in read if _ROLE.get(topic.partition(":")[2]) == "input"]
+    """Breadth first from the inputs over what flows; outputs stand to the right of all who write them, those among them
+    who try again what others could not. Tables that lead back move nobody."""
+    flows = [(source, target) for source, target, kind in edges if kind != "table"]
+    inputs = [topic for topic in read if _role(topic) == "input"]
     reached = dict.fromkeys(inputs or read, 0)
-    todo = list(reached)
-    for name in todo:
-        for source, target, kind in edges:
-            if source == name and kind != "table" and target not in reached:
-                reached[target] = reached[name] + 1
-                todo.append(target)
+    _reach(reached, [edge for edge in flows if _role(edge[1]) != "output"])
+    for output in dict.fromkeys(target for _, target in flows if _role(target) == "output"):
+        writers = [reached[source] for source, target in flows if target == output and source in reached]
+        if writers:
+            reached.setdefault(
+                output, max(writers) + 1
+            )  # one that is read first (`labels` alone) stays where it is
+    _reach(reached, flows)
     for source, target, _ in edges:
         reached.setdefault(source, 0)
         reached.setdefault(target, reached[source] + 1)
     return reached
+
+
+def _reach(reached: dict[str, int], flows: list[tuple[str, str]]) -> None:
+    """Give each node that follows one with a column the next one, breadth first."""
+    todo = list(reached)
+    for name in todo:
+        for source, target in flows:
+            if source == name and target not in reached:
+                reached[target] = reached[name] + 1
+                todo.append(target)
+
+
+def _role(node: str) -> str:
+    return _ROLE.get(node.partition(":")[2], "") if node.startswith("topic:") else "agent"

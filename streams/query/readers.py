@@ -7,7 +7,8 @@ import numpy as np
 
 from models.taste.actions import KINDS
 from models.taste.items import UNKNOWN, ItemIndex, hash_of
-from models.taste.rank import LAYERS, Lists
+from models.taste.rank import LAYERS
+from models.taste.reasons import Lists
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 from streams.lists import MODEL, named

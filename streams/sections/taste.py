@@ -42,6 +42,12 @@ class Listing(Section):
     content: float = Field(
         0.2, ge=0, le=100, description="weight of what items are about, where uploads have vectors; 0: off"
     )
+    nearest: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="weight of what readers alike had (user-user cosine, among this worker's readers); 0: off",
+    )
     popularity: float = Field(
         0.1, ge=0, le=100, description="weight of popularity; 0: off, but for readers without a history"
     )
@@ -50,6 +56,11 @@ class Listing(Section):
         ge=0,
         le=100,
         description="weight of a second step along the counts: finds more, costs time; 0: off",
+    )
+    blend: bool = Field(
+        False,
+        description="the `candidates` best are scored anew, with weights learnt from what readers choose "
+        "(`taste.blend`)",
     )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
     own_first: bool = Field(
@@ -106,6 +117,31 @@ class Sequence(Section):
     check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
 
 
+class Blend(Section):
+    """Weights of lists learnt from what readers choose; takes effect where `taste.list.blend` is on."""
+
+    sample: float = Field(0.1, ge=0, le=1, description="share of lists that are learnt from; 0: none")
+    rate: float = Field(0.1, ge=0, le=1, description="the most that a weight moves a choice")
+    remembered: int = Field(
+        2_048,
+        ge=1,
+        le=1_000_000,
+        description="newest lists of the sample that wait for their reader's choice",
+    )
+
+
+class Served(Section):
+    """Items that a reader was shown and did not take: not listed again for a time."""
+
+    lists: int = Field(0, ge=0, le=10, description="of so many of the reader's last lists; 0: off")
+    for_s: Seconds = Field(3_600.0, description="for so long, by the times of the reader's events")
+    by: Literal["lists", "impressions"] = Field(
+        "lists",
+        description="what counts as shown: what stood in a list, or only what the reader's impressions name "
+        "(as many as the lists would hold)",
+    )
+
+
 class Taste(Section):
     """Readers' vectors and lists."""
 
@@ -118,6 +154,11 @@ class Taste(Section):
         max_length=8,
         description="one vector of the bank each: a minute, an hour, a day, a month",
     )
+    item_half_life_s: float = Field(
+        2_592_000.0,
+        ge=0.001,
+        description="of what is learnt about items: popularity, what follows what; inf: nothing is forgotten",
+    )
     ring: int = Field(64, ge=1, le=64, description="last events kept a reader")
     list_size: int = Field(20, ge=1, le=200, description="items of one recommendation")
     max_items: Count = Field(1_000_000, description="items a worker knows; beyond, new ones count as unknown")
@@ -127,6 +168,8 @@ class Taste(Section):
     transitions: bool = Field(True, description="feed what follows what to the item agent")
     weights: Weights = Weights()
     list: Listing = Listing()
+    blend: Blend = Blend()
+    served: Served = Served()
     sequence: Sequence = Sequence()
     future_s: Seconds = Field(86_400.0, description="a click further ahead of the broker's clock is refused")
 

@@ -53,14 +53,46 @@ class Observe(Section):
         min_length=16,
         description="for the page and the queries; without one they are answered on a loopback address alone",
     )
+    token_file: UserPath | None = Field(
+        None,
+        description="a file that holds the token instead, as secrets are mounted; one that is not there counts as none",
+    )
     page: bool = Field(True, description="the live page and the queries; false leaves metrics and health")
     clicks: bool = Field(
         False, description="let the page send clicks, as the demo does; not for real readers"
     )
     clients: int = Field(1_000, ge=1, le=100_000, description="most pages that may be open at once")
+    heartbeat_s: float = Field(
+        0.0,
+        ge=0,
+        le=3_600,
+        description="every so often a small record into each partition of the input topics that this worker owns; how "
+        "old the newest one is that came through is a metric, and an alert. The user needs Write on them. 0: none",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="where spans go, by OTLP over HTTP, such as http://collector:4318/v1/traces; needs the extra otel. "
+        "None: traces are carried on, and no spans are made",
+    )
+    traces_per_s: float = Field(
+        10.0,
+        gt=0,
+        le=10_000,
+        description="most records a second that get spans, of those whose trace is kept",
+    )
+    traces_share: float = Field(
+        0.0, ge=0, le=1, description="share of the records without a trace that begin one"
+    )
     labels_kept: int = Field(
         2_000, ge=0, le=1_000_000, description="newest labels in memory for queries; 0: none"
     )
+
+    @model_validator(mode="after")
+    def _one_token(self) -> "Observe":
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are both given: leave one out")
+        return self
 
 
 class State(Section):

@@ -28,18 +28,26 @@ class Record(Protocol):
 
 
 class PartitionBatch:
-    """Records of one partition, in offset order, and their entry in the ledger."""
+    """Records of one partition, in offset order, and their entry in the ledger. `beats`: when heartbeats were sent
+    that lay among them; a batch of heartbeats alone has no record."""
 
-    __slots__ = ("entry", "partition", "read_s", "records", "topic")
+    __slots__ = ("beats", "entry", "partition", "read_s", "records", "topic")
 
     def __init__(
-        self, topic: str, partition: int, records: Sequence[Record], entry: Entry, read_s: float
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[Record],
+        entry: Entry,
+        read_s: float,
+        beats: Sequence[int] = (),
     ) -> None:
         self.topic = topic  # without the cluster's prefix
         self.partition = partition
         self.records = records
         self.entry = entry
         self.read_s = read_s  # monotonic
+        self.beats = beats
 
     @property
     def lost(self) -> bool:

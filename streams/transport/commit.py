@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError
 from streams.clock import Clock
 from streams.effects import Effects, Emit
 from streams.errors import Retry
+from streams.traces import sampled_trace
 from streams.transport.batch import PartitionBatch
 from streams.transport.producer import BatchProducer
 from streams.transport.solewriter import SoleWriter
@@ -49,7 +50,9 @@ class CommitObserver(Protocol):
     """What the metrics want to know of group commits."""
 
     def group_decided(self, batches: int, records: int, decide_s: float) -> None: ...
-    def group_done(self, records: int, commit_s: float, oldest_read_s: float) -> None: ...
+    def group_done(
+        self, records: int, commit_s: float, oldest_read_s: float, trace: str | None = None
+    ) -> None: ...
     def group_failed(self, batches: int) -> None: ...
     def foreign_rows(self, records: int) -> None: ...
 
@@ -215,10 +218,8 @@ class GroupCommit(Commit[W]):
         for submission in group:
             self._finish(submission.batch)
         now_s = self._clock.monotonic_s()
-        oldest_s = min(s.batch.read_s for s in group)
-        self._observer.group_done(
-            sum(len(s.batch.records) for s in group), now_s - started_s, now_s - oldest_s
-        )
+        records = sum(len(s.batch.records) for s in group)
+        self._observer.group_done(records, now_s - started_s, *waited(group, now_s))
 
     def _watch(self, emit: Emit, landing: "asyncio.Future[Any]", generation: int) -> None:
         """Notice, once it is confirmed, whether others wrote between ours. Called back in the order of the log."""
@@ -280,6 +281,12 @@ class GroupCommit(Commit[W]):
             await asyncio.wait(tasks, timeout=1.0)
         self._waiting.clear()
         self._chain = None
+
+
+def waited(group: Sequence[Submission[Any]], now_s: float) -> tuple[float, str | None]:
+    """Seconds since the oldest batch was read, and the trace of its first record, where that is kept."""
+    oldest = min((s.batch for s in group), key=lambda batch: batch.read_s)
+    return now_s - oldest.read_s, sampled_trace(oldest.records[0].headers) if oldest.records else None
 
 
 def _resolve(future: "asyncio.Future[None]", error: Exception | None) -> None:

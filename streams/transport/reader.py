@@ -18,6 +18,7 @@ from mode import Service
 
 from streams.clock import Clock
 from streams.errors import EnvironmentProblem, Retry
+from streams.heartbeat import BEATING, taken_out
 from streams.sections.kafka import Kafka
 from streams.sections.kafka import Reader as ReaderSettings
 from streams.topics import prefixed
@@ -46,6 +47,8 @@ class ReaderObserver(OffsetObserver, OpeningObserver, Protocol):
     def rebalanced(self, seconds: float) -> None: ...
     def paused(self, partitions: int) -> None: ...
     def napping(self, partitions: int) -> None: ...
+    def beat(self, partition: int, sent_ms: int, now_ms: int) -> None: ...
+    def aged(self, seconds: float) -> None: ...
 
 
 class BatchReader(Service):
@@ -131,7 +134,12 @@ class BatchReader(Service):
         """The batch's effects are durable."""
         tp = self._tp(batch.partition)
         if self._owned.finish(tp, batch.entry):
-            self._offsets.finished(tp, batch.records[-1].timestamp)
+            now_ms = self._clock.wall_ms()
+            if batch.records:
+                self._offsets.finished(tp, batch.records[-1].timestamp)
+                self._observer.aged((now_ms - batch.records[0].timestamp) / 1000)
+            for sent_ms in batch.beats:
+                self._observer.beat(batch.partition, sent_ms, now_ms)
             self._release()
 
     def in_flight(self, partition: int) -> list[Entry]:
@@ -250,8 +258,10 @@ class BatchReader(Service):
             return
         cost = size_bytes(records)
         entry = self._owned.append(tp, records[0].offset, records[-1].offset + 1, cost)
-        batch = PartitionBatch(self.topic, tp.partition, records, entry, self._clock.monotonic_s())
-        self._observer.batch_read(tp.partition, len(records), cost)
+        rest, beats = taken_out(records) if self.topic in BEATING else (records, ())
+        batch = PartitionBatch(self.topic, tp.partition, rest, entry, self._clock.monotonic_s(), beats)
+        if rest:
+            self._observer.batch_read(tp.partition, len(rest), cost)
         await self._channel.put(event_of(self.app, batch))
 
     # -- records that are not due

@@ -35,7 +35,7 @@ from streams.sections.kafka import Kafka
 from streams.topics import prefixed
 from streams.transport.batch import PartitionBatch
 from streams.transport.client import client_options, close
-from streams.transport.commit import Commit, CommitObserver, Submission
+from streams.transport.commit import Commit, CommitObserver, Submission, waited
 from streams.transport.ledger import Entry
 from streams.transport.producer import (
     MAX_BATCH_BYTES,
@@ -207,8 +207,7 @@ class TransactionalCommit(Commit[W]):
         for submission in group:
             self._finish(submission.batch)
         now_s = self._clock.monotonic_s()
-        oldest_s = min(s.batch.read_s for s in group)
-        self._observer.group_done(records, now_s - decided_s, now_s - oldest_s)
+        self._observer.group_done(records, now_s - decided_s, *waited(group, now_s))
 
 
 async def require_transactions(kafka: Kafka, group: str) -> None:

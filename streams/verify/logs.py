@@ -10,9 +10,15 @@ from streams.errors import Fatal
 from streams.settings import Settings
 from streams.topics import TOPOLOGY, prefixed
 from streams.transport.client import client_options, close
-from streams.verify.oracle import Found
+from streams.verify.judgement import Found
+from streams.verify.readers import without_heartbeats
 
-INPUTS = {"clicks": "clicks", "items": "transitions", "uploads": "uploads"}  # agent -> the topic it reads
+INPUTS = {
+    "clicks": "clicks",
+    "items": "transitions",
+    "privacy": "privacy",
+    "uploads": "uploads",
+}  # agent -> the topic it reads
 READ_WITHIN_S = 120.0  # all records of one topic
 
 Offsets = dict[tuple[str, int], int]  # by (input topic, partition)
@@ -55,7 +61,8 @@ async def records(settings: Settings, topics: Sequence[str]) -> dict[str, list[A
 async def collect(settings: Settings, agents: Sequence[str], sent: dict[str, list[bytes]]) -> Found:
     """All that there is to judge. `sent` is what was sent, and acknowledged, by input topic."""
     logs = await records(settings, [topic.name for topic in TOPOLOGY])
-    last = ends([r for agent in agents for r in logs[INPUTS[agent]]], settings.kafka.topic_prefix)
+    read = [r for agent in agents for r in without_heartbeats(logs[INPUTS[agent]])]
+    last = ends(read, settings.kafka.topic_prefix)
     return Found(logs, await committed(settings, agents), last, sent)
 
 
@@ -83,8 +90,7 @@ async def _read_all(consumer: Any, tps: Sequence[TopicPartition]) -> dict[TopicP
     """Every record of the partitions."""
     consumer.assign(list(tps))
     found: dict[TopicPartition, list[Any]] = {tp: [] for tp in tps}
-    for tp in tps:
-        consumer.seek(tp, 0)
+    await consumer.seek_to_beginning(*tps)  # dead letters of readers who were forgotten may be gone
     last = await consumer.end_offsets(list(tps))
     while True:
         for tp, some in (await consumer.getmany(timeout_ms=300)).items():

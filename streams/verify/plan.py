@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from streams.errors import UserMistake
-from streams.verify.oracle import Judgement
+from streams.verify.judgement import Judgement
 
 KINDS = ("kill", "term", "stop", "clock", "disk", "broker", "network", "partition")
 KAFKA_ALONE = ("broker", "network", "partition")
@@ -20,6 +20,7 @@ class Plan:
     delivery: str = "at_least_once"
     clicks: int = 200_000
     media: int = 2_000
+    orders: int = 60
     workers: int = 3
     kills: int = 5
     faults: tuple[str, ...] = KINDS

@@ -4,27 +4,29 @@ The oracle shares no code with the worker and so compares sums within float32's 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from models.taste.actions import CODES, weights_of
-from models.taste.items import ItemIndex
+from models.taste.items import ItemIndex, hash_of
 from models.taste.users import UserRows
 from streams.settings import Settings
 
 AT_ONCE = 2_000  # clicks; the state's bits do not depend on it
 
 
-def replayed(settings: Settings, log: Sequence[Any]) -> dict[tuple[int, str], bytes]:
-    """(partition, reader) -> encoded state, from the records of `clicks`; what is no click is passed over."""
+def replayed(
+    settings: Settings, log: Sequence[Any], alive: Collection[tuple[int, int]]
+) -> dict[tuple[int, str], bytes]:
+    """(partition, reader) -> encoded state, from the records of `clicks` whose (partition, offset) is in `alive`."""
     items = ItemIndex(dim=settings.taste.dim, max_items=settings.taste.max_items)
     partitions: dict[int, list[tuple[int, dict[str, Any]]]] = {}
     for record in sorted(log, key=lambda r: (r.partition, r.offset)):
-        event = _click(record.value)
-        if event is not None:
+        if (record.partition, record.offset) in alive:
+            event = json.loads(record.value or b"")
             partitions.setdefault(record.partition, []).append((record.offset, event))
     found: dict[tuple[int, str], bytes] = {}
     for partition, events in partitions.items():
@@ -35,14 +37,6 @@ def replayed(settings: Settings, log: Sequence[Any]) -> dict[tuple[int, str], by
         states = rows.encode(rows.rows_of(users))
         found |= {(partition, user): state for user, state in zip(users, states, strict=True)}
     return found
-
-
-def _click(value: bytes | None) -> dict[str, Any] | None:
-    try:
-        event = json.loads(value or b"")
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("at"), int) else None
 
 
 def _fold(rows: UserRows, items: ItemIndex, part: Sequence[tuple[int, dict[str, Any]]]) -> None:
@@ -57,4 +51,5 @@ def _fold(rows: UserRows, items: ItemIndex, part: Sequence[tuple[int, dict[str, 
         np.array([event["at"] for event in events], np.int64),
         np.array([offset for offset, _ in part], np.int64),
         ids=np.array([xxh3_64_intdigest(event["id"].encode()) for event in events], np.uint64),
+        authors={place: hash_of(e["author"]) for place, e in enumerate(events) if e.get("author")},
     )

@@ -23,18 +23,22 @@ from streams.settings import Settings, kafka_lib, load
 from streams.topics import prefixed
 from streams.transport.client import client_options, close
 from streams.verify.faults import END_S, Broker, Faults, Say
+from streams.verify.judgement import Rules
 from streams.verify.logs import Offsets, collect, committed, ends, records
 from streams.verify.network import Forwarder
-from streams.verify.oracle import Rules, judge
+from streams.verify.oracle import judge
 from streams.verify.plan import Plan, Report, schedule
+from streams.verify.readers import read_clicks, without_heartbeats
 from streams.verify.replay import replayed
 from streams.verify.workers import Place
-from streams.verify.workload import SOURCE, Sent, clicks, comments
+from streams.verify.workload import SOURCE, Sent, clicks, comments, orders
 
 PARTITIONS = 8
 SESSION_S, HEARTBEAT_S = 4.0, 1.0
 SNAPSHOT_S = 1.0
 METADATA_S = 3.0  # how soon workers see that a topic has grown
+BLOCK_S = 10.0  # clicks of a reader who was forgotten are dropped for so long
+BEAT_S = 0.5  # heartbeats between the clicks
 STALLED_S = 90.0  # no offset moved for so long: the run has failed
 
 
@@ -50,7 +54,7 @@ def run(plan: Plan, clock: Clock, say: Say) -> Report:
     ):
         settings = _settings(plan, broker.bootstrap)
         asyncio.run(admin.apply(settings))
-        agents = ["clicks", "items", *(["uploads"] if plan.media else [])]
+        agents = ["clicks", "items", "privacy", *(["uploads"] if plan.media else [])]
         places = [
             Place(n, _options(settings, agents, address), Path(folder)) for n, address in enumerate(addresses)
         ]
@@ -75,10 +79,17 @@ def _judge(
     found = asyncio.run(collect(settings, agents, sent))
     taste = settings.taste
     rules = Rules(
-        plan.delivery == "exactly_once", taste.half_lives_s, taste.dim, taste.ring, plan.media > 0, SOURCE
+        plan.delivery == "exactly_once",
+        taste.half_lives_s,
+        taste.dim,
+        taste.ring,
+        plan.media > 0,
+        SOURCE,
+        removes=plan.broker == "kafka",
     )
+    log = found.records["clicks"]
     ended_badly = report.judgement.differences
-    report.judgement = judge(found, rules, replayed(settings, found.records["clicks"]))
+    report.judgement = judge(found, rules, replayed(settings, log, read_clicks(log).alive))
     report.judgement.differences += ended_badly
 
 
@@ -133,6 +144,8 @@ def _options(settings: Settings, agents: Sequence[str], bootstrap: str) -> list[
         "worker.delivery": settings.worker.delivery,
         "worker.agents": ",".join(agents),
         "observe.enabled": "false",
+        "observe.heartbeat_s": BEAT_S,
+        "privacy.block_s": BLOCK_S,
         "state.snapshot_interval_s": SNAPSHOT_S,
     }
     return [f"--set={name}={value}" for name, value in sets.items()]
@@ -164,7 +177,7 @@ class _Run:
         self._faults = Faults(places, forwarders, broker, SESSION_S, plan.seed + 2, clock, say, report)
         self._injected = asyncio.Event()
         self._ends: Offsets = {}
-        self.sent: dict[str, list[bytes]] = {"clicks": [], "uploads": []}
+        self.sent: dict[str, list[bytes]] = {"clicks": [], "uploads": [], "privacy": []}
 
     async def play(self) -> None:
         """Raises Fatal when a worker ends by itself or nothing moves any more."""
@@ -187,7 +200,8 @@ class _Run:
         start_ms = self._clock.wall_ms() - 86_400_000
         sent = clicks(self._plan.clicks, self._plan.seed, start_ms)
         media = comments(self._plan.media, self._plan.seed, start_ms)
-        feeding = asyncio.create_task(self._feed(sent, media))
+        wishes = orders(self._plan.orders, self._plan.seed, start_ms)
+        feeding = asyncio.create_task(self._feed(sent, media, wishes))
         try:
             kinds = [kind for kind in schedule(self._plan) if kind != "partition"]
             await self._faults.inject_all(kinds, self._check)
@@ -200,7 +214,7 @@ class _Run:
         for place in self._places:
             place.check()
 
-    async def _feed(self, sent: Sequence[Sent], media: Sequence[Sent]) -> None:
+    async def _feed(self, *kinds: Sequence[Sent]) -> None:
         """In portions over the time of the faults; what is left when they are over goes at once."""
         producer = AIOKafkaProducer(
             **client_options(self._settings.kafka) | {"request_timeout_ms": 60_000},
@@ -212,7 +226,7 @@ class _Run:
         portions = faults * 8
         try:
             for n in range(portions):
-                part = [*_share(sent, n, portions), *_share(media, n, portions)]
+                part = [one for kind in kinds for one in _share(kind, n, portions)]
                 await self._send(producer, part)
                 if not self._injected.is_set():
                     with contextlib.suppress(asyncio.TimeoutError):
@@ -239,10 +253,13 @@ class _Run:
                 self.sent[one.topic].append(one.value)
 
     async def _until_done(self) -> None:
+        """What was sent, then what came of it: orders between the clicks, word of what was done, transitions."""
         await self._until_committed(self._ends)
-        prefix = self._settings.kafka.topic_prefix
-        told = await records(self._settings, ["transitions"])  # no more will come
-        await self._until_committed(self._ends | ends(told["transitions"], prefix))
+        for topic in ("clicks", "privacy", "transitions"):
+            found = await records(self._settings, [topic])  # no more will come of those before
+            await self._until_committed(
+                ends(without_heartbeats(found[topic]), self._settings.kafka.topic_prefix)
+            )
 
     async def _until_committed(self, last: Offsets) -> None:
         """Raises Fatal when no offset has moved for long."""
@@ -253,7 +270,7 @@ class _Run:
             found = seen
             with contextlib.suppress(KafkaError):  # no answer is no progress
                 found = await committed(self._settings, self._agents)
-            if all(found.get(key) == end for key, end in last.items()):
+            if all(found.get(key, 0) >= end for key, end in last.items()):  # heartbeats go on
                 return
             if found != seen:
                 seen, moved_s = found, self._clock.monotonic_s()
@@ -261,7 +278,7 @@ class _Run:
                 behind = {
                     f"{t}[{p}]": (seen.get((t, p)), end)
                     for (t, p), end in last.items()
-                    if seen.get((t, p)) != end
+                    if seen.get((t, p), 0) < end
                 }
                 tails = "\n".join(f"{place.name}:\n{place.tail()}" for place in self._places)
                 raise Fatal(f"no offset moved for {STALLED_S:g} s; (committed, end): {behind}\n{tails}")

@@ -1,4 +1,5 @@
-"""The numbered load of a run: clicks of few busy and many quiet readers, short comments, and poison between them. Pure.
+"""The numbered load of a run: clicks of few busy and many quiet readers, short comments, orders of readers, and poison
+between them. Pure.
 
 The same seed gives the same records, byte for byte.
 """
@@ -7,7 +8,7 @@ import json
 from dataclasses import dataclass
 from random import Random
 
-USERS, ITEMS = 2_000, 500
+USERS, ITEMS, AUTHORS = 2_000, 500, 20
 KINDS = ("click", "click", "click", "like", "dwell", "save", "skip", "impression", "hide", "undo")
 FOUND = 0.8  # of the undos are of an item that the reader had
 AGAIN_EVERY = 200  # about one click in so many is sent twice
@@ -47,6 +48,8 @@ def clicks(count: int, seed: int, start_ms: int) -> list[Sent]:
         }
         if event["kind"] == "dwell":
             event["dwell_s"] = round(random.random() * 60, 1)
+        if event["kind"] in ("hide", "undo") and random.random() < 0.5:
+            event["author"] = f"author {random.randrange(AUTHORS)}"
         found.append(_perhaps_poisoned(random, Sent("clicks", user.encode(), json.dumps(event).encode())))
         if random.randrange(AGAIN_EVERY) == 0:
             found.append(found[-1])  # as a producer does that saw no answer
@@ -67,6 +70,20 @@ def comments(count: int, seed: int, start_ms: int) -> list[Sent]:
             "text": text,
         }
         found.append(_perhaps_poisoned(random, Sent("uploads", f"a{n}".encode(), json.dumps(event).encode())))
+    return found
+
+
+def orders(count: int, seed: int, start_ms: int) -> list[Sent]:
+    """What readers ask for, busy ones most; about half of them to be forgotten."""
+    random = Random(seed + 3)
+    found = []
+    for n in range(count):
+        user = f"u{int(USERS * random.random() ** 6)}"
+        kind = random.choice(("forget", "forget", "opt_out", "opt_in"))
+        event = {"id": f"p{n}", "user": user, "kind": kind, "at": start_ms + n}
+        found.append(Sent("privacy", user.encode(), json.dumps(event).encode()))
+        if n % 20 == 10:
+            found.append(Sent("privacy", user.encode(), b'{"id": "x", "at": "yesterday"}'))
     return found
 
 

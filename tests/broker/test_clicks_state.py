@@ -32,6 +32,8 @@ def clicks(n: int, start: int = 0, users: int = 60) -> list[tuple[bytes | None, 
         more: dict[str, Any] = {"item": f"i{draw.randrange(200)}", "kind": draw.choice(KINDS)}
         if more["kind"] == "dwell":
             more["dwell_s"] = draw.random() * 40
+        if more["kind"] in ("hide", "undo"):
+            more["author"] = f"a{draw.randrange(5)}"
         at = NOW_MS + 100 * i - draw.randrange(5000)
         records.append((user.encode(), b"{" if i % 97 == 0 else click(i, user=user, at=at, **more)))
     return records

@@ -15,13 +15,17 @@ from bad_records import click
 from certificates import Authority
 from processes import run_command
 from running import read_all, running, settings_for, until
+from sending import value_of
 from streams.admin import apply, require_topology
 from streams.cli.run import run
+from streams.clock import SystemClock
 from streams.demo.kafka import KafkaBroker
 from streams.demo.server import free_ports
 from streams.errors import EnvironmentProblem
+from streams.heartbeat import is_heartbeat
 from streams.manifests import strimzi
 from streams.settings import Settings, kafka_lib
+from streams.transport.heart import Heart, Pulse
 
 pytestmark = pytest.mark.kafka
 PASSWORDS = {"clicks-user": "s3cret-of-clicks", "nobody": "s3cret-of-nobody", "admin": "s3cret-of-admin"}
@@ -193,7 +197,11 @@ def test_a_worker_with_the_rights_of_its_manifest_does_its_work(
 ) -> None:
     agents = ("clicks", "items", "privacy")
     section = secured.kafka("SECURE", "clicks-user", sasl_mechanism="SCRAM-SHA-512")
-    more: dict[str, Any] = {"topics": {"partitions": 2}, "worker": {"delivery": delivery}}
+    more: dict[str, Any] = {
+        "topics": {"partitions": 2},
+        "worker": {"delivery": delivery},
+        "observe": {"port": 0, "heartbeat_s": 0.3},
+    }
     settings = settings_for("", topic_prefix, agents, kafka=section, **more)
     open_to_all = settings_for(secured.broker.bootstrap, topic_prefix, agents, **more)
     asyncio.run(apply(open_to_all))
@@ -208,8 +216,37 @@ def test_a_worker_with_the_rights_of_its_manifest_does_its_work(
             done = await asyncio.to_thread(run_command, arguments, tmp_path)
             assert done.returncode == 0, done.stderr
             await until(lambda: applied._value.get() == 1, 20, "the click is applied")
+            beats = lambda: value_of(worker, "headrace_heartbeat_seconds_count", agent="privacy")  # noqa: E731
+            await until(lambda: beats() > 0, 20, "heartbeats come through")
+            assert value_of(worker, "headrace_heartbeat_failures_total") == 0
         lists = await read_all(secured.broker.bootstrap, f"{topic_prefix}recommendations", 1, partitions=2)
         assert json.loads(lists[0].value)["user"] == "ada"
+
+    asyncio.run(main())
+
+
+def test_a_topic_that_refuses_heartbeats_is_counted_and_the_others_get_theirs(
+    secured: Secured, topic_prefix: str
+) -> None:
+    agents = ("clicks", "privacy")
+    section = secured.kafka("SECURE", "clicks-user", sasl_mechanism="SCRAM-SHA-512")
+    settings = settings_for("", topic_prefix, agents, kafka=section, topics={"partitions": 1})
+    open_to_all = settings_for(secured.broker.bootstrap, topic_prefix, agents, topics={"partitions": 1})
+    refused: list[None] = []
+
+    def pulse(topic: str) -> Pulse:
+        return Pulse(topic, lambda: [0], lambda partition, now_ms: None, lambda: refused.append(None))
+
+    asyncio.run(apply(open_to_all))
+    grant(secured, settings, "clicks-user", agents)
+
+    async def main() -> None:
+        heart = Heart(settings.kafka, 0.2, SystemClock(), [pulse("audio"), pulse("clicks")])
+        heart.start()
+        log = await read_all(secured.broker.bootstrap, f"{topic_prefix}clicks", 2, partitions=1)
+        await heart.stop()
+        assert all(is_heartbeat(record) for record in log) and refused
+        assert not await read_all(secured.broker.bootstrap, f"{topic_prefix}audio", 0, partitions=1)
 
     asyncio.run(main())
 

@@ -59,10 +59,18 @@ def test_metrics_health_and_readiness(lane: str, request: pytest.FixtureRequest,
             assert values["headrace_users",] == 9
             assert values["headrace_partitions_owned", agent] == 4
             assert values["headrace_read_to_durable_seconds_count", agent] > 0
+            ages = values["headrace_event_age_seconds_count", agent]
+            assert ages > 0 and 0 < values["headrace_event_age_seconds_sum", agent] / ages < 20
             lags = {dict(key[1:])["partition"]: v for key, v in values.items() if "lag_records" in key[0]}
             assert lags and set(lags.values()) == {0.0}
             sizes = [v for key, v in values.items() if "_bucket" in key[0] and "read_to_durable" in key[0]]
             assert sizes
+            bounds = [
+                float(dict(key[1:])["le"])
+                for key in values
+                if key[0] == "headrace_read_to_durable_seconds_bucket"
+            ]
+            assert (min(bounds), sorted(bounds)[-2]) == (0.001, 120)  # of clicks and of recordings
             if shutil.which("promtool"):
                 await asyncio.to_thread(_check_with_promtool, page)
 

@@ -4,8 +4,10 @@ import asyncio
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from bad_records import click
 from running import read_all, running, settings_for, until
@@ -38,6 +40,22 @@ def command(settings: Settings, *arguments: str) -> int:
     return run([*sets, "--set=topics.partitions=1", "--set=observe.port=0", *arguments])
 
 
+async def check_exemplars(port: int) -> None:
+    """Who asks for OpenMetrics sees which trace a latency was of; the classic page has none."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    async with aiohttp.ClientSession() as session:
+        async with session.get(url) as reply:
+            assert reply.content_type == "text/plain" and "trace_id" not in await reply.text()
+        asked = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+        async with session.get(url, headers=asked) as reply:
+            assert reply.content_type == "application/openmetrics-text"
+            families = {f.name: f for f in text_string_to_metric_families(await reply.text())}
+    samples = families["headrace_read_to_durable_seconds"].samples
+    exemplars = [sample.exemplar for sample in samples if sample.exemplar is not None]
+    assert {one.labels["trace_id"] for one in exemplars} == {PARENT[3:35].decode()}
+    assert all(0 < one.value < 20 for one in exemplars)
+
+
 @pytest.mark.kafka
 def test_from_click_to_list_and_dead_letter_and_what_lag_and_doctor_say(
     kafka_broker: Any, topic_prefix: str, capsys: pytest.CaptureFixture[str]
@@ -52,6 +70,7 @@ def test_from_click_to_list_and_dead_letter_and_what_lag_and_doctor_say(
             await send(bootstrap, clicks, b"ada", click(1, user="ada"), b"{bad")
             await send(bootstrap, clicks, b"ben", click(2, user="ben"), headers=[])
             await until(lambda: applied._value.get() == 3, 20, "all applied")
+            await check_exemplars(worker.port.port)
         lists = {
             r.key: r for r in await read_all(bootstrap, f"{topic_prefix}recommendations", 2, partitions=1)
         }

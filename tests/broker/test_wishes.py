@@ -10,7 +10,7 @@ from running import produce, read_all, running, settings_for, until
 
 def test_lists_respect_what_a_click_wishes_and_forget_it(embedded_broker: Any, topic_prefix: str) -> None:
     bootstrap = embedded_broker.bootstrap
-    settings = settings_for(bootstrap, topic_prefix, ("clicks", "items"), taste={"list_size": 200})
+    settings = settings_for(bootstrap, topic_prefix, ("clicks", "items"), taste={"list_size": 200, "ring": 4})
 
     async def main() -> None:
         async with running(settings) as worker:
@@ -57,5 +57,17 @@ def test_lists_respect_what_a_click_wishes_and_forget_it(embedded_broker: Any, t
             assert undos.labels("taken_back")._value.get() == 1 and undos.labels("in_vain")._value.get() == 0
             await listed("bob", "i1", "undo")
             assert undos.labels("in_vain")._value.get() == 1
+            await listed("cleo", "i7", "hide", author="zoe")
+            for _ in range(4):
+                await listed("cleo", "i0")  # the ring forgets the hide
+            kept = everything - {"i0", "i2", "i3", "i7"}
+            assert items(await listed("cleo", "i0")) == kept
+        async with running(settings) as worker:  # from the changelog
+            applied = worker.metrics.applied.labels("clicks")
+            sent = 0
+            await until(lambda: worker.metrics.catalogue_items._value.get() == 8, 20, "catalogue read")
+            assert items(await listed("cleo", "i0")) == kept
+            assert items(await listed("cleo", "i7", "undo", author="zoe")) == everything - {"i0"}
+            assert worker.metrics.undone.labels("shown_again")._value.get() == 1
 
     asyncio.run(main())

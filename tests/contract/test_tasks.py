@@ -10,13 +10,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from models.errors import BadInput
+from models.inference.chains import Step
 from models.registry import TASKS, task_class
 from models.types import Finding, LoadOptions, Outcome, Payload, Task
+from streams.events import Because, Label, Media
+from streams.labels import labels_of
 
 pytestmark = pytest.mark.models
 
@@ -106,7 +110,7 @@ def label(finding: Finding) -> object:
     """What must not depend on a batch: words and order, not the last bits of scores."""
     if isinstance(finding.value, list):
         return [
-            entry["tag"] if isinstance(entry, dict) else entry
+            entry.get("tag", entry) if isinstance(entry, dict) else entry
             for entry in finding.value
             if not isinstance(entry, float)
         ]
@@ -158,6 +162,13 @@ def test_findings_are_json_with_scores_in_range(task: Task) -> None:
             )
             assert finding.score is None or 0.0 <= finding.score <= 1.0
             assert all(0.0 <= score <= 1.0 for score in finding.scores.values())
+        event, because = Media("m", "a", 0, "text/plain"), Because("uploads", 0, 0)
+        for record in labels_of(
+            event, Step(task.name, payloads[0]), outcome.findings, task.model, because, 0, {}
+        ):
+            assert (
+                msgspec.json.decode(record.value, type=Label).asset == "a"
+            )  # what is published, its readers can read
 
 
 def test_bad_input_has_a_closed_reason(task: Task) -> None:

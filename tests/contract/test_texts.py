@@ -12,7 +12,7 @@ from models.types import LoadOptions, Outcome, Payload, Task
 
 pytestmark = pytest.mark.models
 
-GOOD = "The council voted for the new bridge, and the music was wonderful."
+GOOD = "The council of Leeds voted for the new bridge, and the music was wonderful."
 ODD = {
     "only emoji": "👍👍❤️".encode(),
     "mixed scripts": "The мэр said 你好 to मेहमान and left. שלום".encode(),
@@ -59,12 +59,12 @@ def test_odd_texts_are_answered_and_bad_ones_refused_beside_good_ones(task: Task
 
 def test_what_has_no_language_has_no_score_where_a_language_is_read(task: Task) -> None:
     prepared = task.prepare(Payload("text/plain", ODD["only emoji"]))
-    if task.name in ("sentiment", "topics"):
+    if task.name in ("entities", "sentiment", "topics"):
         assert prepared.units == ()
         assert task.finish(prepared, []).findings[0].value == "unsupported_language"
 
 
-@pytest.mark.parametrize("name", ["sentiment", "topics", "embed"])
+@pytest.mark.parametrize("name", ["entities", "sentiment", "topics", "embed"])
 def test_a_folder_with_a_pickle_or_without_weights_is_refused_by_name(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     options = LoadOptions(cache=tmp_path, folder=folder)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,6 +18,7 @@ import yaml
 
 from bad_records import click
 from running import produce, running, settings_for, until
+from sending import send
 from streams.demo.server import free_ports
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -25,6 +27,8 @@ RULES = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text(encoding="ut
 PANELS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
 ALERTS = [rule["expr"] for group in RULES["groups"] for rule in group["rules"]]
 RANGE = "8s"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACED = f"00-{TRACE}-00f067aa0ba902b7-01".encode()
 
 
 def asked(port: int, expression: str) -> list[Any]:
@@ -33,6 +37,16 @@ def asked(port: int, expression: str) -> list[Any]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}", timeout=10) as answer:
         result: list[Any] = json.load(answer)["data"]["result"]
         return result
+
+
+def exemplars(port: int) -> set[str]:
+    """Traces that Prometheus keeps beside the buckets of how long clicks take."""
+    now_s = time.time()
+    about = {"query": "headrace_read_to_durable_seconds_bucket", "start": now_s - 300, "end": now_s + 60}
+    url = f"http://127.0.0.1:{port}/api/v1/query_exemplars?{urllib.parse.urlencode(about)}"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        found = json.load(answer)["data"]
+    return {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
 
 
 @contextlib.contextmanager
@@ -53,6 +67,7 @@ def prometheus(folder: Path, worker: int) -> Iterator[int]:
                 f"--config.file={folder / 'prometheus.yaml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                "--enable-feature=exemplar-storage",
             ],
             stdout=log,
             stderr=log,
@@ -76,7 +91,13 @@ def scraped(port: int, times: int) -> bool:
 @pytest.mark.embedded
 def test_every_expression_has_an_answer(embedded_broker: Any, topic_prefix: str, tmp_path: Path) -> None:
     bootstrap = embedded_broker.bootstrap
-    settings = settings_for(bootstrap, topic_prefix, ("clicks", "items"), topics={"partitions": 2})
+    settings = settings_for(
+        bootstrap,
+        topic_prefix,
+        ("clicks", "items"),
+        topics={"partitions": 2},
+        observe={"port": 0, "heartbeat_s": 0.5},
+    )
 
     def expressions(port: int, page: str) -> None:
         shown = set(re.findall(r"^(headrace_\w+)(?:\{| )", page, re.MULTILINE))
@@ -102,11 +123,17 @@ def test_every_expression_has_an_answer(embedded_broker: Any, topic_prefix: str,
                     ]
                     await produce(bootstrap, f"{topic_prefix}clicks", [*records, (b"u1", b"{bad")])
                     await asyncio.sleep(0.2)
+                await send(
+                    bootstrap,
+                    f"{topic_prefix}clicks",
+                    [(b"u1", click(999, user="u1"), [("traceparent", TRACED)])],
+                )
                 await until(lambda: worker.metrics.applied.labels("items")._value.get() > 0, 20, "items too")
                 deadline = asyncio.get_running_loop().time() + 30
                 while not await asyncio.to_thread(scraped, port, 6):
                     assert asyncio.get_running_loop().time() < deadline
                     await asyncio.sleep(0.3)
                 await asyncio.to_thread(expressions, port, worker.metrics.text().decode())
+                assert await asyncio.to_thread(exemplars, port) == {TRACE}
 
     asyncio.run(main())

@@ -16,7 +16,8 @@ from streams.topics import TOPOLOGY, dead_letter
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "deploy/kustomize/components/strimzi/kafka.yaml"
-ARGUMENTS = ("--set", "topics.partitions=24", "--set", "topics.replication=3", "topics", "manifests")
+SETS = ("topics.partitions=24", "topics.replication=3", "observe.heartbeat_s=10")
+ARGUMENTS = (*(part for one in SETS for part in ("--set", one)), "topics", "manifests")
 """How the file in deploy/ is made; deploy/README.md says the same."""
 
 
@@ -80,6 +81,10 @@ def test_workers_of_clicks_may_not_touch_media_nor_change_inputs() -> None:
     }  # orders of readers go in between
     assert grants(clicks)["topic", "uploads"] == {"Describe"}
     assert grants(clicks)["topic", "audio"] == {"Describe"}
+    assert grants(documents(strimzi(load(overrides={"observe": {"heartbeat_s": 10}}), "kafka", USERS))[-1])[
+        "topic", "uploads"
+    ] == {"Describe", "Read", "Write"}
+    assert grants(media)["topic", "uploads"] == {"Describe", "Read"}
     assert grants(clicks)["topic", dead_letter("clicks")] == {
         *("Describe", "DescribeConfigs", "Read", "Write", "Delete")  # of readers who are forgotten
     }

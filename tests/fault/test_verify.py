@@ -18,7 +18,7 @@ LANES = [
 @pytest.mark.parametrize(("broker", "delivery"), LANES)
 def test_faults_change_nothing(broker: str, delivery: str, tmp_path: Path) -> None:
     asked = ["--broker", broker, "--delivery", delivery, "--seed", "11", "--json"]
-    sizes = ["--clicks", "6000", "--media", "0", "--workers", "2", "--kills", "3"]
+    sizes = ["--clicks", "6000", "--media", "0", "--orders", "16", "--workers", "2", "--kills", "3"]
     lib = kafka_lib()
     ended = run_command(
         ["verify", *asked, *sizes], tmp_path, 170, {KAFKA_LIB_VARIABLE: str(lib)} if lib is not None else None
@@ -27,6 +27,7 @@ def test_faults_change_nothing(broker: str, delivery: str, tmp_path: Path) -> No
     report = json.loads(ended.stdout)
     assert report["differences"] == 0 and ended.returncode == 0, (report["first_differences"], ended.stderr)
     assert report["found"]["clicks sent"] == 6000 + report["found"]["clicks sent twice"]
+    assert report["found"]["orders of readers with a receipt"] == 16
     kinds = [fault["kind"] for fault in report["faults"]]
     others = {"broker", "network", "partition"} if broker == "kafka" else set()
     assert kinds.count("kill") == 3 and set(kinds) == {"kill", "term", "stop", "clock", "disk"} | others

@@ -156,6 +156,8 @@ def test_a_reader_with_100000_clicks_has_a_row_like_any_other_and_exact_sums() -
     items = rows.items.lookup([f"i{i}" for i in range(500)])[rng.integers(0, 500, n)]
     again.items.lookup([f"i{i}" for i in range(500)])
     kinds = rng.integers(0, len(KINDS), n).astype(np.int8)
+    hides = actions.is_hiding(kinds)
+    items[hides] = items[hides] % 20 + 1  # 8 bytes each come on top
     weights = actions.weights_of(kinds, np.full(n, 30.0))
     at_ms = START_MS + np.sort(rng.integers(0, 20 * DAY_MS, n))
     began_s = time.perf_counter()

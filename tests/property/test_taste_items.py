@@ -206,7 +206,7 @@ def test_other_layouts_are_refused() -> None:
     columns = columns_of(index)
     columns.fold(found, np.arange(50))
     value = columns.encode(np.array([0]))[0]
-    for wrong in (b"\x03" + value[1:], value[:-1], b"", value + b"x"):
+    for wrong in (b"\x04" + value[1:], value[:-1], b"", value + b"x"):
         with pytest.raises(BadInput) as error:
             columns_of(index).load([wrong])
         assert error.value.reason == "item_layout"

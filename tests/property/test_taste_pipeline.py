@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.taste import actions
+from models.taste.calibrated import Calibrated
 from models.taste.catalogue import Catalogue, Entry
+from models.taste.choose import rank
 from models.taste.explore import draws
 from models.taste.filters import Wishes
-from models.taste.items import ItemIndex
+from models.taste.items import ItemIndex, hash_of
 from models.taste.neighbours import ItemColumns
 from models.taste.pipeline import ListSettings, Made, Requests, lists
-from models.taste.rank import RankSettings, rank
+from models.taste.rank import RankSettings
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows
@@ -39,7 +41,11 @@ class World:
         weights = actions.weights_of(kinds, np.zeros(n))
         at_ms = START_MS + np.sort(rng.integers(0, 3_000_000, n))
         readers = [f"u{u}" for u in rng.integers(0, READERS, n).tolist()]
-        folded = self.users.fold(readers, items, kinds, weights, at_ms, np.arange(n), 10)
+        hid = np.flatnonzero(kinds == actions.CODES["hide"]).tolist()
+        self.hid = [(readers[at], int(items[at])) for at in hid]
+        self.blocked = {(readers[at], f"a{at % AUTHORS}") for at in hid if at % 7 == 0}
+        authors = {at: hash_of(f"a{at % AUTHORS}") for at in hid if at % 7 == 0}
+        folded = self.users.fold(readers, items, kinds, weights, at_ms, np.arange(n), 10, authors=authors)
         found = transitions(folded, items, kinds, weights, at_ms, np.arange(n), 0)
         changed = columns.fold(found, np.arange(len(found.items)))
         self.table.apply(columns.names(changed), list(columns.encode(changed, 100)))
@@ -80,6 +86,14 @@ def barred_by_loops(world: World, requests: Requests, how: ListSettings) -> np.n
             for item, kind in zip(items[place].tolist(), kinds[place].tolist(), strict=True):
                 if item >= 0 and (not how.rank.repeat or actions.KINDS[kind] in ("hide", "report")):
                     barred[place, item] = True
+            name = world.users.names[requests.rows[place]]
+            barred[place, [item for reader, item in world.hid if reader == name]] = True
+            mine = [
+                c._authors[author]
+                for reader, author in world.blocked
+                if reader == name and author in c._authors
+            ]
+            barred[place] |= np.isin(c.author[:size], mine)
     for place, item in requests.wishes.excluded.tolist():
         if item < size:
             barred[place, item] = True
@@ -130,7 +144,17 @@ choices = st.builds(
     max_age_ms=st.sampled_from([0, 5_000_000]),
     blocked_authors=st.sampled_from([(), ("a3", "a7", "nobody")]),
     only_catalogued=st.booleans(),
+    blend=st.booleans(),
 )
+
+
+def learnt(seed: int) -> Calibrated:
+    """Weights after choices by chance."""
+    rng, weights = np.random.default_rng(seed), Calibrated(rate=0.5)
+    for _ in range(10):
+        parts = rng.random((30, 3)).astype(np.float32)
+        weights.learn(("counts", "taste", "popularity"), parts, int(rng.integers(30)), np.ones(30, np.bool_))
+    return weights
 
 
 @settings(max_examples=40, deadline=None)
@@ -151,8 +175,15 @@ def test_nothing_barred_is_listed_and_parts_add_up(
         return asked[-1]
 
     barred = barred_by_loops(world, requests, how)
-    made = lists(world.table, world.catalogue, world.users, requests, NOW_MS, k, how, late)
+    made = lists(
+        world.table, world.catalogue, world.users, requests, NOW_MS, k, how, late, learnt=learnt(seed)
+    )
     assert check(world, made, barred, k, how) > 0
+    for one in made.candidates:
+        place_of = {row: place for place, row in enumerate(requests.rows.tolist())}
+        places = np.array([place_of[row] for row in one.rows.tolist()], np.intp)
+        held = one.items >= 0
+        assert not barred[np.broadcast_to(places[:, None], held.shape)[held], one.items[held]].any()
     assert sum(made.left_out.values()) == READERS * sum(asked)
 
 
@@ -203,7 +234,9 @@ def test_too_late_for_scores_gives_popular_items_that_the_filters_let_through() 
     order = np.argsort(-world.table.popularity, kind="stable")
     items, _, _ = world.users.recent(world.rows, world.users.ring)
     for place in range(READERS):
-        wanted = [i for i in order.tolist() if i not in items[place] and world.table.present[i]][:20]
+        name = world.users.names[world.rows[place]]
+        gone = {*items[place].tolist(), *(item for reader, item in world.hid if reader == name)}
+        wanted = [i for i in order.tolist() if i not in gone and world.table.present[i]][:20]
         assert made.lists.items[place].tolist() == wanted
 
 
@@ -275,3 +308,26 @@ def test_an_explored_item_is_of_an_author_who_has_no_other_place_where_places_ar
     for items in found.items:
         authors = world.catalogue.author[items[items >= 0]]
         assert len(set(authors.tolist())) == len(authors)
+
+
+def test_a_learnt_blend_orders_the_candidates_and_its_parts_are_the_reasons() -> None:
+    world, weights = World(), Calibrated(rate=1.0)
+    names = ("counts", "taste", "popularity")
+    parts = np.random.default_rng(1).random((30, 3)).astype(np.float32)
+    for _ in range(40):
+        weights.learn(names, parts, int(parts[:, 2].argmax()), np.ones(30, np.bool_))
+    requests = Requests(world.rows, np.zeros(READERS))
+    how = ListSettings(blend=True, candidates=60)
+    made = lists(world.table, world.catalogue, world.users, requests, NOW_MS, 10, how, learnt=weights)
+    (one,) = made.candidates
+    assert one.items.shape == (READERS, 60) and one.names == names
+    wanted = weights.weigh(names, one.parts).sum(axis=2)
+    wanted[one.items < 0] = -np.inf
+    best = -np.sort(-wanted, axis=1)[:, :10]
+    np.testing.assert_allclose(made.lists.scores, best, rtol=1e-5)
+    np.testing.assert_allclose(made.lists.layers.sum(axis=2), made.lists.scores, rtol=1e-5)
+    plain = lists(world.table, world.catalogue, world.users, requests, NOW_MS, 10, ListSettings())
+    assert plain.candidates == () and (plain.lists.items != made.lists.items).any()
+    off = Requests(world.rows, np.zeros(READERS), np.ones(READERS, np.bool_))
+    made = lists(world.table, world.catalogue, world.users, off, NOW_MS, 10, how, learnt=weights)
+    assert len(made.candidates[0].rows) == 0  # nothing of theirs is learnt

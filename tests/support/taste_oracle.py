@@ -11,7 +11,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from models.taste.actions import CODES, weights_of
-from models.taste.items import ItemIndex
+from models.taste.items import ItemIndex, hash_of
 from models.taste.users import UserRows
 from streams.settings import Settings
 
@@ -39,6 +39,7 @@ def replayed(settings: Settings, log: Sequence[Any]) -> dict[tuple[int, str], by
             np.array([event["at"]], np.int64),
             np.array([record.offset], np.int64),
             ids=np.array([xxh3_64_intdigest(event["id"].encode())], np.uint64),
+            authors={0: hash_of(event["author"])} if event.get("author") else {},
         )
     return {
         (partition, user): state

@@ -27,14 +27,20 @@ export class Flow {
     if (columns[1]) columns[0]?.sort((a, b) => rank(a) - rank(b));
     const rows = Math.max(1, ...columns.map((column) => column?.length ?? 0));
     this.at = {};
+    // beside those who feed them: the mean height of what leads to a node from the left
+    const beside = (node) => {
+      const heights = this.graph.edges.filter((edge) => edge.to === node.id && this.at[edge.from]).map((edge) => this.at[edge.from].y);
+      return heights.length ? heights.reduce((sum, y) => sum + y, 0) / heights.length : 0;
+    };
     columns.forEach((column, number_) => {
       const step = (rows * ROW) / column.length;
+      if (number_ > 1) column.sort((a, b) => beside(a) - beside(b));
       column.forEach((node, row) => {
         this.at[node.id] = { x: 4 + number_ * COLUMN, y: TOP + (row + 0.5) * step, node };
       });
     });
     this.width = columns.length * COLUMN - (COLUMN - WIDE) + 8;
-    this.height = TOP + rows * ROW;
+    this.height = TOP + rows * ROW + 8;
   }
 
   build() {
@@ -81,15 +87,39 @@ export class Flow {
       const high = (place) => place.y - HIGH[place.node.kind === 'agent' ? 'agent' : 'topic'] / 2;
       return `M${x1} ${high(a)}C${x1} ${16},${x1} ${16},${x1 - 60} 16L${x2 + 60} 16C${x2} 16,${x2} 16,${x2} ${high(b)}`;
     }
+    if (!back && b.x - a.x > COLUMN) return this.around(a, b);
     const [x1, x2] = back ? [a.x, b.x + WIDE] : [a.x + WIDE, b.x];
     const bend = (x2 - x1) / 2;
     return `M${x1} ${a.y}C${x1 + bend} ${a.y},${x2 - bend} ${b.y},${x2} ${b.y}`;
+  }
+
+  // a height between the boxes of the columns that an edge passes, as near to both ends as there is room
+  lane(a, b) {
+    const passed = Object.values(this.at).filter(({ x }) => x > a.x && x < b.x);
+    const free = (y) => passed.every((one) => Math.abs(one.y - y) > HIGH[one.node.kind === 'agent' ? 'agent' : 'topic'] / 2 + 8);
+    let [lane, least] = [(a.y + b.y) / 2, Infinity];
+    for (let y = TOP; y < this.height; y += 4) {
+      const far = Math.abs(y - a.y) + Math.abs(y - b.y);
+      if (free(y) && far < least) [lane, least] = [y, far];
+    }
+    return lane;
+  }
+
+  around(a, b) {
+    const lane = this.lane(a, b);
+    const bend = (COLUMN - WIDE) / 2;
+    const [x1, x2, in_, out] = [a.x + WIDE, b.x, a.x + COLUMN, b.x - COLUMN + WIDE];
+    return `M${x1} ${a.y}C${x1 + bend} ${a.y},${in_ - bend} ${lane},${in_} ${lane}L${out} ${lane}C${out + bend} ${lane},${x2 - bend} ${b.y},${x2} ${b.y}`;
   }
 
   middle({ from, to, back }) {
     const a = this.at[from];
     const b = this.at[to];
     if (back && a.x - b.x > COLUMN) return { x: (a.x + b.x + WIDE) / 2, y: 11 };
+    if (!back && b.x - a.x > COLUMN) {
+      const lane = this.lane(a, b);
+      return { x: a.x + COLUMN + WIDE / 2, y: lane > a.y + 12 ? lane + 14 : lane - 5 };
+    }
     return { x: (Math.min(a.x, b.x) + WIDE + Math.max(a.x, b.x)) / 2, y: (a.y + b.y) / 2 - 6 };
   }
 
@@ -108,7 +138,7 @@ export class Flow {
       line.setAttribute('data-word', edge.kind === 'table' ? 'table' : (word ?? 'idle'));
       line.style.strokeWidth = `${1.5 + Math.min(3.5, Math.log10(1 + (rate ?? 0)))}px`;
       moving.classList.toggle('on', (rate ?? 0) > 0.05);
-      label.textContent = edge.kind === 'table' ? 'followed by all' : rate === null ? '' : `${number(rate, rate < 10 ? 1 : 0)}/s`;
+      label.textContent = edge.kind === 'table' ? 'followed' : rate === null ? '' : `${number(rate, rate < 10 ? 1 : 0)}/s`;
     }
     for (const { node, dot, below } of this.boxes) {
       const now = health[node.name];

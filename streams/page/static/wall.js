@@ -94,7 +94,7 @@ export class Wall {
       parts.push(s('circle', { class: value < 0 ? 'minus' : 'plus', cx: x(place), cy: y(value), r: 2.6 }));
     });
     parts.push(s('path', { class: 'line', 'data-tone': 'one', d: path }));
-    parts.push(s('text', { class: 'axis', x: 0, y: 90 }, `last ${this.moods.length} texts, line: running mean`));
+    parts.push(s('text', { class: 'axis', x: 0, y: 88 }, `last ${this.moods.length} texts, line: running mean`));
     put(this.mood, parts);
     this.mood.setAttribute('aria-label', `Mood of the last ${this.moods.length} texts, from -1 to 1: running mean ${number(mean, 2)}.`);
   }

@@ -15,6 +15,7 @@ from streams.inference.service import InferenceService
 from streams.line import line_for
 from streams.observe.catalogue import Metrics
 from streams.settings import Settings
+from streams.traces import NO_SPANS
 from streams.transport.reader import BatchReader
 
 METRICS = Metrics("simulated")  # one for all: a registry costs more than a run
@@ -68,7 +69,15 @@ class SimulatedWorker:
         self.agent = agent = ClicksAgent(
             Services(settings, clock, METRICS, cast(InferenceService, None), "sim")
         )
-        made = line_for(agent, app=_APP, channel=channel, settings=settings, clock=clock, fatal=self.fail)
+        made = line_for(
+            agent,
+            app=_APP,
+            channel=channel,
+            settings=settings,
+            clock=clock,
+            fatal=self.fail,
+            tracing=NO_SPANS,
+        )
         self._reader, self._commit, self._producer = made.reader, made.commit, made.producer
         while self._producer is not None:
             try:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from models.inference.batching import Budget, Lane, Planner
+from models.inference.batching import Lane, Planner
+from models.inference.budget import Budget
 from models.types import Unit
 
 

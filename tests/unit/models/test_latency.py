@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from models.inference.batching import AGED_S, Batch, Lane, Planner, Waiting
+from models.inference.batching import AGED_S, Batch, Lane, Planner
 from models.inference.latency import Latency, Line
+from models.inference.window import Waiting
 from models.types import Unit
 
 

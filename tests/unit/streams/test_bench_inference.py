@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
 from models.types import Finding, ModelInfo, Outcome, Payload, Prepared, Unit
 from streams.bench.child import Job
 from streams.bench.decode import FORMATS, MEDIA_TYPES, decode_job
 from streams.bench.engine import by_arrival, by_engine, overhead_job, payloads, serving, sorted_by_length
-from streams.bench.inference import _ratios
+from streams.bench.inference import Plan, _ratios, run
+from streams.bench.kernels import kernels_job
 from streams.bench.texts import KINDS, mixed_feed
+from streams.errors import UserMistake
 
 
 class Counting:
@@ -84,6 +88,31 @@ def test_the_engines_own_cost_is_measured_on_a_task_that_is_free() -> None:
     assert 0 < figures["cpu_us_per_item"] < 500  # 8 to 20 on an idle core; this machine may be busy
 
 
+def test_a_gpus_targets_run_on_a_cpu_at_a_size_that_says_nothing() -> None:
+    options = {"device": "cpu", "dtype": "float32", "threads": 1, "seconds": 0}
+    rows = asyncio.run(kernels_job(Job("", "", 0, options=options)))["rows"]
+    found = {row["case"]: row for row in rows}
+    assert list(found) == [
+        "whisper-small",
+        "vit-small_pictures",
+        "distilbert-small_texts",
+        "distilbert-small_eight_texts",
+        "distilbert-small_eight_texts_eager",
+    ]
+    assert found["whisper-small"]["times_real_time"] > 0
+    assert sum(found["whisper-small"][f"{part}_share"] for part in ("copy", "encode", "decode")) > 0.5
+    others = rows[1:]
+    assert all(row["items_per_s"] > 0 and row["captures_after_warm_up"] == 0 for row in others)
+    assert found["distilbert-small_eight_texts"]["rows"] == 8
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "no-such-device"])
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(device: str) -> None:
+    with pytest.raises(UserMistake, match=device):
+        run(None, Plan(device=device), print)  # type: ignore[arg-type]
+
+
 def test_every_format_is_decoded() -> None:
     rows = asyncio.run(decode_job(Job("", "", 2)))["rows"]
     assert [row["case"] for row in rows] == [f"decode_{name}" for name in FORMATS]
@@ -97,10 +126,12 @@ def test_the_ratios_are_those_of_the_contract() -> None:
         {"case": "engine_fp32", "texts_per_s": 90.0, "cpu_ms_per_text": 10.0, "padding": 0.1},
         {"case": "agents", "texts_per_s": 95.0, "cpu_ms_per_text": 11.0},
         {"case": "offline_beside_agents", "texts_per_s": 100.0, "cpu_ms_per_text": 10.0},
+        {"case": "plain_faust", "texts_per_s": 19.0, "cpu_ms_per_text": 55.0},
         {"case": "decode_wav", "times_real_time": 900},
         {"case": "decode_mp3", "times_real_time": 400},
     ]
     ratios = _ratios(rows)
     assert (ratios["vs_arrival_fp32"], ratios["vs_arrival_bf16"]) == (4.5, None)
     assert (ratios["padding"], ratios["agents_vs_offline"]) == (0.1, 0.95)
+    assert (ratios["agents_vs_plain_faust"], ratios["agents_vs_plain_faust_by_cpu"]) == (5.0, 5.0)
     assert ratios["decode_least_times_real_time"] == 400

@@ -1,4 +1,4 @@
-"""What labels say of an asset's content: words of transcripts and tags; others say nothing."""
+"""What labels say of an asset's content: words of transcripts, of pictures, and tags; others say nothing."""
 
 from typing import Any
 
@@ -18,6 +18,8 @@ def label(task: str, value: Any, **more: Any) -> Label:
     [
         (label("transcribe", " The river rose. "), "The river rose."),
         (label("transcribe", ""), ""),
+        (label("ocr", "River closed\n前方道路封闭"), "River closed\n前方道路封闭"),
+        (label("ocr", ""), ""),
         (label("transcribe", "x" * 9_000), "x" * TEXT_CHARS),
         (label("tag", [{"tag": "dog", "score": 0.9}, {"tag": "beach", "score": 0.1}]), "dog, beach"),
         (label("tag", []), ""),

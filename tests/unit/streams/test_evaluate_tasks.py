@@ -54,6 +54,52 @@ def test_pictures_are_named_relative_to_their_list(
     assert found["figures"]["inputs"] == 2
 
 
+def test_entities_are_right_where_both_ends_and_the_kind_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "Angela Merkel met Emmanuel Macron in Berlin."
+    rows = [
+        {"text": text, "label": [[0, 13, "PER"], [18, 33, "PER"], [37, 43, "PER"]]},  # Berlin is a place
+        {"text": "Nothing happened here.", "label": []},
+        {"text": text, "label": [[0, 6, "PER"], [37, 43, "place"]]},  # too short; right
+    ]
+    listed = tmp_path / "news.jsonl"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    found = evaluated(capsys, "entities", str(listed), "--names", "PER=person", "--wrong")
+
+    figures = found["figures"]
+    assert (figures["references"], figures["given"], figures["inputs"]) == (5, 6, 3)
+    assert figures["precision"]["value"] == pytest.approx(3 / 6)
+    assert figures["recall"]["value"] == pytest.approx(3 / 5)
+    assert figures["f1"]["value"] == pytest.approx(6 / 11)
+    assert (
+        figures["f1"]["low"] <= 6 / 11 <= figures["f1"]["high"]
+        and figures["f1"]["low"] < figures["f1"]["high"]
+    )
+    kinds = {one["name"]: (one["references"], one["precision"], one["recall"]) for one in figures["kinds"]}
+    assert kinds == {"person": (4, pytest.approx(2 / 4), 2 / 4), "place": (1, pytest.approx(1 / 2), 1.0)}
+    assert [one["line"] for one in found["wrong"]] == [1, 3]
+    assert found["wrong"][0]["right"] == "0-13 person, 18-33 person, 37-43 person"
+    assert run(["evaluate", "entities", str(listed)]) == 0
+    assert "F1 0.1818" in capsys.readouterr().out  # PER is not person without --names
+
+
+def test_labels_must_be_of_the_kind_that_the_task_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = tmp_path / "list.jsonl"
+    listed.write_text('{"text": "Mary left.", "label": [[0, 4, "person"]]}\n')
+    assert run(["evaluate", "sentiment", str(listed)]) == 2
+    assert "line 1: label is not a word or text, as sentiment needs" in capsys.readouterr().err
+    listed.write_text('{"text": "Mary left.", "label": "person"}\n')
+    assert run(["evaluate", "entities", str(listed)]) == 2
+    assert "label is not a list of [start, end, kind]" in capsys.readouterr().err
+    listed.write_text('{"text": "Mary left.", "label": [[4, 0, "person"]]}\n')
+    assert run(["evaluate", "entities", str(listed)]) == 2
+    assert "line 1: expected an object" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -15,10 +15,13 @@ import pytest
 
 from models.errors import BadInput, DeviceLost, WeightsMismatch
 from models.inference.batching import Lane
+from models.inference.captures import Eager
 from models.types import LoadOptions, Task, Unit
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
-from streams.inference.service import InferenceClosed, InferenceFailed, InferenceLimits, InferenceService
-from streams.inference.totals import Answer
+from streams.inference.answers import Answer
+from streams.inference.failures import InferenceClosed, InferenceFailed
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 
 
 async def error_of(waiting: Awaitable[Any]) -> BaseException | None:
@@ -149,8 +152,8 @@ def test_when_the_device_thread_dies_everyone_hears_of_it(death: BaseException) 
         with pytest.raises(InferenceFailed, match="device thread died"):
             await made.submit("shout", text("late"))
         await made.stop(5)
-        assert not made._open
-        assert not made._open
+        assert not made._desk._open
+        assert not made._desk._open
 
     run(main())
 
@@ -345,8 +348,8 @@ def test_under_cancellation_and_poison_every_caller_is_answered_and_all_room_giv
                 assert isinstance(result, asyncio.CancelledError) or n % 17 == 0
         await made.stop(5)
         admission = made._tasks["shout"].admission
-        assert (admission.units, admission.bytes, len(made._open), waiting(made)) == (0, 0, 0, 0)
-        assert not made._open
+        assert (admission.units, admission.bytes, len(made._desk._open), waiting(made)) == (0, 0, 0, 0)
+        assert not made._desk._open
 
     run(main())
 
@@ -371,6 +374,24 @@ def test_graphs_compiled_after_the_warm_up_are_counted() -> None:
         assert made.totals["shout"].compiles == 1
         await made.submit("shout", text("length"))
         assert made.totals["shout"].compiles == 1
+        await made.stop(5)
+
+    run(main())
+
+
+def test_shapes_that_could_not_be_captured_are_told() -> None:
+    class Uncaptured(Eager):
+        def warm_up(self) -> None:
+            self.failures = {(1, 8): "no memory", (2, 8): "no memory"}
+
+    class Captured(Shouter):
+        captures = (Uncaptured(lambda ids: ids),)
+
+    async def main() -> None:
+        ears = Ears()
+        made = service(shout=Captured(), plain=Shouter(), observer=ears)
+        await started(made, "shout", "plain")
+        assert ears.uncaptureds == [("shout", 2), ("plain", 0)]
         await made.stop(5)
 
     run(main())

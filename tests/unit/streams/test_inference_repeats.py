@@ -9,9 +9,10 @@ from models.errors import BadInput, DeviceLost
 from models.inference.batching import Lane
 from models.types import Finding, Outcome, Payload
 from shouting import Ears, Shouter, held, run, said, service, started, text, until, waiting
-from streams.inference.device import UNITS_AT_ONCE, Request
+from streams.inference.failures import InferenceFailed
+from streams.inference.limits import InferenceLimits
 from streams.inference.repeats import Repeats, key_of
-from streams.inference.service import InferenceFailed, InferenceLimits
+from streams.inference.request import UNITS_AT_ONCE, Key, Request
 
 
 def test_what_is_in_flight_is_joined_and_what_was_answered_is_kept() -> None:
@@ -32,7 +33,7 @@ def test_what_is_in_flight_is_joined_and_what_was_answered_is_kept() -> None:
         assert (totals.joined, totals.kept, totals.units) == (5, 1, 2)
         assert ears.repeats == [("shout", "joined")] * 5 + [("shout", "kept")]
         await made.stop(5)
-        assert not made._open
+        assert not made._desk._open
 
     run(main())
 
@@ -67,7 +68,7 @@ def test_when_the_first_goes_away_one_who_joined_does_it() -> None:
         assert [said(answer) for answer in await asyncio.gather(*others[1:])] == ["WANTED"] * 2
         assert task.ran.count(b"wanted") == 1
         await made.stop(5)
-        assert not made._repeats._running
+        assert not made._desk._repeats._running
 
     run(main())
 
@@ -117,32 +118,33 @@ def test_what_is_kept_is_bounded_in_bytes_and_the_least_used_goes() -> None:
 
     def keep(words: str, value: str) -> None:
         key = key_of("t", text(words))
-        made.begin(key, request())
-        made.end(key, request(), Outcome((Finding("t", value),)))
+        one = request(key)
+        made.begin(one)
+        made.end(one, Outcome((Finding("t", value),)))
 
     for n in range(1000):
         keep(f"number {n}", f"value {n}")
-        assert made.kept(key_of("t", text("number 0"))) is not None  # used again and again: it stays
+        assert made.find(key_of("t", text("number 0"))) is not None  # used again and again: it stays
         assert made.bytes <= 10_000
     assert 5 < len(made) < 25
-    assert made.kept(key_of("t", text("number 500"))) is None
+    assert made.find(key_of("t", text("number 500"))) is None
     keep("huge", "x" * 100_000)
-    assert made.kept(key_of("t", text("huge"))) is None and len(made) > 5  # it did not push the others out
+    assert made.find(key_of("t", text("huge"))) is None and len(made) > 5  # it did not push the others out
 
 
-def request() -> Request:
-    return Request(Shouter(), "t", text("x"), Lane(), 0.0, 0.0)
+def request(key: Key) -> Request:
+    return Request(Shouter(), "t", text("x"), Lane(), 0.0, 0.0, key)
 
 
 def test_one_that_nobody_wants_any_more_is_not_joined_and_its_end_is_not_the_next_ones() -> None:
     made, key = Repeats(1000), key_of("t", text("x"))
-    first, second = request(), request()
-    made.begin(key, first)
+    first, second = request(key), request(key)
+    made.begin(first)
     first.abandoned = True
-    assert made.joined(key) is None
-    made.begin(key, second)
-    made.end(key, first, None)
-    assert made.joined(key) is second
+    assert made.find(key) is None
+    made.begin(second)
+    made.end(first, None)
+    assert made.find(key) is second
 
 
 def test_nothing_is_kept_with_a_bound_of_zero() -> None:
@@ -188,7 +190,7 @@ def test_a_long_payload_shares_the_device_with_its_neighbours() -> None:
         assert before <= 3 * UNITS_AT_ONCE
         assert said(await long) == " ".join(f"W{n:03d}" for n in range(240))
         await made.stop(5)
-        assert not made._open
+        assert not made._desk._open
 
     run(main())
 
@@ -230,7 +232,7 @@ def test_a_long_payload_that_nobody_wants_any_more_is_not_run_to_its_end() -> No
         await blocked
         await made.stop(5)
         assert sum(word.startswith(b"w") for word in task.ran) == 0
-        assert (len(made._open), made._tasks["shout"].giant) == (0, None)
+        assert (len(made._desk._open), made._tasks["shout"].giant) == (0, None)
 
     run(main())
 

@@ -17,7 +17,9 @@ from models.inference.memory import victims, weights_bytes
 from models.types import LoadOptions, Task, Unit
 from shouting import Shouter, run, said, text, until
 from streams.clock import SystemClock
-from streams.inference.service import InferenceFailed, InferenceLimits, InferenceService
+from streams.inference.failures import InferenceFailed
+from streams.inference.limits import InferenceLimits
+from streams.inference.service import InferenceService
 
 MODEL_BYTES = 4 << 20
 
@@ -179,7 +181,7 @@ def test_many_callers_of_many_models_are_all_answered_within_the_bound() -> None
         assert most <= 2
         await until(lambda: weights() <= 2)
         await made.stop(5)
-        assert not made._open
+        assert not made._desk._open
 
     run(main())
 

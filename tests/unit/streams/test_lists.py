@@ -8,7 +8,8 @@ import pytest
 
 from models.taste.actions import WEIGHTS, weight_table
 from models.taste.pipeline import ListSettings
-from models.taste.rank import Lists, RankSettings
+from models.taste.rank import RankSettings
+from models.taste.reasons import Lists
 from streams.events import Recommendation
 from streams.listmaker import list_settings
 from streams.lists import named, recommendation

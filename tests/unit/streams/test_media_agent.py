@@ -63,7 +63,7 @@ class Stage:
         entry = ledger.append(self.next, self.next + len(values), 100)
         self.next += len(values)
         batch = PartitionBatch(self.agent.topic, 3, records, entry, self.agent.services.clock.monotonic_s())
-        return asyncio.create_task(self.agent._label_batch(batch))
+        return asyncio.create_task(self.agent._on(batch))
 
     ledger: Ledger = field(default_factory=Ledger)
     next: int = 0
@@ -80,7 +80,7 @@ def staged(
 ) -> None:
     async def main() -> None:
         classes = {"shout": Shouter, "echo": Echo}
-        monkeypatch.setattr("streams.agents.media.task_class", classes.__getitem__)
+        monkeypatch.setattr("streams.agents.labelling.task_class", classes.__getitem__)
         task = Shouter()
         inference = await started(service(shout=task, echo=Echo()), "shout", "echo")
         settings = load(None, {"media": {"uploads": ("shout", "echo"), "audio": ("shout",), **given}})
@@ -187,7 +187,7 @@ def test_a_topics_lane_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> No
         device = stage.agent.services.inference._device
         assert device is not None
         await until(lambda: len(device) == 1)
-        (lane,) = (lane for (_, lane), queue in device._planner._queues.items() if queue.window)
+        (lane,) = (lane for (_, lane), queue in device._planner._queues.items() if len(queue))
         assert (lane.priority, lane.deadline_s) == (3, 0.01)
         await asyncio.sleep(0.02)
         stage.task.hold.set()

@@ -124,6 +124,16 @@ def findings(**sections: Any) -> dict[str, str]:
     return {one.found: f"{one.state} {one.remedy}" for one in found}
 
 
+def test_a_block_that_nobody_acts_on_is_told() -> None:
+    judging = {"uploads": ("tag", "safety")}
+    ((said, remedy),) = findings(media=judging).items()
+    assert said.startswith("safety judges uploads, and no agent `content`") and remedy.startswith(
+        "warn add content"
+    )
+    assert findings(media=judging, worker={"agents": ("uploads", "content")}) == {"nothing unsafe": "ok "}
+    assert findings(media=judging, worker={"agents": ("clicks", "items")}) == {"nothing unsafe": "ok "}
+
+
 def test_what_the_doctor_calls_unsafe(tmp_path: Path) -> None:
     assert findings() == {"nothing unsafe": "ok "}
     secret = tmp_path / "password"

@@ -2,12 +2,15 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
+from streams.bench.scale import on_paper
 from streams.cli.run import run
 from streams.plan import GIB, Asked, Assumed, plan
 from streams.settings import load
@@ -73,3 +76,12 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert said["plan"]["workers"] == 3 and said["asked"]["items"] == 1_000_000
     assert run(arguments) == 0 and "changelog_mib_per_s" in capsys.readouterr().out
     assert run(["plan", "--users", "0", "--clicks-per-second", "1"]) == 2
+
+
+def test_the_page_about_a_large_load_has_these_figures() -> None:
+    page = (Path(__file__).parents[3] / "docs/scale.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| ([\d,.]+) \|", page, re.MULTILINE))
+    found = plan(Asked(100_000_000, 1_000_000), load())
+    assert told == {name: f"{value:,}" for name, value in found.items()}, "python deploy/render.py"
+    measured = on_paper(10_000)
+    assert measured["workers"] == 100 and measured["users"] == 100_000_000

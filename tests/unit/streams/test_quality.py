@@ -10,7 +10,8 @@ from models.taste.table import ItemTable
 from models.taste.users import UserRows
 from streams.experiments import Experiments
 from streams.listmaker import list_settings
-from streams.observe.catalogue import Metrics, QualityMetrics
+from streams.observe.catalogue import Metrics
+from streams.observe.quality import QualityMetrics
 from streams.quality import LiveQuality, Served
 from streams.sections.taste import Listing, Quality
 

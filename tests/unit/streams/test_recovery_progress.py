@@ -5,7 +5,8 @@ import logging
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.observe.catalogue import AgentMetrics, Metrics
+from streams.observe.agents import AgentMetrics
+from streams.observe.catalogue import Metrics
 from streams.state.progress import LOG_EVERY_S, Recoveries
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.evaluate.labelled import classified, ranked, share_of
+from models.evaluate.labelled import classified, ranked, share_of, wilson
 
 RIGHT = ["cat", "cat", "cat", "dog", "dog", "owl"]
 GIVEN = ["cat", "cat", "dog", "dog", "error", "dog"]
@@ -35,8 +35,21 @@ def test_intervals_hold_the_figure_and_a_seed_gives_the_same() -> None:
 
 def test_first_and_among_five() -> None:
     answers = [["a", "b"], ["b", "a"], ["x", "y", "z", "v", "w", "a"], []]
-    found = ranked(["a"] * 4, answers, seed=1)
+    found = ranked(["a"] * 4, answers)
     assert (found.top1.value, found.top5.value) == (0.25, 0.5)
+
+
+def test_all_right_of_few_is_not_certain() -> None:
+    """Against the tables of Newcombe, 1998 (method 3): 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for hits, inputs, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (40, 40, 0.9124, 1.0),
+    ):
+        found = wilson(hits, inputs)
+        assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
 def test_nothing_has_no_share() -> None:

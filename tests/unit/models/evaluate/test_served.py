@@ -7,9 +7,11 @@ from made_up_clicks import random_pairs, recording
 from models.evaluate.recording import Recording
 from models.evaluate.served import Served, ServedSettings
 from models.taste import actions
+from models.taste.best import top_k
+from models.taste.choose import rank
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
-from models.taste.rank import RankSettings, layer_scores, rank, top_k
+from models.taste.rank import RankSettings, layer_scores
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows

@@ -130,6 +130,95 @@ def test_known_formats_that_are_not_accepted() -> None:
         assert reason(encode(picture(), kind), f"image/{kind.lower()}") == "unsupported"
 
 
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"%PDF-1.7\n%\xe2\xe3 /Encrypt 5 0 R" + bytes(300), "a PDF document"),
+        (b"%PDF-1.4\n1 0 obj << >> endobj\ntrailer << /Encrypt 2 0 R >>", "a PDF document"),
+        (b"PK\x03\x04" + bytes(100), "a ZIP archive"),
+        (b"\x1f\x8b\x08" + bytes(100), "a gzip archive"),
+        (b"\x7fELF" + bytes(100), "a program"),
+        (b"<!doctype html><title>404</title>", "utf-8"),
+    ],
+)
+def test_documents_archives_and_pages_are_named_for_what_they_are(data: bytes, what: str) -> None:
+    with pytest.raises(BadInput, match=f"the content is {what}") as caught:
+        decode_image(data, "image/png")
+    assert caught.value.reason == "mislabelled"
+
+
+def made_png(depth: int, color: int, row: bytes, width: int, *extra: bytes) -> bytes:
+    """One row, written by hand: what a writer of pictures would round or lose is in it as it is."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
+    parts = [head, *extra, b"IDAT" + zlib.compress(b"\0" + row), b"IEND"]
+    body = b"".join(struct.pack(">I", len(p) - 4) + p + struct.pack(">I", zlib.crc32(p)) for p in parts)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_deep_and_transparent_pictures_have_the_right_pixels() -> None:
+    deep = struct.pack(">6H", 0x1234, 0xABCD, 0xFFFF, 0x0000, 0x80FF, 0x7F00)
+    assert decode_image(made_png(16, 2, deep, 2)).pixels.tolist() == [[[0x12, 0xAB, 0xFF], [0, 0x80, 0x7F]]]
+    grey = struct.pack(">3H", 0x1234, 0xABCD, 0x1235)
+    shades = decode_image(made_png(16, 0, grey, 3)).pixels[0, :, 0].tolist()
+    assert shades == [0x12, 0xAB, 0x12]
+    clear = decode_image(made_png(16, 0, grey, 3, b"tRNS" + struct.pack(">H", 0x1234))).pixels
+    assert clear[0, :, 0].tolist() == [255, 0xAB, 0x12]  # that very shade, not those that look like it
+    with_alpha = struct.pack(">8H", 0xFFFF, 0, 0, 0, 0xFFFF, 0, 0, 0xFFFF)
+    assert decode_image(made_png(16, 6, with_alpha, 2)).pixels.tolist() == [[[255, 255, 255], [255, 0, 0]]]
+    palette = b"PLTE" + bytes([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    found = decode_image(made_png(8, 3, bytes([0, 1, 2]), 3, palette, b"tRNS" + bytes([0, 255]))).pixels
+    assert found.tolist() == [[[255, 255, 255], [0, 255, 0], [0, 0, 255]]]
+    keyed = decode_image(
+        made_png(8, 2, bytes([9, 8, 7, 1, 2, 3]), 2, b"tRNS" + struct.pack(">3H", 9, 8, 7))
+    ).pixels
+    assert keyed.tolist() == [[[255, 255, 255], [1, 2, 3]]]
+
+
+def test_the_colours_of_print_come_back_and_profiles_change_nothing() -> None:
+    from PIL import ImageCms
+
+    flat = Image.new("RGB", (64, 64), (200, 60, 30))
+    for data in (
+        encode(flat.convert("CMYK"), "JPEG", quality=95),
+        encode(flat, "JPEG", progressive=True, quality=95),
+        encode(flat, "PNG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
+        encode(flat, "JPEG", icc_profile=b"no profile" * 20_000, quality=95),
+        encode(flat, "WEBP", icc_profile=b"none", lossless=True),
+    ):
+        assert np.abs(decode_image(data).pixels.astype(int) - (200, 60, 30)).max() <= 4
+
+
+def test_a_picture_is_shrunk_before_it_is_converted_where_less_will_do() -> None:
+    for mode in ("RGB", "RGBA", "L", "CMYK", "P"):
+        image = picture(700, 500).convert(mode)
+        data = encode(image, "JPEG" if mode == "CMYK" else "PNG")
+        whole, less = decode_image(data), decode_image(data, at_least_px=100)
+        assert min(less.pixels.shape[:2]) >= 100 and less.pixels.shape[0] < 250, mode
+        assert (less.width, less.height) == (whole.width, whole.height) == (700, 500)
+        averaged = np.asarray(
+            Image.fromarray(whole.pixels).resize(less.pixels.shape[1::-1], Image.Resampling.BOX)
+        )
+        assert np.abs(averaged.astype(int) - less.pixels).mean() < 3, mode
+    keyed = Image.new("RGB", (400, 400), (9, 8, 7))
+    data = encode(keyed, "PNG", transparency=(9, 8, 7))
+    assert decode_image(data, at_least_px=100).pixels.min() == 255
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_they_are_read() -> None:
+    data = encode(picture(), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert decode_image(data[:-2] + last * 100 + b"\xff\xd9").pixels.shape == (64, 96, 3)
+    assert reason(data[:-2] + last * 200 + b"\xff\xd9") == "too_large"
+
+
+def test_metadata_that_unpack_to_megabytes_cost_neither_memory_nor_time() -> None:
+    bomb = zlib.compress(bytes(50_000_000), 9)
+    for kind in (b"zTXt", b"iCCP"):
+        assert reason(made_png(8, 2, bytes(3), 1, kind + b"a\0\0" + bomb)) == "undecodable"
+    rows = made_png(8, 2, bytes(20_000_000), 1)  # more rows than the header says
+    assert decode_image(rows).pixels.tolist() == [[[0, 0, 0]]]
+
+
 def test_text_and_sound_declared_as_pictures_are_mislabelled() -> None:
     assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml") == "mislabelled"
     assert reason(b"fLaC" + bytes(100), "image/png") == "mislabelled"

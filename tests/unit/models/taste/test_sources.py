@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from models.taste import actions
 from models.taste.catalogue import Catalogue
+from models.taste.choose import rank
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
 from models.taste.pipeline import ListSettings, Requests, lists
-from models.taste.rank import RankSettings, layer_scores, rank
+from models.taste.rank import RankSettings, layer_scores
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions

@@ -13,17 +13,18 @@ from models.taste.users import UserRows
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 START_MS = 1_700_000_000_000
+AUTHORS = {9: hash_of("Ruth Ekman"), 10: hash_of("Sam"), 21: hash_of("Zoe"), 23: hash_of("Sam")}
 
 
 def known_state(with_ids: bool = True) -> UserRows:
-    """What the golden file holds: 30 events of one user at irregular times."""
+    """What the golden file holds: 30 events of one user at irregular times; two authors are hidden, one shown again."""
     rows = UserRows(ItemIndex(), ring=16)
     kinds = np.array([i % len(actions.KINDS) for i in range(30)], np.int8)
     at_ms = START_MS + np.array([i * i * 7_001 for i in range(30)], np.int64)
     items = rows.items.lookup([f"item-{i % 7}" for i in range(30)])
     weights = actions.weights_of(kinds, np.full(30, 12.5))
     ids = np.arange(1, 31, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) if with_ids else None
-    rows.fold(["user"] * 30, items, kinds, weights, at_ms, np.arange(100, 130), ids=ids)
+    rows.fold(["user"] * 30, items, kinds, weights, at_ms, np.arange(100, 130), ids=ids, authors=AUTHORS)
     return rows
 
 
@@ -38,9 +39,32 @@ def loaded(version: int) -> tuple[bytes, UserRows]:
     return golden, rows
 
 
+def hidden(rows: UserRows) -> tuple[list[int], list[int]]:
+    """Hashes of the items and authors that the one user hides."""
+    (kept,) = rows.hidden.of(FIRST).values()
+    return [int(rows.items.hashes[item]) for item in kept.items.tolist()], kept.authors.tolist()
+
+
 def test_rows_of_this_version_are_what_they_were() -> None:
-    golden, rows = loaded(3)
+    golden, rows = loaded(4)
     assert known_state().encode(FIRST)[0] == golden == rows.encode(FIRST)[0]
+    items = [hash_of(f"item-{n}") for n in (2, 3, 0, 1)]
+    assert hidden(rows) == (items, [AUTHORS[9], AUTHORS[21]])
+    assert len(golden) == rows.layout.largest_bytes - 8 * (256 + 64) + 8 * (4 + 2)  # a full ring
+
+
+HEAD = 1 + 4 + 8 + 8 + 4 * 8
+BANK = slice(HEAD + 2, HEAD + 2 + 4 * 4 * 66)
+IDS = slice(BANK.stop, BANK.stop + 1 + 8 * 16)
+
+
+def test_rows_of_version_3_hide_what_their_ring_hides() -> None:
+    golden, rows = loaded(3)
+    again = rows.encode(FIRST)[0]
+    assert again[0] == 4 and again[1 : IDS.stop] == golden[1 : IDS.stop]
+    entries = golden[IDS.stop :]
+    assert again[IDS.stop + 3 : IDS.stop + 3 + len(entries)] == entries
+    assert hidden(rows) == ([hash_of(f"item-{n}") for n in (2, 3, 0, 1)], [])
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -48,14 +72,12 @@ def test_rows_of_older_versions_are_read_and_written_as_this_one(version: int) -
     """Version 1 has no recent ids. Neither has weights of entries: they get those of their kinds; and none that are
     undos, which older versions kept."""
     golden, rows = loaded(version)
-    head = 1 + 4 + 8 + 8 + 4 * 8
-    bank = slice(head + 2, head + 2 + 4 * 4 * 66)
-    ids = slice(bank.stop, bank.stop + 1 + 8 * 16)
     again = rows.encode(FIRST)[0]
-    assert again[0] == 3 and again[1:head] == golden[1:head] and again[bank] == golden[bank]
-    assert again[ids] == (golden[ids] if version == 2 else bytes(1 + 8 * 16))
+    assert again[0] == 4 and again[1:HEAD] == golden[1:HEAD] and again[BANK] == golden[BANK]
+    assert again[IDS] == (golden[IDS] if version == 2 else bytes(1 + 8 * 16))
     assert rows.fence[0] == 129 and rows.newest_at_ms[0] == START_MS + 29 * 29 * 7_001
     kept = [i for i in range(30) if i % 12 != actions.IMPRESSION][-16:]
+    assert hidden(rows)[0] == list(dict.fromkeys(hash_of(f"item-{i % 7}") for i in kept if i % 12 in (9, 10)))
     kept = [i for i in kept[::-1] if i % 12 != actions.UNDO]
     items, kinds, at_ms = rows.recent(FIRST, len(kept) + 1)
     assert items[0, -1] == -1
@@ -68,8 +90,8 @@ def test_rows_of_older_versions_are_read_and_written_as_this_one(version: int) -
     assert actions.signed(rows.ring_kinds[0, slots], rows.ring_sizes[0, slots]).tolist() == default
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_damaged_rows_of_older_versions_are_refused(version: int) -> None:
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_damaged_rows_of_any_version_are_refused(version: int) -> None:
     golden, _ = loaded(version)
     for damaged in (golden[:-1], golden[:-15], golden[:40], golden + b"x"):
         with pytest.raises(BadInput) as error:

@@ -24,7 +24,7 @@ class _Observer:
     def group_decided(self, batches: int, records: int, decide_s: float) -> None:
         self.groups.append(batches)
 
-    def group_done(self, records: int, commit_s: float, oldest_read_s: float) -> None: ...
+    def group_done(self, *_: object) -> None: ...
 
     def group_failed(self, batches: int) -> None:
         self.failed += 1

@@ -1,0 +1,163 @@
+"""The best items of a batch of readers that may be listed, and what speaks for them. NumPy alone.
+
+All scores are made and looked at where there are few items, or where a source speaks that knows only all of them; else
+only the items that can be among the best (`models.taste.near`). Both give the same lists.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste import filters, near
+from models.taste.best import top_k
+from models.taste.rank import RankSettings, Scored, popular, readers_of, score, weights
+from models.taste.reasons import Lists, explain, joined
+from models.taste.sources import Weighted
+from models.taste.table import ItemTable
+from models.taste.users import UserRows
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+TOGETHER = 128  # readers at once: NumPy calls are shared, and scores of 4,000 items stay near the caches
+_FEW = 8192  # items of which all are looked at
+_CELLS = 1 << 22  # readers x items at once at most: 16 MB an array
+
+
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """What a list must not hold."""
+
+    everywhere: I64 | Bools  # items that nobody is shown: by index, or a mask (I,)
+    pairs: tuple[I64, ...]  # of (P, 2) place in the batch and item
+
+    def of(self, places: I64, batch: int) -> "Barred":
+        """For some of the batch alone, in that order."""
+        to = np.full(batch, -1)
+        to[places] = np.arange(len(places))
+        moved = [np.stack([to[one[:, 0]], one[:, 1]], axis=1) for one in self.pairs]
+        return Barred(self.everywhere, tuple(one[one[:, 0] >= 0] for one in moved))
+
+    def all_pairs(self, size: int) -> I64:
+        """As one array, of the first `size` items alone."""
+        every = np.concatenate(self.pairs)
+        return every[(every[:, 1] >= 0) & (every[:, 1] < size)]
+
+    def free(self, items: I64, batch: int) -> Bools:
+        """(B, P) whether pairs leave these distinct items (P,) to each reader."""
+        found = np.ones((batch, len(items)), np.bool_)
+        order = np.argsort(items)
+        for one in self.pairs:
+            at = np.minimum(np.searchsorted(items, one[:, 1], sorter=order), len(items) - 1)
+            hit = items[order[at]] == one[:, 1] if len(items) else np.zeros(len(one), np.bool_)
+            found[one[hit, 0], order[at[hit]]] = False
+        return found
+
+    def mask(self, size: int) -> Bools:
+        """(I,) of `everywhere`."""
+        found = np.zeros(size, np.bool_)
+        found[self.everywhere] = True
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Up to k items of each reader, as the scores order them."""
+
+    scored: Scored
+    items: I32  # (B, k) best first, equal scores by index, -1 padded
+    scores: F32  # (B, k)
+
+
+def batch_size(table: ItemTable) -> int:
+    """Readers that are ranked at once."""
+    return max(1, min(TOGETHER, _CELLS // len(table.items)))
+
+
+def best(
+    table: ItemTable,
+    users: UserRows,
+    rows: I32,
+    now_ms: int,
+    k: int,
+    settings: RankSettings,
+    barred: Barred,
+    anonymous: Bools | None = None,
+    further: Sequence[Weighted] = (),
+) -> Best:
+    """The k best for readers by row (B,), of whom nothing is looked at where they are `anonymous` (B,)."""
+    if further or settings.walk or len(table.items) <= _FEW:
+        return _of_all(table, users, rows, now_ms, k, settings, barred, anonymous, further)
+    size = len(table.items)
+    prepared = table.prepared(now_ms, settings.popularity_power)
+    readers = readers_of(table, users, rows, now_ms, settings, anonymous)
+    counts = near.Counts(table, prepared, readers.followers, barred.all_pairs(size))
+    wanted, weight = weights(users, rows, readers.past, counts.scale, settings, anonymous)
+    found = near.search(table, prepared, counts, barred.mask(size), wanted, weight, k)
+    rest = np.flatnonzero(~found.certain)
+    if len(rest):
+        some = None if anonymous is None else anonymous[rest]
+        other = _of_all(
+            table, users, rows[rest], now_ms, k, settings, barred.of(rest, len(rows)), some, further
+        )
+        found.items[rest], found.scores[rest] = other.items, other.scores
+        readers = readers_of(table, users, rows, now_ms, settings, anonymous)  # the scratch was used
+    return Best(Scored(readers, wanted, weight), found.items, found.scores)
+
+
+def most_popular(
+    table: ItemTable, rows: I32, now_ms: int, k: int, settings: RankSettings, barred: Barred
+) -> Best:
+    """The k most popular ones."""
+    scores, scored = popular(table, rows, now_ms, settings)
+    filters.mask(scores, barred.everywhere, barred.pairs)
+    return Best(scored, *top_k(scores, k))
+
+
+def _of_all(
+    table: ItemTable,
+    users: UserRows,
+    rows: I32,
+    now_ms: int,
+    k: int,
+    settings: RankSettings,
+    barred: Barred,
+    anonymous: Bools | None,
+    further: Sequence[Weighted],
+) -> Best:
+    """By a look at all items."""
+    scores, scored = score(table, users, rows, now_ms, settings, anonymous, further)
+    filters.mask(scores, barred.everywhere, barred.pairs)
+    return Best(scored, *top_k(scores, k))
+
+
+def rank(
+    table: ItemTable,
+    users: UserRows,
+    rows: I32,
+    now_ms: int,
+    k: int,
+    settings: RankSettings,
+    further: Sequence[Weighted] = (),
+) -> Lists:
+    """The k best for users by row (B,), without the later stages of `models.taste.pipeline`. `now_ms` is event time:
+    popularity and counts are taken at that moment.
+
+    `users` and `table` share one ItemIndex. Items seen (unless `repeat`), hidden or without a name are never
+    listed. Large batches are ranked in parts, so that working memory does not grow with them.
+    """
+    table.cover()
+    most = batch_size(table)
+    parts = []
+    for start in range(0, max(len(rows), 1), most):
+        part = rows[start : start + most]
+        items, kinds = users.held(part)
+        everywhere = table.prepared(now_ms, settings.popularity_power).barred
+        barred = Barred(everywhere, (filters.had(items, kinds, settings.repeat), users.hidden.pairs(part)[0]))
+        found = best(table, users, part, now_ms, k, settings, barred, further=further)
+        parts.append(explain(table, found.scored, found.items, found.scores, now_ms, settings))
+    return joined(parts)

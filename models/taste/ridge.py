@@ -1,0 +1,88 @@
+"""Which items foretell which, all others given: item-item ridge regression in closed form (EASE). NumPy alone.
+
+With G[i, j] the readers who had both items, and P = (G + lambda 1)^-1, the weights that best rebuild readers' sets from
+each other without letting an item stand for itself are (Steck, "Embarrassingly Shallow Autoencoders", WWW 2019)
+
+    B[j, i] = -P[j, i] / P[i, i]   (i != j),  0 else        score(i) = sum over the reader's items j of v_j B[j, i]
+
+Counts say what is had together; B says what one item adds to the others. G is counted at every event; B is solved anew
+when there are a twentieth more events than the last time, at least `at_least` more: some 60 times in 100,000 events.
+Between two solutions an item may have come of which B knows nothing. A pair of items takes 8 bytes and a solution grows
+with the cube of the items, so the catalogue is bounded.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+
+MAX_ITEMS = 4_096  # 200 MB of G and B, 200 MB more while it is solved
+LAMBDA = 150.0
+_BLOCK = 256
+
+
+class Ridge:
+    """G and B over the first `items` of a catalogue. A function of the events in their order."""
+
+    def __init__(self, items: int, penalty: float = LAMBDA, at_least: int = 250) -> None:
+        """Raises ValueError beyond MAX_ITEMS, for a penalty that is not above 0 or an `at_least` below 1."""
+        if items > MAX_ITEMS:
+            raise ValueError(f"a ridge keeps items x items: {items:,} items are over {MAX_ITEMS:,}")
+        if not penalty > 0 or at_least < 1:
+            raise ValueError("the penalty must be above 0 and at_least 1 or more")
+        self._penalty, self._at_least = penalty, at_least
+        self._both: F32 = np.zeros((items, items), np.float32)
+        self._foretells: F32 | None = None
+        self._learnt, self._due = 0, at_least
+
+    def learn(self, had: I32, item: int) -> None:
+        """A reader who had these distinct items came to `item`, which is not one of them."""
+        self._both[item, had] += 1
+        self._both[had, item] += 1
+        self._both[item, item] += 1
+        self._learnt += 1
+        if self._learnt >= self._due:
+            self._solve()
+            self._due = self._learnt + max(self._at_least, self._learnt // 20)
+
+    def scores(self, had: I32, values: F32) -> F32:
+        """(I,) for distinct items (K,) that weigh so much; zeros before the first solution."""
+        if self._foretells is None:
+            return np.zeros(len(self._both), np.float32)
+        found: F32 = values @ self._foretells[had]
+        return found
+
+    def _solve(self) -> None:
+        """Over the items that came up; the others neither foretell nor are foretold."""
+        known = np.flatnonzero(self._both.diagonal() > 0)
+        gram = self._both[np.ix_(known, known)].astype(np.float64)
+        gram[np.diag_indices_from(gram)] += self._penalty
+        inverse = inverted(gram)
+        inverse /= -inverse.diagonal()
+        np.fill_diagonal(inverse, 0)
+        self._foretells = np.zeros_like(self._both)
+        self._foretells[np.ix_(known, known)] = inverse
+
+
+def inverted(matrix: F64) -> F64:
+    """Inverse (n, n) of a symmetric positive definite matrix, by halves: products of matrices, half the work of a
+    general inverse.
+
+        [A  B ]^-1   [A^-1 + W S^-1 W'   -W S^-1]
+        [B' D ]    = [-(W S^-1)'           S^-1 ]      W = A^-1 B,  S = D - B' W
+    """
+    if len(matrix) <= _BLOCK:
+        whole: F64 = np.linalg.inv(matrix).astype(np.float64, copy=False)
+        return whole
+    half = len(matrix) // 2
+    first, across = inverted(matrix[:half, :half]), matrix[:half, half:]
+    towards = first @ across
+    second = inverted(matrix[half:, half:] - across.T @ towards)
+    corner = towards @ second
+    found = np.empty_like(matrix)
+    found[:half, :half] = first + corner @ towards.T
+    found[:half, half:], found[half:, :half] = -corner, -corner.T
+    found[half:, half:] = second
+    return found

@@ -1,0 +1,35 @@
+"""What Faust tells of its streams, as metrics of the one catalogue. Stands in for Faust's own Monitor, which keeps
+histories of milliseconds in memory that nobody reads.
+
+Faust's consumer and producer do nothing here (`streams.transport` owns the clients, and reports by itself), so of a
+sensor's events one has something to say: an agent takes a batch from its channel.
+"""
+
+from typing import Any
+
+import faust
+from prometheus_client import Histogram
+
+from streams.clock import Clock
+from streams.observe.catalogue import Metrics
+from streams.transport.batch import PartitionBatch
+
+
+class Sensor(faust.Sensor):
+    """One a worker. Streams of others are passed over."""
+
+    def __init__(self, metrics: Metrics, clock: Clock, **options: Any) -> None:
+        super().__init__(**options)
+        self._metrics = metrics
+        self._clock = clock
+        self._agents: dict[str, Histogram] = {}  # by topic; bounded by the agents of this worker
+
+    def follows(self, topic: str, agent: str) -> None:
+        """Batches of that topic are taken by that agent."""
+        self._agents[topic] = self._metrics.channel_seconds.labels(agent)
+
+    def on_stream_event_in(self, tp: Any, offset: int, stream: Any, event: Any) -> None:
+        """An agent takes an event."""
+        batch = event.value
+        if isinstance(batch, PartitionBatch) and batch.topic in self._agents:
+            self._agents[batch.topic].observe(self._clock.monotonic_s() - batch.read_s)

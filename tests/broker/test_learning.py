@@ -1,0 +1,94 @@
+"""The learnt blend on a broker: a worker learns from the choices of its readers, shows it, explains it, keeps it."""
+
+import asyncio
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bad_records import NOW_MS, click
+from running import produce, read_all, running, settings_for, until
+from streams.agents.clicks import ClicksAgent
+from streams.app import Worker
+
+
+def learnt_by(worker: Worker) -> bytes:
+    agent = worker._lines[0].agent
+    assert isinstance(agent, ClicksAgent)
+    return agent._beside.learning.weights.encode()
+
+
+def test_weights_are_learnt_from_choices_and_outlive_the_worker(
+    embedded_broker: Any, topic_prefix: str, tmp_path: Path
+) -> None:
+    bootstrap = embedded_broker.bootstrap
+    settings = settings_for(
+        bootstrap,
+        topic_prefix,
+        ("clicks", "items"),
+        taste={
+            "list": {"blend": True, "nearest": 0.5},
+            "blend": {"sample": 1.0},
+            "item_half_life_s": math.inf,
+        },
+        state={"snapshots": tmp_path},
+    )
+    draw = random.Random(3)
+
+    async def main() -> None:
+        async with running(settings) as worker:
+            applied = worker.metrics.applied.labels("clicks")._value
+            first = learnt_by(worker)
+            sent = 0
+            for _ in range(12):
+                part: list[tuple[bytes | None, bytes | None]] = []
+                for reader in range(30):
+                    item = f"i{int(40 * draw.random() ** 2)}"
+                    value = click(sent, user=f"u{reader}", item=item, at=NOW_MS + 1000 * sent)
+                    part.append((f"u{reader}".encode(), value))
+                    sent += 1
+                await produce(bootstrap, f"{topic_prefix}clicks", part)
+                await until(lambda n=sent: applied.get() == n, 20, "the round is applied")
+            choices = worker.metrics.blend_choices
+            learnt = choices.labels("learnt")._value.get()
+            assert learnt > 20 and choices.labels("left_out")._value.get() == 0
+            assert learnt_by(worker) != first
+            counts = worker.metrics.blend_weight.labels("counts", "share")._value.get()
+            assert counts != 1.0
+            kept = learnt_by(worker)
+        made = [json.loads(r.value) for r in await read_all(bootstrap, f"{topic_prefix}recommendations", 300)]
+        shares = [sum(r["share"] for r in one["reasons"]) for m in made for one in m["items"] if one["score"]]
+        types = {r["type"] for m in made for one in m["items"] for r in one["reasons"]}
+        assert types >= {"after", "popularity", "nearest"}
+        assert len(shares) > 1000 and shares == pytest.approx([1.0] * len(shares), abs=5e-3)
+        async with running(settings) as worker:
+            assert learnt_by(worker) == kept
+            agent = worker._lines[0].agent
+            assert isinstance(agent, ClicksAgent)
+            alike = agent._beside._alike
+            assert alike is not None and (alike.profiles[:30, 4] >= 0).all()  # read back from the rings
+        (tmp_path / f"{topic_prefix}blend.weights").write_bytes(b"something else")
+        async with running(settings) as worker:
+            assert learnt_by(worker) == first
+
+    asyncio.run(main())
+
+
+def test_a_worker_without_the_setting_learns_nothing(embedded_broker: Any, topic_prefix: str) -> None:
+    settings = settings_for(embedded_broker.bootstrap, topic_prefix, ("clicks", "items"))
+
+    async def main() -> None:
+        async with running(settings) as worker:
+            records: list[tuple[bytes | None, bytes | None]] = [
+                (b"u", click(n, user="u", item=f"i{n}", at=NOW_MS + n)) for n in range(20)
+            ]
+            await produce(embedded_broker.bootstrap, f"{topic_prefix}clicks", records)
+            await until(lambda: worker.metrics.applied.labels("clicks")._value.get() == 20, 20, "applied")
+            agent = worker._lines[0].agent
+            assert isinstance(agent, ClicksAgent)
+            assert agent._beside.learning.weights.choices == 0 and agent._beside.learning.bytes_used() == 0
+
+    asyncio.run(main())
