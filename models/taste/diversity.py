@@ -8,6 +8,9 @@ All are greedy: one item a step, for all readers of the batch at once. `relevanc
     calibration  (1 - weight) * sum of relevance - weight * KL(p || q~), p the reader's topics, q the list's,
                  q~ = 0.99 q + 0.01 p
 
+What was chosen then stands in the order of the scores, ten places at a time (`in_order`): who is in a list makes it
+diverse, where one stands does not, and readers look at the first places most.
+
 Carbonell, Goldstein, "The Use of MMR", SIGIR 1998; Chen, Zhang, Zhou, "Fast Greedy MAP Inference for Determinantal
 Point Process", NeurIPS 2018; Steck, "Calibrated Recommendations", RecSys 2018.
 """
@@ -17,7 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.authors import Room
+from models.taste.authors import STRETCH, Room
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -66,6 +69,16 @@ def choose(aim: Aim, held: Bools, room: Room, k: int) -> I64:
         room.take(rows, best[rows])
         aim.take(best)
     return chosen
+
+
+def in_order(chosen: I64) -> I64:
+    """Chosen columns (B, k) of candidates that stand best first, -1 none, each stretch of ten places in that order: so
+    what holds for the first ten, twenty, ... places, an author's room, still holds."""
+    last = np.iinfo(np.int64).max
+    ordered = np.where(chosen >= 0, chosen, last)
+    for first in range(0, chosen.shape[1], STRETCH):
+        ordered[:, first : first + STRETCH].sort(axis=1)
+    return np.where(ordered < last, ordered, -1)
 
 
 class Best:

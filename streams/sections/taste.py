@@ -87,9 +87,10 @@ class Listing(Section):
     calibration: float = Field(
         0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
     )
-    alike: Literal["readers", "topics"] = Field(
+    alike: Literal["readers", "topics", "both"] = Field(
         "readers",
-        description="to mmr and dpp: items whose readers came from the same items, or of the same topics",
+        description="to mmr and dpp: items whose readers came from the same items, of the same topics, or the mean of "
+        "both",
     )
     theta: float = Field(
         0.8, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"

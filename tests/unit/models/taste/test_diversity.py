@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.taste.authors import Room, decayed, occurrence
-from models.taste.diversity import Best, Calibrated, Dpp, Mmr, choose, relevance
+from models.taste.diversity import Best, Calibrated, Dpp, Mmr, choose, in_order, relevance
 
 F32 = NDArray[np.float32]
 
@@ -105,6 +105,17 @@ def test_calibrated_lists_come_closer_to_the_reader() -> None:
     wanted = np.array([[0.7, 0.3]], np.float32)
     chosen = choose(Calibrated(relevant, topics, wanted, 0.99), everything(relevant), free(1, 40), 10)
     assert topics[0, chosen[0], 1].sum() == 3
+
+
+def test_what_was_chosen_stands_best_first_ten_places_at_a_time() -> None:
+    chosen = np.array(
+        [[5, 0, 3, 9, 1, 2, 7, 4, 8, 6, 14, 11, 10], [4, 2, 3, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1]]
+    )
+    first, second = in_order(chosen).tolist()
+    assert first == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14]
+    assert second == [2, 3, 4, *[-1] * 10]
+    late = in_order(np.array([[9, 8, 7, 6, 5, 4, 3, 2, 12, 11, 0, 1]])).tolist()
+    assert late == [[2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 0, 1]]  # nobody moves from one stretch into another
 
 
 def test_short_of_candidates_lists_are_short() -> None:
