@@ -34,7 +34,7 @@ Bools = NDArray[np.bool_]
 
 _HALF = np.float32(np.sqrt(0.5))  # of both vectors: their cosines count one half each
 
-Diversity = Literal["none", "mmr", "dpp", "calibration"]
+Diversity = Literal["none", "mmr", "spread", "dpp", "calibration"]
 Alike = Literal["readers", "topics", "both"]
 
 
@@ -48,10 +48,8 @@ class ListSettings:
     author_floor: float = 0.25  # F
     author_most: int = 0  # items of an author in ten places; 0: no limit
     diversity: Diversity = "none"
-    theta: float = 0.8  # of mmr and dpp: 1 is relevance alone
-    alike: Alike = (
-        "readers"  # to mmr and dpp: who came to both items, what both are about, or the mean of the two
-    )
+    theta: float = 0.8  # of mmr, spread and dpp: 1 is relevance alone
+    alike: Alike = "readers"  # to these: who came to both items, what both are about, or the mean of the two
     calibration: float = 0.5  # weight of calibration: 0 is relevance alone
     explore_below: float = 0.0  # exposures under which an item may be drawn; 0: no exploration
     explore_place: int = 10  # counted from 1; the last one of a shorter list
@@ -334,6 +332,8 @@ def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
         vectors = _unlike(batch, draft)
         if settings.diversity == "mmr":
             aim = diversity.Mmr(relevant, vectors, settings.theta)
+        elif settings.diversity == "spread":
+            aim = diversity.Spread(relevant, vectors, settings.theta)
         else:
             aim = diversity.Dpp(relevant, vectors, settings.theta, batch.k)
     chosen = diversity.choose(aim, held, _room(batch, draft), batch.k)

@@ -138,7 +138,7 @@ choices = st.builds(
     candidates=st.sampled_from([5, 40, 100]),
     author_decay=st.sampled_from([0.5, 1.0]),
     author_most=st.sampled_from([0, 1, 2]),
-    diversity=st.sampled_from(["none", "mmr", "dpp", "calibration"]),
+    diversity=st.sampled_from(["none", "mmr", "spread", "dpp", "calibration"]),
     alike=st.sampled_from(["readers", "topics", "both"]),
     explore_below=st.sampled_from([0.0, 5.0, 1e9]),
     explore_place=st.sampled_from([1, 3, 50]),
@@ -265,7 +265,7 @@ def test_exploration_depends_on_the_reader_and_the_record_and_not_on_the_batch()
         np.testing.assert_allclose(alone.propensity[0], whole.propensity[place], rtol=1e-9)
 
 
-@pytest.mark.parametrize("aim", ["mmr", "dpp"])
+@pytest.mark.parametrize("aim", ["mmr", "spread", "dpp"])
 def test_diversity_makes_lists_less_alike(aim: str) -> None:
     world = World()
     requests = Requests(world.rows, np.zeros(READERS))
@@ -297,7 +297,7 @@ def test_lists_of_few_topics_spread_over_them_where_topics_say_what_is_alike() -
     assert topics(how) > 7.9 > topics(replace(how, alike="readers"))
 
 
-@pytest.mark.parametrize("aim", ["mmr", "dpp", "calibration"])
+@pytest.mark.parametrize("aim", ["mmr", "spread", "dpp", "calibration"])
 def test_a_diverse_list_stands_in_the_order_of_its_scores_in_each_ten_places(aim: str) -> None:
     world = World()
     world.describe(3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.taste.authors import Room, decayed, occurrence
-from models.taste.diversity import Best, Calibrated, Dpp, Mmr, choose, in_order, relevance
+from models.taste.diversity import Best, Calibrated, Dpp, Mmr, Spread, choose, in_order, relevance
 
 F32 = NDArray[np.float32]
 
@@ -56,18 +56,22 @@ def test_dpp_of_twins_goes_on_by_relevance() -> None:
 
 
 @pytest.mark.parametrize("theta", [0.0, 0.7, 1.0])
-def test_mmr_equals_its_formula(theta: float) -> None:
+@pytest.mark.parametrize("aim", [Mmr, Spread])
+def test_mmr_and_spread_equal_their_formulas(aim: type[Mmr] | type[Spread], theta: float) -> None:
     rng = np.random.default_rng(7)
     relevant, vectors = rng.random((5, 15)), unit(rng, 5, 15, 6)
-    chosen = choose(Mmr(relevant, vectors, theta), everything(relevant), free(5, 15), 8)
+    chosen = choose(aim(relevant, vectors, theta), everything(relevant), free(5, 15), 8)
     for row in range(5):
         taken = [int(relevant[row].argmax())]
         while len(taken) < 8:
-            value = {
-                i: theta * relevant[row, i]
-                - (1 - theta) * max(float(vectors[row, i] @ vectors[row, j]) for j in taken)
+            near = {
+                i: [float(vectors[row, i] @ vectors[row, j]) for j in taken]
                 for i in range(15)
                 if i not in taken
+            }
+            value = {
+                i: theta * relevant[row, i] - (1 - theta) * (max(cos) if aim is Mmr else sum(cos) / len(cos))
+                for i, cos in near.items()
             }
             taken.append(max(value, key=lambda i: value[i]))
         assert chosen[row].tolist() == taken
@@ -157,7 +161,7 @@ def test_decay_keeps_a_floor_and_never_raises_a_score() -> None:
     authors_of,
     st.integers(1, 3),
     st.integers(1, 25),
-    st.sampled_from(["best", "mmr", "dpp"]),
+    st.sampled_from(["best", "mmr", "spread", "dpp"]),
     st.integers(0, 9),
 )
 def test_no_author_has_more_than_its_room(
@@ -169,9 +173,10 @@ def test_no_author_has_more_than_its_room(
     aims = {
         "best": Best(authors.shape),
         "mmr": Mmr(relevant, vectors, 0.7),
+        "spread": Spread(relevant, vectors, 0.7),
         "dpp": Dpp(relevant, vectors, 0.7, k),
     }
-    chosen = choose(aims[aim], everything(relevant), Room(authors, most), k)
+    chosen = in_order(choose(aims[aim], everything(relevant), Room(authors, most), k))
     for row, columns in enumerate(chosen.tolist()):
         listed = [int(authors[row, c]) for c in columns if c >= 0]
         assert len(set(columns) - {-1}) == len(listed)
