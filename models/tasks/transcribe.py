@@ -26,10 +26,11 @@ from models.media.mel import FRAMES_PER_S, HOP, log_mel
 from models.media.speech import Window
 from models.networks.greedy import Decoded, decode_greedy, likeliest
 from models.networks.whisper import sampled_positions
+from models.tasks.closed_vocabulary import ClosedVocabulary
 from models.tasks.recordings import accepts_audio, audio_limits, declared_language, syllables_wav
 from models.tasks.texts import unsupported
 from models.tasks.transcribe_ctc import TranscribeCtc
-from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Unit
+from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared, Span, Task, Unit
 
 F32 = NDArray[np.float32]
 
@@ -121,18 +122,22 @@ class Transcribe:
         self._dtype = whisper.net.tokens.dtype
 
     @classmethod
-    def load(cls, options: LoadOptions) -> "Transcribe | TranscribeCtc":
-        """Options: `model`, tiny.en (English, fast; the default) or base (99 languages, better); `max_s`, the
-        longest recording accepted; `whole_windows`, true: encode all of the silence that fills short windows, as the
-        reference does, at up to three times the cost. A folder may hold a CTC network. Raises WeightsMismatch,
-        ValueError.
+    def load(cls, options: LoadOptions) -> Task:
+        """Options: `model`: tiny.en (English, fast; the default), base (99 languages, better) or pocketsphinx (with
+        `words` or `grammar`, see `models.tasks.closed_vocabulary`). `max_s`: the longest recording accepted.
+        `whole_windows`, true: encode all of the silence that fills short windows, as the reference does, at up to
+        three times the cost. A folder may hold a CTC network. Raises WeightsMismatch, ValueError.
         """
         if options.folder is not None and is_ctc(options.folder):
             return TranscribeCtc.load(options)
         limits = audio_limits(cls.name, options)
         embedded = options.options.get("model", "tiny.en")
+        if embedded == "pocketsphinx":
+            return ClosedVocabulary.of(options.options, limits)
         if embedded not in EMBEDDED:
-            raise ValueError(f"transcribe: model is {embedded!r}, expected {' or '.join(EMBEDDED)}")
+            raise ValueError(
+                f"transcribe: model is {embedded!r}, expected {', '.join(EMBEDDED)} or pocketsphinx"
+            )
         whole = options.options.get("whole_windows", False)
         if not isinstance(whole, bool):
             raise ValueError(f"transcribe: whole_windows is {whole!r}, expected true or false")

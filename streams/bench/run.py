@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from streams.bench import clicks, delivery, inference, latency, recommend, recovery, scale, transport
+from streams.bench import clicks, delivery, inference, latency, recommend, recovery, scale, speech, transport
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -25,6 +26,7 @@ class Wanted:
     repetitions: int = 1
     texts: int | None = None
     device: str = "cpu"
+    recordings: Path | None = None
 
 
 Say = Callable[[str], None]
@@ -95,6 +97,12 @@ def _inference(place: Place, wanted: Wanted, say: Say) -> Result:
     return inference.run(place, plan, say)
 
 
+def _speech(place: Place, wanted: Wanted, say: Say) -> Result:
+    if wanted.recordings is None:
+        raise UserMistake("speech needs a folder of it; name one with --recordings")
+    return speech.run(place, speech.Plan(wanted.recordings, device=wanted.device), say)
+
+
 def _scale(place: Place, wanted: Wanted, say: Say) -> Result:
     clicks = wanted.clicks or scale.Plan().clicks
     return scale.run(place, scale.Plan(clicks, wanted.users, wanted.items), say)
@@ -108,6 +116,7 @@ BENCHMARKS: dict[str, Callable[[Place, Wanted, Say], Result]] = {
     "delivery": _delivery,
     "recovery": _recovery,
     "inference": _inference,
+    "speech": _speech,
     "scale": _scale,
 }
 
@@ -121,5 +130,8 @@ def run_benchmarks(name: str, wanted: Wanted, settings: Settings, say: Say) -> I
         for one in BENCHMARKS if name == "all" else [name]:
             if name == "all" and one == "delivery" and place.lane != "kafka":
                 say("delivery is left out: this broker has no transactions (set HEADRACE_KAFKA_LIB)")
+                continue
+            if name == "all" and one == "speech" and wanted.recordings is None:
+                say("speech is left out: it needs a folder of it (--recordings)")
                 continue
             yield BENCHMARKS[one](place, wanted, say)

@@ -1,5 +1,6 @@
 """`headrace bench`: speed and latency beside plain Faust and a bare loop, on a broker of its own."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="transport, clicks, latency, recommend, delivery, recovery, inference, scale; without one, all."
+            help="transport, clicks, latency, recommend, delivery, recovery, inference, speech, scale. Default: all."
         ),
     ] = "all",
     as_json: Json = False,
@@ -34,6 +35,7 @@ def bench(
     repetitions: Annotated[int, typer.Option(min=1, help="Median of so many runs.")] = 1,
     texts: Annotated[int | None, typer.Option(min=64, help="Texts of the inference feed.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1, for inference.")] = "cpu",
+    recordings: Annotated[Path | None, typer.Option(help="A folder of speech, for speech.")] = None,
 ) -> None:
     """Measure this machine: each contender is a process on one core, the broker is on another.
 
@@ -41,11 +43,14 @@ def bench(
     recommend: lists alone, of few and of many items, and memory a reader. delivery: exactly-once against at-least-once.
     recovery: readers read back from the changelog.
     inference: texts through the engine, against batches as they arrive, and the whole way against an offline loop.
+    speech: recordings to text on one core, and by faster-whisper where it is installed.
     scale: 1, 2 and 4 workers on one broker, and a worker that joins.
     """
     from streams.bench.run import Wanted, run_benchmarks
 
-    wanted = Wanted(broker, clicks, faust_clicks, users, items, seconds, rate, repetitions, texts, device)
+    wanted = Wanted(
+        broker, clicks, faust_clicks, users, items, seconds, rate, repetitions, texts, device, recordings
+    )
     results = run_benchmarks(name, wanted, settings_of(ctx), lambda line: typer.echo(line, err=True))
     for result in results:
         if as_json:

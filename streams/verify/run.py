@@ -269,8 +269,11 @@ class _Run:
             self._check()
             found = seen
             with contextlib.suppress(KafkaError):  # no answer is no progress
-                found = await committed(self._settings, self._agents)
-            if all(found.get(key, 0) >= end for key, end in last.items()):  # heartbeats go on
+                told = await committed(self._settings, self._agents)
+                found = {
+                    key: min(told.get(key, 0), end) for key, end in last.items()
+                }  # heartbeats go on for ever
+            if all(found.get(key) == end for key, end in last.items()):
                 return
             if found != seen:
                 seen, moved_s = found, self._clock.monotonic_s()

@@ -166,6 +166,18 @@ async def _compacted_away(settings: Settings, folder: Path) -> None:
     )
 
     prefix = settings.kafka.topic_prefix
+
+    def files() -> set[str]:
+        found = set()
+        for path in folder.glob(f"{prefix}*/*"):
+            try:
+                if ".dlt" not in path.parent.name and NAME.encode() in path.read_bytes():
+                    found.add(path.parent.name)
+            except FileNotFoundError:
+                pass  # compacted away meanwhile
+        return found
+
+    assert len(files()) >= 3  # clicks, the changelog, lists: else the test would see nothing ever
     quick = {"segment.ms": "100", "file.delete.delay.ms": "100"}
     gone = {"retention.ms": "500"}
     compact = {"min.compaction.lag.ms": "0", "delete.retention.ms": "0", "min.cleanable.dirty.ratio": "0.001"}
@@ -184,17 +196,6 @@ async def _compacted_away(settings: Settings, folder: Path) -> None:
     for altered in admin.incremental_alter_configs(resources).values():
         await asyncio.to_thread(altered.result, 15)
 
-    def files() -> set[str]:
-        found = set()
-        for path in folder.glob(f"{prefix}*/*"):
-            try:
-                if ".dlt" not in path.parent.name and NAME.encode() in path.read_bytes():
-                    found.add(path.parent.name)
-            except FileNotFoundError:
-                pass  # compacted away meanwhile
-        return found
-
-    assert len(files()) >= 3  # clicks, the changelog, lists: else the test would see nothing ever
     deadline = time.monotonic() + 40
     n = 1000
     while files():

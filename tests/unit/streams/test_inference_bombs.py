@@ -13,7 +13,7 @@ pytestmark = pytest.mark.models
 ROOT = Path(__file__).parents[3]
 
 PROGRAM = '''
-import asyncio, io, json, struct, sys, wave, zlib
+import asyncio, io, json, struct, sys, wave, zipfile, zlib
 from pathlib import Path
 import av, numpy as np
 from PIL import Image
@@ -86,6 +86,21 @@ def flac(seconds):
     return out.getvalue()
 
 
+def a_day(data):
+    """The head of a FLAC file says how many samples come."""
+    data, samples = bytearray(data), 24 * 3600 * 8000
+    data[21] = data[21] & 0xF0 | samples >> 32
+    data[22:26] = (samples & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes(data)
+
+
+def archive():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.wav", bytes(20_000_000))
+    return out.getvalue()
+
+
 def encoded(kind, frames, **options):
     out = io.BytesIO()
     frames[0].save(out, kind, **({"save_all": True, "append_images": frames[1:]} if frames[1:] else {}), **options)
@@ -119,6 +134,11 @@ BOMBS = {
     "an hour of silence in few bytes": ("audio/flac", flac(3600)),
     "192 kHz in 32 channels": ("audio/wav", wav(0.2, rate=192_000, channels=32)),
     "a rate beyond all": ("audio/wav", wav(0.1, rate=384_000)),
+    "a day, so it says": ("audio/flac", a_day(flac(20))),
+    "an archive as sound": ("audio/wav", archive()),
+    "an encrypted document as sound": ("audio/wav", b"%PDF-1.7 /Encrypt " + NOISE),
+    "a picture as sound": ("audio/mpeg", png(64, 64)),
+    "a recording of no length": ("audio/wav", wav(0.0)),
     "half a recording": ("audio/flac", flac(20)[:2_000]),
     "nothing": ("audio/wav", b""),
     "noise as sound": ("audio/mpeg", NOISE),

