@@ -87,12 +87,13 @@ class PrivacyAgent(Agent[PrivacyWork]):
         done = [(record, one) for record, one in found if one is not None and record.key]
         names = {(record.key or b"").decode(errors="replace") for record, one in done if one.kind == "forget"}
         removed = await self._erased(batch, names) if names else 0
+        now_ms = self.services.clock.wall_ms()
         return [
             PrivacyReceipt(
                 id=f"{TOPIC}-{batch.partition}-{record.offset}",
                 request=one.request,
                 kind=one.kind,
-                at=record.timestamp,
+                at=now_ms,
                 partition=one.partition,
                 had_state=one.had_state,
                 dead_letters=removed if one.kind == "forget" else 0,
@@ -129,6 +130,7 @@ class PrivacyAgent(Agent[PrivacyWork]):
                         [key for key, _, _ in orders],
                         [value for _, value, _ in orders],
                         [[*HEADERS, ("ce_id", name)] for _, _, name in orders],
+                        max(at_ms for _, at_ms in work.events),
                     )
                 )
             for receipt in work.receipts:

@@ -77,7 +77,7 @@ class PrivacyKeeper:
         kept = register.put(partition, order.user, row)
         effects.changelog.append(Emit(TASTE_CHANGELOG, partition, [kept], [row.encode()]))
         done = Done(order.id, order.kind, partition, fence >= 0)
-        effects.outputs.append(Emit(PRIVACY, order.home, [key], [None], [done.headers()]))
+        effects.outputs.append(Emit(PRIVACY, order.home, [key], [None], [done.headers()], placed.at_ms))
         self._observer.privacy_order(order.kind)
         swept = register.sweep(partition, self._clock.wall_ms())
         if swept is not None:

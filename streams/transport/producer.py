@@ -152,7 +152,7 @@ async def send_all(
     pending: list[Awaitable[Any]] = []
     if not emit.values:
         return pending
-    for builder in _built(producer, emit, timestamp_ms):
+    for builder in _built(producer, emit, timestamp_ms if emit.at_ms is None else emit.at_ms):
         try:
             pending.append(await producer.send_batch(builder, topic, partition=emit.partition))
         except (KafkaError, asyncio.TimeoutError) as error:

@@ -43,6 +43,23 @@ def test_outputs_are_stamped_by_the_broker(kafka_broker: Any, topic_prefix: str,
     asyncio.run(main())
 
 
+def test_an_order_is_carried_out_whatever_the_time_of_day(kafka_broker: Any, topic_prefix: str) -> None:
+    """Orders and what became of them go into inputs, which keep their writers' times: they have the request's."""
+    bootstrap = kafka_broker.bootstrap
+    settings = settings_for(bootstrap, topic_prefix, ("clicks", "privacy"))
+
+    async def main() -> None:
+        async with running(settings, clock=WrongClock(DAY_MS)):
+            await produce(bootstrap, f"{topic_prefix}clicks", [(b"u1", click(1, user="u1", at=NOW_MS))])
+            await read_all(bootstrap, f"{topic_prefix}recommendations", 1)
+            order = {"id": "p-1", "user": "u1", "kind": "forget", "at": NOW_MS}
+            await produce(bootstrap, f"{topic_prefix}privacy", [(b"u1", json.dumps(order).encode())])
+            receipts = await read_all(bootstrap, f"{topic_prefix}privacy-receipts", 1)
+        assert json.loads(receipts[0].value)["request"] == "p-1"
+
+    asyncio.run(main())
+
+
 def test_a_topic_that_keeps_the_writers_time_refuses_in_one_line(
     kafka_broker: Any, topic_prefix: str
 ) -> None:
