@@ -69,7 +69,7 @@ $(RUN_STAMP): $(PINS) | $(BIN)/python
 	@echo "Headrace: installed."
 
 $(TEST_STAMP): $(PINS) | $(BIN)/python
-	$(call install,media$(comma)demo$(comma)s3$(comma)otel$(comma)ocr$(comma)entities$(comma)evaluate$(comma)deploy$(comma)dev,that the demo and the tests need)
+	$(call install,media$(comma)demo$(comma)s3$(comma)otel$(comma)ocr$(comma)entities$(comma)closed-vocabulary$(comma)evaluate$(comma)deploy$(comma)dev,that the demo and the tests need)
 	@touch $@ $(RUN_STAMP)
 	@echo "Headrace: installed."
 

@@ -1,15 +1,20 @@
-"""Choosing k of M candidates so that a list is more than its k best: MMR, DPP, topic calibration. NumPy alone.
+"""Choosing k of M candidates so that a list is more than its k best: MMR, spread, DPP, topic calibration. NumPy alone.
 
 All are greedy: one item a step, for all readers of the batch at once. `relevance` is the score scaled to 0..1 a row.
 
     MMR          theta * relevance - (1 - theta) * (largest cosine to an item of the list)
+    spread       theta * relevance - (1 - theta) * (mean cosine to the items of the list)
     DPP          largest determinant of L over the list, L_ij = q_i q_j S_ij, S_ij = (1 + cos_ij) / 2, S_ii = 1,
                  q = exp(theta / (2 (1 - theta)) * relevance); by incremental Cholesky, O(M k) a step
     calibration  (1 - weight) * sum of relevance - weight * KL(p || q~), p the reader's topics, q the list's,
                  q~ = 0.99 q + 0.01 p
 
-Carbonell, Goldstein, "The Use of MMR", SIGIR 1998; Chen, Zhang, Zhou, "Fast Greedy MAP Inference for Determinantal
-Point Process", NeurIPS 2018; Steck, "Calibrated Recommendations", RecSys 2018.
+What was chosen then stands in the order of the scores, ten places at a time (`in_order`): who is in a list makes it
+diverse, where one stands does not, and readers look at the first places most.
+
+Carbonell, Goldstein, "The Use of MMR", SIGIR 1998; Borodin, Lee, Ye, "Max-Sum Diversification, Monotone Submodular
+Functions and Dynamic Updates", PODS 2012 (spread is its greedy form); Chen, Zhang, Zhou, "Fast Greedy MAP Inference for
+Determinantal Point Process", NeurIPS 2018; Steck, "Calibrated Recommendations", RecSys 2018.
 """
 
 from typing import Protocol
@@ -17,7 +22,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.authors import Room
+from models.taste.authors import STRETCH, Room
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -68,6 +73,16 @@ def choose(aim: Aim, held: Bools, room: Room, k: int) -> I64:
     return chosen
 
 
+def in_order(chosen: I64) -> I64:
+    """Chosen columns (B, k) of candidates that stand best first, -1 none, each stretch of ten places in that order: so
+    what holds for the first ten, twenty, ... places, an author's room, still holds."""
+    last = np.iinfo(np.int64).max
+    ordered = np.where(chosen >= 0, chosen, last)
+    for first in range(0, chosen.shape[1], STRETCH):
+        ordered[:, first : first + STRETCH].sort(axis=1)
+    return np.where(ordered < last, ordered, -1)
+
+
 class Best:
     """The order of the candidates as they are."""
 
@@ -98,6 +113,26 @@ class Mmr:
     def take(self, columns: I64) -> None:
         near = _cosines(self._vectors, columns)
         self._closest = near if self._closest is None else np.maximum(self._closest, near)
+
+
+class Spread:
+    """As MMR, by the mean cosine to the list instead of the largest: what a list's mean distance asks for."""
+
+    def __init__(self, relevant: F64, vectors: F32, theta: float) -> None:
+        """`vectors` (B, M, D) of length 1, or 0 where nothing is known of an item."""
+        self._relevant, self._vectors, self._theta = relevant, vectors, theta
+        self._sum: F64 = np.zeros(relevant.shape)
+        self._count = 0
+
+    def value(self) -> F64:
+        if not self._count:
+            return self._relevant
+        found: F64 = self._theta * self._relevant - (1 - self._theta) / self._count * self._sum
+        return found
+
+    def take(self, columns: I64) -> None:
+        self._sum += _cosines(self._vectors, columns)
+        self._count += 1
 
 
 class Dpp:

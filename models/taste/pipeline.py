@@ -32,8 +32,10 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-Diversity = Literal["none", "mmr", "dpp", "calibration"]
-Alike = Literal["readers", "topics"]
+_HALF = np.float32(np.sqrt(0.5))  # of both vectors: their cosines count one half each
+
+Diversity = Literal["none", "mmr", "spread", "dpp", "calibration"]
+Alike = Literal["readers", "topics", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class ListSettings:
     author_floor: float = 0.25  # F
     author_most: int = 0  # items of an author in ten places; 0: no limit
     diversity: Diversity = "none"
-    theta: float = 0.8  # of mmr and dpp: 1 is relevance alone
-    alike: Alike = "readers"  # to mmr and dpp: who came to both items, or what both are about
+    theta: float = 0.8  # of mmr, spread and dpp: 1 is relevance alone
+    alike: Alike = "readers"  # to these: who came to both items, what both are about, or the mean of the two
     calibration: float = 0.5  # weight of calibration: 0 is relevance alone
     explore_below: float = 0.0  # exposures under which an item may be drawn; 0: no exploration
     explore_place: int = 10  # counted from 1; the last one of a shorter list
@@ -330,9 +332,12 @@ def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
         vectors = _unlike(batch, draft)
         if settings.diversity == "mmr":
             aim = diversity.Mmr(relevant, vectors, settings.theta)
+        elif settings.diversity == "spread":
+            aim = diversity.Spread(relevant, vectors, settings.theta)
         else:
             aim = diversity.Dpp(relevant, vectors, settings.theta, batch.k)
-    return draft.taken(diversity.choose(aim, held, _room(batch, draft), batch.k))
+    chosen = diversity.choose(aim, held, _room(batch, draft), batch.k)
+    return draft.taken(diversity.in_order(chosen))
 
 
 def _explore(batch: _Batch, draft: _Draft) -> _Draft:
@@ -381,12 +386,15 @@ def _room(batch: _Batch, draft: _Draft) -> authors.Room:
 
 
 def _unlike(batch: _Batch, draft: _Draft) -> F32:
-    """Unit vectors (B, M, D) of the candidates, whose cosines say how alike they are; 0 where nothing is known."""
-    if batch.settings.alike == "topics" and batch.catalogue.topics_known:
-        topics = batch.catalogue.mixtures(draft.items)
-        topics /= np.maximum(np.sqrt((topics * topics).sum(axis=2, keepdims=True)), np.float32(1e-9))
-        return topics
-    return batch.table.sketches[np.maximum(draft.items, 0)]
+    """Vectors (B, M, D) of the candidates, whose dot products say how alike they are: cosines by readers or by topics,
+    or the mean of both cosines; 0 where nothing is known."""
+    alike = batch.settings.alike if batch.catalogue.topics_known else "readers"
+    by_readers = batch.table.sketches[np.maximum(draft.items, 0)] if alike != "topics" else None
+    if by_readers is not None and alike == "readers":
+        return by_readers
+    topics = batch.catalogue.mixtures(draft.items)
+    topics /= np.maximum(np.sqrt((topics * topics).sum(axis=2, keepdims=True)), np.float32(1e-9))
+    return topics if by_readers is None else _HALF * np.concatenate([by_readers, topics], axis=2)
 
 
 def _wanted_topics(batch: _Batch) -> F32:

@@ -1,14 +1,8 @@
 """Readers' tastes as columns: decayed sums of item codes, a ring of recent events, a fence, the last ids.
 
 A user's state is a function of that user's own events in offset order, to the last bit: it does not depend on
-how they were cut into batches nor on other users (theory and proof in `models.taste.decay`). Sums are
-strictly sequential a user: users with few events in a batch go in rounds (everyone's first event, then the
-second, ...), busy ones through `np.add.reduce` over the slow axis of their own run. NumPy adds pairwise only
-along the fast axis; over the slow one it adds row after row, 20 times as fast as `accumulate` (a test
-compares it with a plain loop).
-
-Layout of a bank row: D sums of w * code, then the net sum of w, then the gross sum of |w|; one row a
-half-life.
+how they were cut into batches nor on other users (theory and proof in `models.taste.decay`, sums in
+`models.taste.bank`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,10 +16,11 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions, columns, decay, layout, recent, undo
+from models.taste.bank import Bank
 from models.taste.fences import standing
 from models.taste.hidden import Hidden, Kept
 from models.taste.items import UNKNOWN, ItemIndex
-from models.taste.runs import BLOCK, Run, latest, repeats
+from models.taste.runs import Run, latest, repeats
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -425,74 +420,9 @@ class UserRows:
     def _fold_bank(
         self, run: Run, items: I32, weights: F32, at_ms: I64, taken_back: Bools | None = None
     ) -> None:
-        whole, scaled = decay.frames(at_ms, weights, self._half_lives_ms)
-        before = self.refs[run.rows].T
-        newest = decay.running_newest(whole, run.rank, before[:, run.rank])
-        was = np.empty_like(newest)
-        was[:, 1:] = newest[:, :-1]
-        was[:, run.starts] = before
-        own = (scaled * decay.scale_of(newest - whole)).T  # (n, H) contribution in the frame of `refs`
-        advance = (newest - was).T  # (n, H) how far the event moves the reference
-        refs = newest.T  # (n, H) the reference after the event
-        signs = np.where(weights < 0, np.float32(-1), np.float32(1))
-        if taken_back is not None:  # the gross sum falls by what it had risen
-            signs[taken_back] *= -1
-        hot = run.hot_users()
-        self._rounds(run, hot, items, signs, own, advance)
-        for user in hot.tolist():
-            self._sequence(run, user, items, signs, own, advance, refs)
-        self.refs[run.rows] = refs[run.starts + run.counts - 1]
-
-    def _codes(self, items: I32, signs: F32) -> F32:
-        """(n, D + 2): the code, 1 for the net sum, and for the gross sum the sign with w * sign = |w|."""
-        dim = self.items.dim
-        codes = np.empty((len(items), dim + 2), np.float32)
-        codes[:, :dim] = self.items.codes[items]
-        codes[:, dim] = 1
-        codes[:, dim + 1] = signs
-        return codes
-
-    def _rounds(self, run: Run, hot: I64, items: I32, signs: F32, own: F32, advance: I64) -> None:
-        """Step k takes the k-th event of every user that has one: sum * keep + own * code."""
-        order, users, blocks = run.rounds(hot)
-        if not len(order):
-            return
-        rows = run.rows[users]
-        codes = self._codes(items[order], signs[order])[:, None, :]
-        own, keep = own[order][:, :, None], decay.scale_of(advance[order])[:, :, None]
-        added = np.empty((BLOCK, len(self.half_lives_ms), self.items.dim + 2), np.float32)
-        start = 0
-        for block, sizes in enumerate(blocks):
-            mine = rows[block * BLOCK : (block + 1) * BLOCK]
-            sums = self.bank[mine]
-            for size in sizes:
-                stop = start + size
-                part = sums[:size]
-                part *= keep[start:stop]
-                part += np.multiply(own[start:stop], codes[start:stop], out=added[:size])
-                start = stop
-            self.bank[mine] = sums
-
-    def _sequence(
-        self, run: Run, user: int, items: I32, signs: F32, own: F32, advance: I64, refs: I64
-    ) -> None:
-        """All events of one busy user, in stretches short enough to be exact in the frame of their end."""
-        start = int(run.starts[user])
-        span = slice(start, start + int(run.counts[user]))
-        codes = self._codes(items[span], signs[span])
-        own, keep, refs = own[span], decay.scale_of(advance[span]), refs[span]
-        farthest = np.minimum(advance[span].max(axis=1), decay.REACH)
-        stretch = np.cumsum(farthest) // decay.REACH  # an advance of REACH begins a new one
-        cuts = np.append(np.flatnonzero(np.diff(stretch)) + 1, len(stretch))
-        sums, first = self.bank[run.rows[user]], 0
-        for end in cuts.tolist():
-            to_end = decay.SCALES_WIDE[refs[end - 1] - refs[first:end]]
-            steps = np.empty((end - first + 1, *sums.shape), np.float32)
-            steps[0] = sums * (keep[first] * to_end[0])[:, None]
-            np.multiply((own[first:end] * to_end)[:, :, None], codes[first:end, None, :], out=steps[1:])
-            sums = np.add.reduce(steps, axis=0)  # the slow axis: row after row, see the module's docstring
-            first = end
-        self.bank[run.rows[user]] = sums
+        Bank(self.bank, self.refs, self.items.codes, self._half_lives_ms).fold(
+            run, items, weights, at_ms, taken_back
+        )
 
     def _fold_ring(self, run: Run, events: undo.Events, window: int) -> I32 | None:
         """Push all but impressions; the previous items (n, W) of each event if W > 0."""

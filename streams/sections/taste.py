@@ -81,18 +81,22 @@ class Listing(Section):
     author_most: int = Field(
         0, ge=0, le=10, description="items of one author in ten places of a list; 0: no limit"
     )
-    diversity: Literal["none", "mmr", "dpp", "calibration"] = Field(
+    diversity: Literal["none", "mmr", "spread", "dpp", "calibration"] = Field(
         "none", description="how a list is made less alike, or its topics as those of the reader's items"
     )
     calibration: float = Field(
         0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
     )
-    alike: Literal["readers", "topics"] = Field(
+    alike: Literal["readers", "topics", "both"] = Field(
         "readers",
-        description="to mmr and dpp: items whose readers came from the same items, or of the same topics",
+        description="to mmr, spread and dpp: items whose readers came from the same items, of the same topics, or "
+        "the mean of both",
     )
     theta: float = Field(
-        0.8, ge=0, lt=1, description="of mmr and dpp: near 1 is relevance alone, 0 is difference alone"
+        0.8,
+        ge=0,
+        lt=1,
+        description="of mmr, spread and dpp: near 1 is relevance alone, 0 is difference alone",
     )
     candidates: int = Field(100, ge=1, le=1000, description="how many of the best diversity chooses from")
     explore_below: float = Field(

@@ -5,6 +5,7 @@ import json
 import signal
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ from streams.transport.transactions import TransactionalCommit
 from taste_oracle import replayed
 
 USERS = 80
+
+RECORD: Any = SimpleNamespace(headers=())  # of a record, all that a commit looks at
 
 
 def clicks(n: int, start: int) -> list[tuple[bytes | None, bytes | None]]:
@@ -167,7 +170,7 @@ class Owner:
 
     def batch(self, offset: int) -> Entry:
         entry = self._ledger.append(offset, offset + 1, 1)
-        records: list[Any] = [object()]
+        records: list[Any] = [RECORD]
         self.commit.submit(PartitionBatch("clicks", 0, records, entry, 0.0), offset)
         return entry
 
@@ -216,7 +219,7 @@ def test_a_batch_that_is_ready_early_waits_for_those_before_it(kafka_broker: Any
             owner.batch(1)
             await asyncio.sleep(0.5)
             assert owner.finished == 0 and not owner.failures
-            owner.commit.submit(PartitionBatch("clicks", 0, [object()], first, 0.0), 0)  # type: ignore[list-item]
+            owner.commit.submit(PartitionBatch("clicks", 0, [RECORD], first, 0.0), 0)
             await until(lambda: owner.finished == 2, 10, "both")
         finally:
             forming.cancel()

@@ -138,7 +138,8 @@ choices = st.builds(
     candidates=st.sampled_from([5, 40, 100]),
     author_decay=st.sampled_from([0.5, 1.0]),
     author_most=st.sampled_from([0, 1, 2]),
-    diversity=st.sampled_from(["none", "mmr", "dpp", "calibration"]),
+    diversity=st.sampled_from(["none", "mmr", "spread", "dpp", "calibration"]),
+    alike=st.sampled_from(["readers", "topics", "both"]),
     explore_below=st.sampled_from([0.0, 5.0, 1e9]),
     explore_place=st.sampled_from([1, 3, 50]),
     max_age_ms=st.sampled_from([0, 5_000_000]),
@@ -264,7 +265,7 @@ def test_exploration_depends_on_the_reader_and_the_record_and_not_on_the_batch()
         np.testing.assert_allclose(alone.propensity[0], whole.propensity[place], rtol=1e-9)
 
 
-@pytest.mark.parametrize("aim", ["mmr", "dpp"])
+@pytest.mark.parametrize("aim", ["mmr", "spread", "dpp"])
 def test_diversity_makes_lists_less_alike(aim: str) -> None:
     world = World()
     requests = Requests(world.rows, np.zeros(READERS))
@@ -294,6 +295,52 @@ def test_lists_of_few_topics_spread_over_them_where_topics_say_what_is_alike() -
     names = [world.index.names[i] or "" for i in places]
     world.catalogue.apply(names, [Entry(None, 0, [f"t{i % 8}"]) for i in places])
     assert topics(how) > 7.9 > topics(replace(how, alike="readers"))
+
+
+@pytest.mark.parametrize("aim", ["mmr", "spread", "dpp", "calibration"])
+def test_a_diverse_list_stands_in_the_order_of_its_scores_in_each_ten_places(aim: str) -> None:
+    world = World()
+    world.describe(3)
+    how = ListSettings(diversity=aim, theta=0.4, calibration=0.9, author_most=2, alike="both")  # type: ignore[arg-type]
+    found = lists(
+        world.table, world.catalogue, world.users, Requests(world.rows, np.zeros(READERS)), NOW_MS, 20, how
+    ).lists
+    scores = np.where(found.items >= 0, found.scores, -np.inf)
+    for tens in (scores[:, :10], scores[:, 10:]):
+        assert (tens[:, :-1] >= tens[:, 1:]).all()
+    assert (
+        scores[:, 9] < scores[:, 10]
+    ).any()  # or it would be the plain order, and diversity had done nothing
+
+
+def test_readers_and_topics_count_one_half_each_where_both_say_what_is_alike() -> None:
+    world = World()
+    world.describe(4)
+
+    def both(how: ListSettings) -> tuple[float, float]:
+        """Mean cosine of sketches and of topics in lists of ten."""
+        found = lists(
+            world.table,
+            world.catalogue,
+            world.users,
+            Requests(world.rows, np.zeros(READERS)),
+            NOW_MS,
+            10,
+            how,
+        ).lists.items
+        topics = world.catalogue.mixtures(found)
+        topics /= np.maximum(np.linalg.norm(topics, axis=2, keepdims=True), 1e-9)
+        apart = ~np.eye(10, dtype=np.bool_)
+        means = [
+            float((one @ one.transpose(0, 2, 1))[:, apart].mean())
+            for one in (world.table.sketches[found], topics)
+        ]
+        return means[0], means[1]
+
+    how = ListSettings(diversity="mmr", theta=0.5)
+    by_readers, by_topics, by_both = (both(replace(how, alike=one)) for one in ("readers", "topics", "both"))  # type: ignore[arg-type]
+    assert by_readers[0] < by_both[0] < by_topics[0]
+    assert by_topics[1] < by_both[1] < by_readers[1]
 
 
 def test_an_explored_item_is_of_an_author_who_has_no_other_place_where_places_are_limited() -> None:

@@ -101,7 +101,8 @@ def test_the_filled_item_table_gives_every_item_neighbours() -> None:
 
 def test_what_cannot_run_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        UserMistake, match="transport, clicks, latency, recommend, delivery, recovery, inference, scale"
+        UserMistake,
+        match="transport, clicks, latency, recommend, delivery, recovery, inference, speech, scale",
     ):
         next(run_benchmarks("speed", Wanted(), load(), print))
     with pytest.raises(UserMistake, match="kafka and embedded"):
@@ -117,5 +118,6 @@ def test_what_cannot_run_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
         "delivery",
         "recovery",
         "inference",
+        "speech",
         "scale",
     ]

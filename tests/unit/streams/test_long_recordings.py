@@ -5,6 +5,7 @@ hundredth of its size: what is held does not depend on the weights.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+
+# Freed memory goes back at once, so that what is measured is what is held and not what the allocator keeps.
+GIVES_BACK = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 
 PROGRAM = '''
 import io, json, sys
@@ -79,6 +83,7 @@ def watched(units):
 task.forward = watched
 list(label_all(task, [Payload("audio/mpeg", mp3(1))]))  # what libraries take for themselves
 before_mb = rss_mb()
+held.clear()
 ((_, outcome),) = label_all(task, [Payload("audio/mpeg", data)])
 detail = outcome.findings[0].detail
 try:
@@ -97,6 +102,7 @@ def test_a_long_recording_takes_no_more_memory_than_a_part_of_it_and_a_day_is_re
         text=True,
         timeout=170,
         check=False,
+        env={**os.environ, **GIVES_BACK},
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     said = json.loads(ended.stdout)
@@ -105,6 +111,6 @@ def test_a_long_recording_takes_no_more_memory_than_a_part_of_it_and_a_day_is_re
     # Its samples are 92 MB, its spectrograms 54 MB; what is there is a piece, a batch and a few windows ahead.
     held = [mb - said["before_mb"] for mb in said["held_mb"]]
     half = len(held) // 2
-    assert half >= 2 and max(held[half:]) < max(held[:half]) + 25, held
-    assert max(held) < 120, held
+    assert half >= 2 and max(held[half:]) < max(held[:half]) + 15, held
+    assert max(held) < 80, held
     assert said["refused"] == "too_long"

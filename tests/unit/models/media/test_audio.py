@@ -159,9 +159,9 @@ def zipped() -> bytes:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (zipped(), "undecodable"),
-        (b"%PDF-1.7\n/Encrypt " + np.random.default_rng(1).bytes(5000), "undecodable"),
-        (b"\x1f\x8b\x08" + np.random.default_rng(2).bytes(5000), "undecodable"),
+        (zipped(), "mislabelled"),
+        (b"%PDF-1.7\n/Encrypt " + np.random.default_rng(1).bytes(5000), "mislabelled"),
+        (b"\x1f\x8b\x08" + np.random.default_rng(2).bytes(5000), "mislabelled"),
         (np.random.default_rng(3).bytes(5000), "undecodable"),
         (b"RIFF\x24\x00\x00\x00WAVE", "truncated"),
         (encode("wav", 1.0)[:12] + encode("wav", 1.0)[12:44], "truncated"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.taste.authors import Room, decayed, occurrence
-from models.taste.diversity import Best, Calibrated, Dpp, Mmr, choose, relevance
+from models.taste.diversity import Best, Calibrated, Dpp, Mmr, Spread, choose, in_order, relevance
 
 F32 = NDArray[np.float32]
 
@@ -56,18 +56,22 @@ def test_dpp_of_twins_goes_on_by_relevance() -> None:
 
 
 @pytest.mark.parametrize("theta", [0.0, 0.7, 1.0])
-def test_mmr_equals_its_formula(theta: float) -> None:
+@pytest.mark.parametrize("aim", [Mmr, Spread])
+def test_mmr_and_spread_equal_their_formulas(aim: type[Mmr] | type[Spread], theta: float) -> None:
     rng = np.random.default_rng(7)
     relevant, vectors = rng.random((5, 15)), unit(rng, 5, 15, 6)
-    chosen = choose(Mmr(relevant, vectors, theta), everything(relevant), free(5, 15), 8)
+    chosen = choose(aim(relevant, vectors, theta), everything(relevant), free(5, 15), 8)
     for row in range(5):
         taken = [int(relevant[row].argmax())]
         while len(taken) < 8:
-            value = {
-                i: theta * relevant[row, i]
-                - (1 - theta) * max(float(vectors[row, i] @ vectors[row, j]) for j in taken)
+            near = {
+                i: [float(vectors[row, i] @ vectors[row, j]) for j in taken]
                 for i in range(15)
                 if i not in taken
+            }
+            value = {
+                i: theta * relevant[row, i] - (1 - theta) * (max(cos) if aim is Mmr else sum(cos) / len(cos))
+                for i, cos in near.items()
             }
             taken.append(max(value, key=lambda i: value[i]))
         assert chosen[row].tolist() == taken
@@ -105,6 +109,17 @@ def test_calibrated_lists_come_closer_to_the_reader() -> None:
     wanted = np.array([[0.7, 0.3]], np.float32)
     chosen = choose(Calibrated(relevant, topics, wanted, 0.99), everything(relevant), free(1, 40), 10)
     assert topics[0, chosen[0], 1].sum() == 3
+
+
+def test_what_was_chosen_stands_best_first_ten_places_at_a_time() -> None:
+    chosen = np.array(
+        [[5, 0, 3, 9, 1, 2, 7, 4, 8, 6, 14, 11, 10], [4, 2, 3, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1]]
+    )
+    first, second = in_order(chosen).tolist()
+    assert first == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14]
+    assert second == [2, 3, 4, *[-1] * 10]
+    late = in_order(np.array([[9, 8, 7, 6, 5, 4, 3, 2, 12, 11, 0, 1]])).tolist()
+    assert late == [[2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 0, 1]]  # nobody moves from one stretch into another
 
 
 def test_short_of_candidates_lists_are_short() -> None:
@@ -146,7 +161,7 @@ def test_decay_keeps_a_floor_and_never_raises_a_score() -> None:
     authors_of,
     st.integers(1, 3),
     st.integers(1, 25),
-    st.sampled_from(["best", "mmr", "dpp"]),
+    st.sampled_from(["best", "mmr", "spread", "dpp"]),
     st.integers(0, 9),
 )
 def test_no_author_has_more_than_its_room(
@@ -158,9 +173,10 @@ def test_no_author_has_more_than_its_room(
     aims = {
         "best": Best(authors.shape),
         "mmr": Mmr(relevant, vectors, 0.7),
+        "spread": Spread(relevant, vectors, 0.7),
         "dpp": Dpp(relevant, vectors, 0.7, k),
     }
-    chosen = choose(aims[aim], everything(relevant), Room(authors, most), k)
+    chosen = in_order(choose(aims[aim], everything(relevant), Room(authors, most), k))
     for row, columns in enumerate(chosen.tolist()):
         listed = [int(authors[row, c]) for c in columns if c >= 0]
         assert len(set(columns) - {-1}) == len(listed)
