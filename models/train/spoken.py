@@ -2,8 +2,8 @@
 
 A training string is clips of one speaker with pauses, each clip faster or slower, louder or quieter, the bands moved as
 by a longer or shorter throat (Jaitly and Hinton, Vocal Tract Length Perturbation, 2013) and bent besides, another
-microphone's colour, an echo, noise, and groups of bands and stretches of time hidden (Park et al., SpecAugment, 2019). A string for judging is
-clips with pauses and nothing else.
+microphone's colour, an echo, noise, and groups of bands and stretches of time hidden (Park et al., SpecAugment, 2019).
+A string for judging is clips with pauses and nothing else.
 """
 
 import re
