@@ -19,6 +19,9 @@ _HOP = RATE_HZ // 100  # 10 ms
 _FLOOR_DBFS = -65.0  # below this nothing is understood, and quantisation noise of 8-bit telephony begins
 _ABOVE_NOISE_DB = 6.0  # 10 ms blocks of white noise spread over 2 dB, of hum over 3; speech over 20 and more
 _BELOW_PEAK_DB = 40.0
+# A recording cut close to one word has no pause whose level were the noise's. Where even so the loudest is this far
+# above the quietest, and speech is asked to be no more than that far above the noise, the word is let through.
+_CLOSE_CUT_SPREAD_DB, _CLOSE_CUT_RANGE_DB = 4.0, 12.0
 _LEAST_SPEECH_HOPS = 8  # 80 ms: shorter than any spoken word, longer than a click
 _MERGE_GAP_HOPS = 40
 # Noise in bursts is not steady, but has no pitch: of a window's blocks some must repeat themselves at 60 to 400 Hz.
@@ -38,27 +41,35 @@ class Window:
     end: int
 
 
-def voiced_hops(samples: F32) -> NDArray[np.bool_]:
-    """Which 10 ms blocks (n,) may be speech, by their level. All False for silence and steady noise."""
-    return _voiced(_levels_db(samples))
+def voiced_hops(samples: F32, close_cut: bool = False) -> NDArray[np.bool_]:
+    """Which 10 ms blocks (n,) may be speech, by their level. All False for silence and steady noise.
+
+    `close_cut`: the recording may be a word without a pause before or behind it; short noise passes more easily then.
+    """
+    return _voiced(_levels_db(samples), close_cut)
 
 
-def _voiced(level_db: F64) -> NDArray[np.bool_]:
+def _voiced(level_db: F64, close_cut: bool) -> NDArray[np.bool_]:
     if level_db.size == 0:
         return np.zeros(0, np.bool_)
     noise_db, peak_db = np.percentile(level_db, (10, 98))
+    if close_cut and peak_db - noise_db > _CLOSE_CUT_SPREAD_DB:
+        noise_db = min(noise_db, peak_db - _CLOSE_CUT_RANGE_DB)
     threshold_db = max(noise_db + _ABOVE_NOISE_DB, peak_db - _BELOW_PEAK_DB, _FLOOR_DBFS)
     return np.asarray(level_db > threshold_db)
 
 
-def speech_windows(samples: F32, longest_s: float = 28.0, gap_s: float = 3.0) -> list[Window]:
+def speech_windows(
+    samples: F32, longest_s: float = 28.0, gap_s: float = 3.0, *, close_cut: bool = False
+) -> list[Window]:
     """Stretches of possible speech, in order, none longer than `longest_s`, none overlapping.
 
     Neighbours are packed together while they fit and the silence between them is below `gap_s`: a transcriber
-    needs context. A stretch with no pause is cut at its quietest point in the second half.
+    needs context. A stretch with no pause is cut at its quietest point in the second half. `close_cut`: see
+    `voiced_hops`.
     """
     level_db = _levels_db(samples)
-    voiced = _voiced(level_db)
+    voiced = _voiced(level_db, close_cut)
     longest = int(longest_s * 100)
     pieces = [cut for run in _runs(voiced) for cut in _cut(run, level_db, longest)]
     packed: list[tuple[int, int]] = []

@@ -1,6 +1,7 @@
 """Recordings -> text by a CTC network in a user's folder: `transcribe` where the folder's configuration names one.
 
-As with Whisper a recording is cut at its pauses into windows, each a unit, and silence has none.
+As with Whisper a recording is cut at its pauses into windows, each a unit, and silence has none. A recording
+may be a single word cut close, as such networks are often trained on.
 """
 
 from collections.abc import Sequence
@@ -65,9 +66,9 @@ class TranscribeCtc:
         language = declared_language(payload.language)
         if language is not None and self._languages is not None and language not in self._languages:
             return Prepared((), Language(language, 1.0, letters=True))
-        windows = tuple(speech_windows(samples, _LONGEST_S))
+        windows = tuple(speech_windows(samples, _LONGEST_S, close_cut=True))
         rows = [self._listener.features(samples[window.start : window.end]) for window in windows]
-        speech_s = int(voiced_hops(samples).sum()) / 100
+        speech_s = int(voiced_hops(samples, close_cut=True).sum()) / 100
         units = tuple(Unit(len(row), row) for row in rows)
         return Prepared(units, _Recording(samples.size / RATE_HZ, speech_s, windows))
 

@@ -1,9 +1,9 @@
 """Recordings of single spoken digits, and strings made up of them: what `models.train.digits` learns and is judged by.
 
-A training string is clips of one speaker with pauses, each clip faster or slower (pitch and throat move with it), the
-bands moved as by a longer or shorter throat (Jaitly and Hinton, Vocal Tract Length Perturbation, 2013), an echo, noise
-of a colour, and groups of bands and stretches of time hidden (Park et al., SpecAugment, 2019). A string for judging is
-clips with pauses and nothing else.
+A training string is clips of one speaker with pauses, each clip faster or slower, louder or quieter, the bands moved as
+by a longer or shorter throat (Jaitly and Hinton, Vocal Tract Length Perturbation, 2013) and bent besides, another
+microphone's colour, an echo, noise, and groups of bands and stretches of time hidden (Park et al., SpecAugment, 2019).
+A string for judging is clips with pauses and nothing else.
 """
 
 import re
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.media.audio import RATE_HZ, decode_audio
-from models.media.bands import banded_power, normalised_log
+from models.media.bands import BENT_HZ, banded_power, normalised_log
 
 F32 = NDArray[np.float32]
 Clips = Mapping[str, Mapping[int, Sequence[F32]]]
@@ -26,8 +26,11 @@ Clips = Mapping[str, Mapping[int, Sequence[F32]]]
 DIGITS = 10
 _CLIP = re.compile(r"([0-9])_([A-Za-z0-9-]+)_(\d+)\.wav")
 _LIMIT_BYTES = 2 << 20
-_SPEEDS = (0.85, 1.15)
-_WARPS = np.linspace(0.82, 1.22, 17)
+_TEMPO, _TEMPO_OF_CLIP = 0.18, 0.06  # natural logarithms, at most, either way
+_THROAT = 0.2
+_BEND = 0.05
+_LOUDER = 0.6  # powers of ten of amplitude: 12 dB
+_TILT = 0.5  # powers of ten of power at the lowest and highest band, 5 dB
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +94,20 @@ class Strings:
         rng = self._rng
         of_speaker = self._clips[self._speakers[int(rng.integers(len(self._speakers)))]]
         digits = tuple(rng.integers(0, DIGITS, count).tolist())
+        tempo = strength * rng.uniform(-_TEMPO, _TEMPO)
         parts = [_pause(rng)]
         for digit in digits:
             takes = of_speaker[digit]
             clip = takes[int(rng.integers(len(takes)))]
-            speed = 1 + strength * rng.uniform(_SPEEDS[0] - 1, _SPEEDS[1] - 1)
+            speed = float(np.exp(tempo + strength * rng.uniform(-_TEMPO_OF_CLIP, _TEMPO_OF_CLIP)))
             at = np.arange(0, clip.size - 1, speed)
-            loud = 10 ** (strength * rng.uniform(-0.3, 0.3))
+            loud = 10 ** (strength * rng.uniform(-_LOUDER, _LOUDER))
             parts += [np.interp(at, np.arange(clip.size), clip) * loud, _pause(rng)]
         samples = np.concatenate(parts)
-        warp = 1 + strength * (float(rng.choice(_WARPS)) - 1)
-        power = banded_power(samples.astype(np.float32), self._bands, round(warp * 40) / 40)
+        warp = float(np.exp(tempo + strength * rng.uniform(-_THROAT, _THROAT)))
+        bends = tuple((strength * rng.uniform(-_BEND, _BEND, len(BENT_HZ))).tolist())
+        power = banded_power(samples.astype(np.float32), self._bands, warp, bends)
+        power = _coloured(power, rng, strength)
         if rng.random() < 0.4 * strength:
             power = _echoed(power, float(rng.uniform(0.2, 0.75)))
         power = _noisy(power, rng, float(rng.uniform(2.5 - strength, 7.0)))
@@ -112,6 +118,13 @@ class Strings:
 def _pause(rng: np.random.Generator) -> F32:
     seconds = rng.uniform(0.0, 0.1) if rng.random() < 0.3 else rng.uniform(0.05, 0.4)
     return np.zeros(int(seconds * RATE_HZ), np.float32)
+
+
+def _coloured(power: F32, rng: np.random.Generator, strength: float) -> F32:
+    """Another microphone: a smooth curve of loudness over the bands."""
+    knots = np.linspace(0, power.shape[1] - 1, 4)
+    curve = np.interp(np.arange(power.shape[1]), knots, rng.uniform(-_TILT, _TILT, 4))
+    return np.asarray(power * 10 ** (strength * curve), np.float32)
 
 
 def _echoed(power: F32, kept: float) -> F32:

@@ -28,7 +28,7 @@ def digits(
         str,
         typer.Option(help="Speakers to choose the best state by. Default: every tenth take of the others."),
     ] = "",
-    steps: Annotated[int, typer.Option(min=20, help="Batches of about 80 digits.")] = 800,
+    steps: Annotated[int, typer.Option(min=20, help="Batches of about 80 digits.")] = 700,
     revision: Annotated[str, typer.Option(help="Name of these weights; every label carries it.")] = "own-1",
     seed: Annotated[int, typer.Option(help="Same seed, machine and thread count: same weights.")] = 1,
     picture: Annotated[

@@ -33,6 +33,25 @@ def test_noise_hum_tone_and_offset_hold_no_speech(level: float) -> None:
         assert speech_windows(samples.astype(np.float32)) == []
 
 
+@pytest.mark.parametrize("level", [1e-4, 1e-3, 0.01, 0.1, 0.5])
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 5.0])
+def test_neither_does_it_where_words_may_be_cut_close(level: float, seconds: float) -> None:
+    t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    hum = sum(level / n * np.sin(2 * np.pi * 50 * n * t) for n in (1, 2, 3))
+    steady = (hum, level * np.sin(2 * np.pi * 1000 * t), np.full(t.size, level), silence(seconds))
+    for samples in (noise(seconds, level), *steady):
+        assert speech_windows(samples.astype(np.float32), close_cut=True) == []
+
+
+def test_a_word_cut_close_is_found_where_it_may_be() -> None:
+    t = np.arange(int(0.35 * RATE_HZ)) / RATE_HZ
+    tone = sum(np.sin(2 * np.pi * 120 * n * t) / n for n in range(1, 20))
+    word = (0.1 * tone * (0.55 + 0.45 * np.sin(np.pi * t / t[-1]))).astype(np.float32)  # swells by 5 dB
+    assert speech_windows(word) == []
+    (window,) = speech_windows(word, close_cut=True)
+    assert (window.start, window.end) == (0, word.size // 160 * 160)
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 0.02, 5.0])
 def test_silence_of_any_length_has_no_windows(seconds: float) -> None:
     assert speech_windows(silence(seconds)) == []
