@@ -12,8 +12,8 @@ Header = tuple[str, bytes]
 @dataclass(slots=True)
 class Emit:
     """Records for one partition of one topic, in order. `headers`, when given, has one list a record. `at_ms` is their
-    time for the broker, the worker's own where None: into topics that keep their writers' times (inputs) go times that a
-    broker has accepted before, since it refuses a clock that is far ahead."""
+    time for the broker, the worker's own where None: into topics that keep their writers' times (inputs) go times that
+    a broker has accepted before, since it refuses a clock that is far ahead."""
 
     topic: str
     partition: int
