@@ -3,12 +3,14 @@
 The bytes are `models.taste.transitions`; here each finds the partition of its key.
 """
 
+from typing import cast
+
 import numpy as np
 from aiokafka.partitioner import murmur2
 from numpy.typing import NDArray
 
 from models.taste.items import ItemIndex
-from models.taste.transitions import encode, transitions
+from models.taste.transitions import encode, named, transitions
 from models.taste.users import Folded
 from streams.effects import Emit
 from streams.topics import TRANSITIONS
@@ -22,6 +24,7 @@ class TransitionWriter:
     def __init__(self, items: ItemIndex, partitions: int) -> None:
         self._items = items
         self._partitions = partitions
+        self.unnamed = 0  # pairs of undone events that stay, since the item they lead to has no name yet
         self._partition_of: NDArray[np.int32] = np.zeros(0, np.int32)
 
     def emits(
@@ -36,13 +39,15 @@ class TransitionWriter:
     ) -> list[Emit]:
         """The transitions of a fold (columns as folded, `sources` their partitions), one effect a target
         partition, those of one source in offset order."""
-        found = transitions(folded, items, kinds, weights, at_ms, offsets, sources)
+        told = transitions(folded, items, kinds, weights, at_ms, offsets, sources)
+        found = named(told, self._items)
+        self.unnamed += len(told.items) - len(found.items)
         if not len(found.items):
             return []
         self._place(found.items)
         values = encode(found, self._items)
-        names = self._items.names
-        keys = [(names[i] or "").encode() for i in found.items.tolist()]
+        names = self._names()
+        keys = [names[i].encode() for i in found.items.tolist()]
         target = self._partition_of[found.items]
         emits = []
         for partition in np.unique(target).tolist():
@@ -50,15 +55,18 @@ class TransitionWriter:
             emits.append(Emit(TRANSITIONS, partition, [keys[i] for i in chosen], [values[i] for i in chosen]))
         return emits
 
+    def _names(self) -> list[str]:
+        return cast(list[str], self._items.names)  # of what is written here each has one
+
     def _place(self, items: NDArray[np.int32]) -> None:
         """Find the partition of items that were not yet written. Those written have names: they came by name."""
-        names = self._items.names
+        names = self._names()
         missing = len(names) - len(self._partition_of)
         if missing > 0:
             room = np.full(max(missing, len(names) // 2), -1, np.int32)
             self._partition_of = np.concatenate([self._partition_of, room])
         for item in np.unique(items[self._partition_of[items] < 0]).tolist():
-            self._partition_of[item] = partition_of(names[item] or "", self._partitions)
+            self._partition_of[item] = partition_of(names[item], self._partitions)
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -12,7 +12,7 @@ count u1, then `count` item hashes u8. The record's key is the item's name.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,19 @@ def _with_parted(
         np.concatenate([found.sources, sources[parted.places]])[order],
         np.concatenate([found.source_offsets, offsets[parted.places]])[order],
     )
+
+
+def named(found: Transitions, items: ItemIndex) -> Transitions:
+    """Without pairs to be taken back that lead to an item whose name is not known: a state holds hashes, and right
+    after a restart the item table may not have told the name yet. They stay: a transition is keyed by the name."""
+    unnamed = [
+        place
+        for place in np.flatnonzero(found.kinds == actions.UNDO).tolist()
+        if items.names[found.items[place]] is None
+    ]
+    if not unnamed:
+        return found
+    return Transitions(*(np.delete(getattr(found, one.name), unnamed, axis=0) for one in fields(Transitions)))
 
 
 def encode(found: Transitions, items: ItemIndex) -> list[bytes]:

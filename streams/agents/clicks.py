@@ -364,7 +364,9 @@ class ClicksAgent(Agent[ClickColumns]):
             some = int(np.count_nonzero(which & folded.applied))
             if some:
                 metrics.odd.labels(what).inc(some)
+        unnamed, self._transitions.unnamed = self._transitions.unnamed, 0
         for outcome, undos in (
+            ("pair_left", unnamed),
             ("taken_back", len(folded.undone.places)),
             ("shown_again", folded.shown_again),
             ("in_vain", folded.in_vain),

@@ -166,7 +166,8 @@ class Metrics:
         self.undone = counter(
             "undos_total",
             "Undos that took an event back; that only lifted what an older one had hidden (shown_again); and those in "
-            "vain: the reader's last events hold none of that item.",
+            "vain: the reader's last events hold none of that item. pair_left: items that an undone event had led to "
+            "and whose names a worker did not know yet, right after a restart; these pairs stay.",
             "outcome",
         )
         self.hidden_fell_out = counter(

@@ -1,6 +1,7 @@
 """Log set-up: one line an event, and no flood from clients that retry (they print about 20 lines a second
 while a broker is down)."""
 
+import asyncio
 import json
 import logging
 import re
@@ -47,12 +48,15 @@ class RateLimit(logging.Filter):
 
 
 class ClientInALine(logging.Filter):
-    """What the Kafka client met, in a line: its stack says nothing to whoever reads our log. After `RateLimit`, which
-    knows messages by their templates."""
+    """What the Kafka client met, in a line: its stack says nothing to whoever reads our log. So with work that was
+    called off: Faust takes that for a crash, but it was told to stop. After `RateLimit`, which knows messages by their
+    templates."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None and _of_client(record.name, error):
+        if error is not None and (
+            isinstance(error, asyncio.CancelledError) or _of_client(record.name, error)
+        ):
             record.msg, record.args = f"{record.getMessage().partition(chr(10))[0]}: {error!r}", ()
             record.exc_info = record.exc_text = None
         return True

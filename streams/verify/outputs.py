@@ -52,22 +52,27 @@ def check_lists(result: Judgement, lists: Sequence[Record], log: Log, rules: Rul
 
 
 def check_transitions(
-    result: Judgement, log: Sequence[Record], wanted: Mapping[Place, int], rules: Rules
+    result: Judgement,
+    log: Sequence[Record],
+    must: Mapping[Place, int],
+    may: Mapping[Place, int],
+    rules: Rules,
 ) -> None:
     """Every click that speaks for its item, every impression, and every undo of such a click told the item agent; an
-    undo also each item that the click had led to. `wanted`: how many transitions each is to make."""
+    undo also each item that the click had led to, where the worker knew its name by then. `must`, `may`: how many
+    transitions each makes at least and at most."""
     head = np.dtype([("version", "u1"), ("kind", "i1"), ("source", "<u2"), ("offset", "<i8"), ("at", "<i8")])
     told: Counter[Place] = Counter()
     for record in log:
         found = np.frombuffer((record.value or b"")[: head.itemsize], head)[0]
         told[int(found["source"]), int(found["offset"])] += 1
-    reached = sum(min(told[cause], count) for cause, count in wanted.items())
-    result.note("transitions", sum(wanted.values()), reached)
-    strangers = len(told.keys() - wanted.keys())
+    reached = sum(min(told[cause], count) for cause, count in must.items())
+    result.note("transitions", sum(must.values()), reached)
+    strangers = len(told.keys() - may.keys())
     if strangers:
         result.differ(f"{strangers} transitions of clicks that make none")
     if rules.exactly_once:
-        more = sum(told[cause] > count for cause, count in wanted.items())
+        more = sum(told[cause] > count for cause, count in may.items())
         result.note("transitions seen more than once", 0, more)
 
 
@@ -88,6 +93,8 @@ def check_items(result: Judgement, log: Sequence[Record], told: Told) -> None:
     for _, event, sign in told:
         by_item[event["item"]].append((event, sign))
     result.note("items", len(by_item), len(rows))
+    if strangers := sorted(rows.keys() - by_item.keys()):
+        result.differ(f"rows of items of which no click told: {', '.join(strangers[:5])}")
     for name, events in by_item.items():
         if name not in rows:
             continue
