@@ -1,5 +1,6 @@
 """Logs while a client retries: a message once in a while, however its arguments change."""
 
+import asyncio
 import io
 import logging
 from collections.abc import Iterator
@@ -99,3 +100,19 @@ def test_a_task_of_the_client_that_nobody_waits_for_is_a_line_too() -> None:
     first, *rest = stream.getvalue().splitlines()
     assert first == "Task exception was never retrieved: ConnectionError('gone')"
     assert any(line.startswith("Traceback") for line in rest)  # of ours all is said
+
+
+def test_work_that_was_called_off_is_a_line_though_an_error_came_before() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(ClientInALine())
+    logger = logging.Logger("faust.agents.actor")
+    logger.addHandler(handler)
+    try:
+        try:
+            raise ConnectionError("gone")
+        except ConnectionError:
+            raise asyncio.CancelledError from None
+    except asyncio.CancelledError as error:
+        logger.error("Crashed reason=CancelledError()", exc_info=error)
+    assert stream.getvalue().splitlines() == ["Crashed reason=CancelledError(): CancelledError()"]
