@@ -26,7 +26,10 @@ def test_faults_change_nothing(broker: str, delivery: str, tmp_path: Path) -> No
     assert ended.stdout, ended.stderr
     report = json.loads(ended.stdout)
     assert report["differences"] == 0 and ended.returncode == 0, (report["first_differences"], ended.stderr)
-    assert report["found"]["clicks sent"] == 6000 + report["found"]["clicks sent twice"]
+    again = (
+        report["found"]["clicks sent"] - 6000
+    )  # one whose reader was forgotten in between is no duplicate any more
+    assert 0 <= again - report["found"]["clicks sent twice"] <= 16
     assert report["found"]["orders of readers with a receipt"] == 16
     kinds = [fault["kind"] for fault in report["faults"]]
     others = {"broker", "network", "partition"} if broker == "kafka" else set()
