@@ -72,14 +72,6 @@ class Blend:
         found: F32 = self._weights_in(situations) @ features
         return found
 
-    def by_part(
-        self, features: F32, part_of: NDArray[np.int64], parts: int, situations: Sequence[int] = ()
-    ) -> F32:
-        """(parts, N) of the scores, where feature f belongs to `part_of` (F,): they add up to `scores`."""
-        found = np.zeros((parts, features.shape[1]), np.float32)
-        np.add.at(found, part_of, self._weights_in(situations)[:, None] * features)
-        return found
-
     def learn(self, features: F32, chosen: int, possible: Bools, situations: Sequence[int] = ()) -> None:
         """A reader took item `chosen` of those `possible` (N,), with these features (F, N), in distinct situations. A
         choice that was not possible, or the only one possible, says nothing."""

@@ -92,8 +92,6 @@ def test_what_a_part_is_worth_is_learnt_for_each_situation() -> None:
         > np.corrcoef(shared.scores(features), features[0])[0, 1]
     )
     assert np.corrcoef(in_second, features[FORMS])[0, 1] > 0.9
-    parts = apart.by_part(features, np.repeat(np.arange(2), FORMS), 2, (1,))
-    np.testing.assert_allclose(parts.sum(axis=0), in_second, rtol=1e-5, atol=1e-6)
     again = Blend(np.zeros(6), situations=2)
     again.load(apart.encode())
     np.testing.assert_array_equal(again.scores(features, (1,)), in_second)
@@ -113,14 +111,6 @@ def test_state_is_a_function_of_the_choices_and_survives_its_bytes() -> None:
     for choice in stream[90:]:
         second.learn(*choice)
     assert second.encode() == whole.encode() and second.choices == whole.choices == 200
-
-
-def test_parts_add_up_to_the_score() -> None:
-    blend = Blend(np.linspace(-1, 2, 6))
-    features = choices(6, 1, np.zeros(6, np.float32))[0][0]
-    parts = blend.by_part(features, np.repeat(np.arange(2), FORMS), 2)
-    np.testing.assert_allclose(parts.sum(axis=0), blend.scores(features), rtol=1e-5, atol=1e-6)
-    assert parts.min() < 0 < parts.max()
 
 
 @pytest.mark.parametrize(
