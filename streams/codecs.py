@@ -18,7 +18,7 @@ from models.taste.items import hash_of as author_hash
 from streams.errors import Reject
 from streams.events import CLICK, ITEM, LABEL, MEDIA, Click, Item, Label, ListWishes, Media
 from streams.privacy.orders import Placed, taken_out
-from streams.rejected import Rejected, rejected_by
+from streams.refusals.rejected import Rejected, rejected_by
 from streams.transport.batch import Record
 
 MAX_CLICK_BYTES = 65_536

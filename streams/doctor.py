@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from streams import admin
 from streams.clock import SystemClock
 from streams.errors import EnvironmentProblem
 from streams.settings import Settings
-from streams.topics import DAY_MS
+from streams.topology import admin
+from streams.topology.topics import DAY_MS
 
 State = Literal["ok", "warn", "fail", "skip"]
 FREE_BYTES = 1 << 30

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from streams.effects import Header
 from streams.events import SOURCE, Milliseconds
-from streams.topics import TOPOLOGY
+from streams.topology.topics import TOPOLOGY
 from streams.transport.batch import Record
 
 KEY = b"\x00headrace-heartbeat"  # no name of a reader or an asset begins so

@@ -15,7 +15,7 @@ from models.taste.layout import StateLayout
 from models.taste.users import UserRows
 from streams.agents.items import KEEP
 from streams.settings import Settings
-from streams.topics import DAY_MS
+from streams.topology.topics import DAY_MS
 
 GIB = 1 << 30
 SECONDS_A_DAY = 86_400

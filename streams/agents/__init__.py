@@ -1,1 +1,1 @@
-"""One agent a file, each registered in `streams.registry`."""
+"""One agent a file, each registered in `streams.agents.registry`."""

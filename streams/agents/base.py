@@ -1,4 +1,4 @@
-"""What an agent is, and what it is given. One file an agent; `streams.registry` names the class.
+"""What an agent is, and what it is given. One file an agent; `streams.agents.registry` names the class.
 
 An agent reads one topic. `run` is the Faust agent function: it takes one partition batch an event, decodes it
 and submits it; `decide` turns a group of submitted batches into effects and touches nothing else but the agent's
@@ -15,20 +15,20 @@ from typing import Any, ClassVar, Generic, TypeVar
 from faust.streams import Stream
 
 from streams.clock import Clock
-from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import Effects, Emit
 from streams.inference.failures import InferenceClosed
 from streams.inference.service import InferenceService
 from streams.observe.agents import AgentMetrics
 from streams.observe.catalogue import Metrics
 from streams.privacy.sealing import Seal
-from streams.rejected import Place, Rejected, class_name
+from streams.refusals.deadletters import Letter, Sender, dead_letters
+from streams.refusals.rejected import Place, Rejected, class_name
 from streams.settings import Settings
 from streams.state.changelog import ChangelogReader
 from streams.state.progress import Recoveries
 from streams.state.snapshotfile import FenceOf
 from streams.state.snapshots import Snapshots
-from streams.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
+from streams.topology.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
 from streams.traces import NO_SPANS, Tracing, trace_id
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Commit, Submission

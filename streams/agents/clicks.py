@@ -2,7 +2,7 @@
 
 A group over many partitions is one fold and one ranking: the fixed cost of a few hundred NumPy calls is paid a
 group, not a batch. A reader's last click of the group makes the list. The numbers are in `models.taste`, the
-records in `streams.lists` and `streams.transitions`; this file says what goes where.
+records in `streams.taste.lists` and `streams.taste.transitions`; this file says what goes where.
 """
 
 import asyncio
@@ -21,25 +21,25 @@ from models.taste.layout import fence_of
 from models.taste.table import ItemTable
 from models.taste.users import Folded
 from streams.agents.base import Agent, Services
-from streams.beside import Beside
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES
-from streams.experiments import Experiments
-from streams.listmaker import ListMaker, list_settings
-from streams.moved import Moved
 from streams.observe.quality import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
-from streams.quality import LiveQuality, Served
 from streams.query.readers import Shelf
-from streams.rejected import Rejected
-from streams.revisions import Revisions
+from streams.refusals.rejected import Rejected
 from streams.secretfiles import secret
 from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
-from streams.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
-from streams.transitions import WINDOW, TransitionWriter
+from streams.taste.beside import Beside
+from streams.taste.experiments import Experiments
+from streams.taste.maker import ListMaker, list_settings
+from streams.taste.moved import Moved
+from streams.taste.quality import LiveQuality, Served
+from streams.taste.revisions import Revisions
+from streams.taste.transitions import WINDOW, TransitionWriter
+from streams.topology.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile

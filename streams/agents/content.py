@@ -25,8 +25,8 @@ from streams.effects import Effects, Emit
 from streams.events import Label
 from streams.inference.answers import Answer
 from streams.inference.request import Result
-from streams.topics import LABELS, TRANSITIONS
-from streams.transitions import partition_of
+from streams.taste.transitions import partition_of
+from streams.topology.topics import LABELS, TRANSITIONS
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile

@@ -21,8 +21,8 @@ from models.taste.transitions import CONTENT, Transitions, decode
 from streams.agents.base import Agent, Services
 from streams.effects import Effects, Emit
 from streams.events import MAX_ID_BYTES
-from streams.topics import ITEM_TABLE, TRANSITIONS
-from streams.transitions import WINDOW
+from streams.taste.transitions import WINDOW
+from streams.topology.topics import ITEM_TABLE, TRANSITIONS
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile

@@ -19,9 +19,9 @@ from streams.clock import Clock
 from streams.errors import Reject, Retry
 from streams.events import Because, Media
 from streams.inference.answers import Answer
+from streams.inference.labels import LabelRecord, labels_of
 from streams.inference.request import Result
 from streams.inference.service import InferenceService
-from streams.labels import LabelRecord, labels_of
 from streams.traces import Traced
 
 Unlabelled = ModelError | Retry | Reject

@@ -14,17 +14,17 @@ from models.errors import BadInput, ModelError
 from models.inference.batching import Lane
 from streams.agents.base import Services, TaskAgent
 from streams.agents.labelling import Labelling, Opened, Unlabelled
+from streams.claims.payloads import Payloads, size_of
 from streams.codecs import MediaDecoder
 from streams.effects import Effects, batch_bytes
 from streams.errors import REASONS, Reject, Retry
 from streams.events import Because, ClaimCheck, Media
 from streams.inference.admission import Admission
-from streams.labels import LabelRecord, labels_emit
-from streams.payloads import Payloads, size_of
-from streams.rejected import Rejected, rejected_by
-from streams.retries import Failed, retries, retry_of
+from streams.inference.labels import LabelRecord, labels_emit
+from streams.refusals.rejected import Rejected, rejected_by
+from streams.refusals.retries import Failed, retries, retry_of
 from streams.sections.media import LaneSettings
-from streams.topics import AUDIO, LABELS, UPLOADS, retry
+from streams.topology.topics import AUDIO, LABELS, UPLOADS, retry
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile

@@ -21,9 +21,9 @@ from streams.errors import Retry
 from streams.events import PRIVACY, PRIVACY_RECEIPT, SOURCE, Privacy, PrivacyReceipt
 from streams.privacy.letters import erase
 from streams.privacy.orders import HEADERS, Done, home_of, order_of
-from streams.rejected import Rejected
-from streams.topics import CLICKS, PRIVACY_RECEIPTS
-from streams.topics import PRIVACY as TOPIC
+from streams.refusals.rejected import Rejected
+from streams.topology.topics import CLICKS, PRIVACY_RECEIPTS
+from streams.topology.topics import PRIVACY as TOPIC
 from streams.transport.batch import PartitionBatch, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile

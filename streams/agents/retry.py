@@ -9,9 +9,9 @@ from functools import partial
 from typing import ClassVar
 
 from streams.agents.media import AudioAgent, MediaAgent, UploadsAgent
-from streams.rejected import Place
-from streams.retries import left_ms, place_of
-from streams.topics import AUDIO, UPLOADS, retry
+from streams.refusals.rejected import Place
+from streams.refusals.retries import left_ms, place_of
+from streams.topology.topics import AUDIO, UPLOADS, retry
 from streams.transport.batch import Record
 from streams.transport.consumer import Profile
 

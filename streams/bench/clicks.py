@@ -14,7 +14,7 @@ from streams.bench.result import Result, Row, machine, median_row, ratio
 from streams.clock import SystemClock
 from streams.errors import Fatal
 from streams.feed.records import partition_of
-from streams.topics import ITEM_TABLE, prefixed
+from streams.topology.topics import ITEM_TABLE, prefixed
 
 PARTITIONS = 8
 WITHIN_S = 180.0

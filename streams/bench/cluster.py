@@ -6,11 +6,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams import admin
 from streams.bench.feed import Drawn, by_partition, keys, values
 from streams.feed.records import partition_of
 from streams.settings import Settings, load
-from streams.topics import CLICKS, prefixed
+from streams.topology import admin
+from streams.topology.topics import CLICKS, prefixed
 from streams.transport.client import close
 
 SETTLE_S = 30.0

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Task, Unit
-from streams import collector
 from streams.agents.media import BATCH_RECORDS
 from streams.bench.child import Job, cpu_s
 from streams.bench.texts import mixed_feed
@@ -16,6 +15,7 @@ from streams.clock import SystemClock
 from streams.inference.answers import Answer
 from streams.inference.limits import InferenceLimits
 from streams.inference.service import InferenceService
+from streams.worker import collector
 
 ARRIVAL_BATCH = 32
 IN_FLIGHT = 512

@@ -6,7 +6,6 @@ from typing import Any
 
 from mode import CrashingSupervisor
 
-from streams.app import CHANNEL_BATCHES, HeadraceApp, Worker
 from streams.bench.child import Job, Stopwatch
 from streams.bench.cluster import Committed, settings_for
 from streams.clock import SystemClock
@@ -15,12 +14,13 @@ from streams.effects import Emit
 from streams.errors import Fatal
 from streams.observe.agents import AgentMetrics
 from streams.observe.catalogue import Metrics
-from streams.topics import CLICKS
+from streams.topology.topics import CLICKS
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Commit
 from streams.transport.consumer import Profile
 from streams.transport.lease import Lease
 from streams.transport.reader import BatchReader
+from streams.worker.app import CHANNEL_BATCHES, HeadraceApp, Worker
 
 POLL_S = 0.005
 COMMIT_INTERVAL_S = 0.2  # the end of a short run would else wait for the default second

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from streams import admin
 from streams.bench.cluster import produce, settings_for
 from streams.bench.place import Child, Place, contend
 from streams.bench.result import Result, Row, machine, ratio
@@ -24,7 +23,8 @@ from streams.clock import SystemClock
 from streams.errors import UserMistake
 from streams.events import Media
 from streams.feed.records import partition_of
-from streams.topics import UPLOADS, prefixed
+from streams.topology import admin
+from streams.topology.topics import UPLOADS, prefixed
 
 PARTITIONS = 4
 WITHIN_S = 1800.0

@@ -10,7 +10,7 @@ from models.taste.neighbours import ItemColumns
 from models.taste.transitions import transitions
 from models.taste.users import UserRows
 from streams.bench.feed import STEP_MS, item_name, user_name, zipf_ranks
-from streams.transitions import WINDOW
+from streams.taste.transitions import WINDOW
 
 AT_ONCE = 4000
 SESSION = 20  # items one reader goes through before the next starts

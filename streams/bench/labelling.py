@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from models.types import LoadOptions
-from streams.app import Worker
 from streams.bench.child import Job, Stopwatch
 from streams.bench.cluster import Committed, settings_for
 from streams.bench.engine import payloads, sorted_by_length
 from streams.clock import SystemClock
 from streams.errors import Fatal
-from streams.topics import UPLOADS, prefixed
+from streams.topology.topics import UPLOADS, prefixed
+from streams.worker.app import Worker
 
 POLL_S = 0.02
 WITHIN_S = 900.0

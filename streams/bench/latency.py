@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams import admin
 from streams.bench.clicks import LISTS, PARTITIONS, TOUCHED, Say, publish_table
 from streams.bench.cluster import settings_for
 from streams.bench.feed import ClickFeed, Drawn, draw, keys, values
@@ -25,6 +24,7 @@ from streams.bench.result import Result, Row, machine
 from streams.clock import SystemClock
 from streams.errors import Fatal
 from streams.feed.records import partition_of
+from streams.topology import admin
 from streams.transport.client import close
 
 WARM_S = 8.0

@@ -14,13 +14,13 @@ from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import Folded, UserRows
-from streams import collector
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.feed import ClickFeed, Drawn, draw, item_name, user_name
 from streams.bench.itemtable import item_rows
 from streams.clock import SystemClock
-from streams.lists import named
-from streams.transitions import WINDOW
+from streams.taste.lists import named
+from streams.taste.transitions import WINDOW
+from streams.worker import collector
 
 START_MS = 1_700_000_000_000
 HISTORY = 20  # clicks a reader had before

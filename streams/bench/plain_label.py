@@ -8,7 +8,7 @@ import faust
 from models.types import LoadOptions, Payload
 from streams.bench.child import Job, Stopwatch
 from streams.bench.plain_faust import app_of, to_the_end
-from streams.topics import UPLOADS
+from streams.topology.topics import UPLOADS
 
 
 class Text(faust.Record, serializer="json"):

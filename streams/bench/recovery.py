@@ -21,8 +21,6 @@ from models.taste.actions import CODES, weights_of
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.users import UserRows
-from streams import admin
-from streams.allocator import keep_freed_memory
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.cluster import produce, settings_for
 from streams.bench.place import Place, contend
@@ -34,7 +32,9 @@ from streams.state.batches import CHUNK_RECORDS, BatchFetcher
 from streams.state.changelog import Apply, ChangelogReader, Tell
 from streams.state.snapshots import Snapshots
 from streams.state.users import UserState
-from streams.topics import TASTE_CHANGELOG, prefixed
+from streams.topology import admin
+from streams.topology.topics import TASTE_CHANGELOG, prefixed
+from streams.worker.allocator import keep_freed_memory
 
 WITHIN_S = 180.0
 EVENTS_A_READER = 10

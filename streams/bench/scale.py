@@ -27,7 +27,7 @@ from streams.observe.scrape import samples
 from streams.plan import Asked, Assumed
 from streams.plan import plan as planned
 from streams.settings import load
-from streams.topics import CLICKS, prefixed
+from streams.topology.topics import CLICKS, prefixed
 
 PARTITIONS = 12
 WITHIN_S = 180.0

@@ -128,7 +128,7 @@ def _words(topic: str, done: "Replayed", dry_run: bool) -> str:
 
 def _topics(named: str | None) -> tuple[str, ...]:
     from streams.errors import UserMistake
-    from streams.topics import INPUTS
+    from streams.topology.topics import INPUTS
 
     if named is not None and named not in INPUTS:
         raise UserMistake(f"--topic {named}: there are {', '.join(INPUTS)}")
@@ -138,28 +138,28 @@ def _topics(named: str | None) -> tuple[str, ...]:
 async def _list(
     settings: "Settings", topics: tuple[str, ...], reason: str | None, limit: int
 ) -> "list[Listed]":
-    from streams.admin import require_topics
     from streams.feed.deadletters import listed
-    from streams.topics import dead_letter
+    from streams.topology.admin import require_topics
+    from streams.topology.topics import dead_letter
 
     counts = await require_topics(settings, tuple(dead_letter(topic) for topic in topics))
     return [await listed(settings, topic, counts[dead_letter(topic)], reason, limit) for topic in topics]
 
 
 async def _find(settings: "Settings", topic: str, partition: int, offset: int) -> "DeadLetter | None":
-    from streams.admin import require_topics
     from streams.feed.deadletters import find
-    from streams.topics import dead_letter
+    from streams.topology.admin import require_topics
+    from streams.topology.topics import dead_letter
 
     counts = await require_topics(settings, (dead_letter(topic),))
     return await find(settings, topic, counts[dead_letter(topic)], partition, offset)
 
 
 async def _replay(settings: "Settings", topics: tuple[str, ...], wanted: "Wanted") -> "dict[str, Replayed]":
-    from streams.admin import require_topics
     from streams.clock import SystemClock
     from streams.feed.deadletters import replay as send_again
-    from streams.topics import DLQ_PROGRESS, dead_letter
+    from streams.topology.admin import require_topics
+    from streams.topology.topics import DLQ_PROGRESS, dead_letter
 
     counts = await require_topics(
         settings, (DLQ_PROGRESS, *topics, *(dead_letter(topic) for topic in topics))

@@ -177,8 +177,8 @@ def _stages(settings: "Settings", text: str) -> "ListSettings":
     """The worker's stages, with what the command line says instead. Raises UserMistake."""
     from pydantic import ValidationError
 
-    from streams.listmaker import list_settings
     from streams.sections.taste import Listing
+    from streams.taste.maker import list_settings
 
     try:
         listing = Listing.model_validate({**settings.taste.list.model_dump(), **_object(text, "--list")})

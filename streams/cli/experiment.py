@@ -36,9 +36,9 @@ def experiment(
 
 
 async def _read(settings: "Settings", name: str, seed: int) -> "Outcome":
-    from streams.admin import require_topics
     from streams.feed.experiments import read
-    from streams.topics import CLICKS, RECOMMENDATIONS
+    from streams.topology.admin import require_topics
+    from streams.topology.topics import CLICKS, RECOMMENDATIONS
 
     partitions = await require_topics(settings, (CLICKS, RECOMMENDATIONS))
     return await read(settings, name, partitions, seed)

@@ -94,10 +94,10 @@ def _records(
 async def _play(
     settings: "Settings", records: Iterator["Outgoing"], speed: float | None, topic: str | None
 ) -> "Played":
-    from streams.admin import require_topics
     from streams.clock import SystemClock
     from streams.feed.player import Player
-    from streams.topics import INPUTS
+    from streams.topology.admin import require_topics
+    from streams.topology.topics import INPUTS
     from streams.transport.producer import BatchProducer
 
     partitions = await require_topics(settings, {*INPUTS, topic} if topic else INPUTS)

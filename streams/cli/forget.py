@@ -59,13 +59,13 @@ async def _asked(settings: "Settings", user: str, kind: "PrivacyKind", wait_s: f
 
     import msgspec
 
-    from streams.admin import require_topics
     from streams.clock import SystemClock
     from streams.errors import UserMistake
     from streams.events import Privacy
     from streams.privacy.pseudonyms import Pseudonyms
     from streams.privacy.request import Asked, ask
-    from streams.topics import PRIVACY, PRIVACY_RECEIPTS
+    from streams.topology.admin import require_topics
+    from streams.topology.topics import PRIVACY, PRIVACY_RECEIPTS
 
     fields = {"id": str(uuid.uuid4()), "user": user, "kind": kind, "at": SystemClock().wall_ms()}
     try:

@@ -38,10 +38,10 @@ def lag(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 async def _lags(settings: "Settings") -> "list[Lag]":
-    from streams.admin import require_topics
+    from streams.agents.registry import with_companions
     from streams.clock import SystemClock
     from streams.feed.lag import lags
-    from streams.registry import with_companions
+    from streams.topology.admin import require_topics
 
     agents = [(agent.name, agent.topic) for agent in with_companions(settings.worker.agents)]
     await require_topics(settings, [topic for _, topic in agents])

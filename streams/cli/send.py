@@ -79,7 +79,7 @@ def _checked(
 
     from streams.events import EVENT_TYPES, Click, Privacy
     from streams.feed.records import outgoing
-    from streams.topics import INPUTS, TOPOLOGY
+    from streams.topology.topics import INPUTS, TOPOLOGY
 
     if topic not in INPUTS:
         raise UserMistake(f"topic {topic!r} is not one of {', '.join(INPUTS)}; --raw sends to any topic")
@@ -96,11 +96,11 @@ def _checked(
 
 
 async def _send(settings: "Settings", topic: str, records: list[_Record]) -> list[tuple[int, int]]:
-    from streams.admin import require_topics
     from streams.clock import SystemClock
     from streams.effects import Emit
     from streams.errors import Retry
     from streams.feed.records import partition_of
+    from streams.topology.admin import require_topics
     from streams.transport.producer import BatchProducer
 
     count = (await require_topics(settings, (topic,)))[topic]

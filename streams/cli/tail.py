@@ -34,8 +34,8 @@ async def _tail(
 ) -> None:
     from contextlib import aclosing
 
-    from streams.admin import require_topics
     from streams.feed.tail import records
+    from streams.topology.admin import require_topics
 
     partitions = (await require_topics(settings, (topic,)))[topic]
     shown = 0

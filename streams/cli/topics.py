@@ -18,7 +18,7 @@ def topics() -> None:
 @app.command(epilog="Example: headrace topics plan --json")
 def plan(ctx: typer.Context, as_json: Json = False) -> None:
     """Say what `apply` would create and what differs. Changes nothing. Exit code 1 when something differs."""
-    from streams import admin
+    from streams.topology import admin
 
     differences = run_async(admin.plan(settings_of(ctx)))
     if as_json:
@@ -34,7 +34,7 @@ def plan(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command(epilog="Example: headrace --set topics.partitions=24 topics apply")
 def apply(ctx: typer.Context, as_json: Json = False) -> None:
     """Create the missing topics. Reports other differences and exits with 1 when there are some."""
-    from streams import admin
+    from streams.topology import admin
 
     created, left = run_async(admin.apply(settings_of(ctx)))
     if as_json:
@@ -66,7 +66,7 @@ def manifests(
     ] = None,
 ) -> None:
     """Print the topics, and users with the least rights that workers need, as YAML. Asks no broker."""
-    from streams.manifests import USERS, strimzi
+    from streams.topology.manifests import USERS, strimzi
 
     assert format_ == "strimzi"
     users = dict(_named_agents(one) for one in user) if user else USERS
@@ -85,7 +85,7 @@ def asyncapi(ctx: typer.Context) -> None:
     """Print topics and events as an AsyncAPI 3.0 document. Asks no broker."""
     import json
 
-    from streams.asyncapi import document
+    from streams.topology.asyncapi import document
 
     made = document(settings_of(ctx).kafka.topic_prefix)
     typer.echo(json.dumps(made, indent=2, ensure_ascii=False))

@@ -65,7 +65,7 @@ def sequence(
     from models.train.histories import SPLITS
     from models.train.sequence import Recipe, train_sequence
     from streams.clock import SystemClock
-    from streams.sequences import training_data
+    from streams.evaluate.sequences import training_data
 
     for name, given, known in (("kind", kind, KINDS), ("split", split, SPLITS)):
         if given not in known:

@@ -23,9 +23,9 @@ def worker(
     if agents is not None:
         options = Given(options.config, (*options.sets, f"worker.agents={agents}"))
     settings = options.settings()
-    from streams.app import run_worker
     from streams.clock import SystemClock
     from streams.observe.logs import set_up
+    from streams.worker.app import run_worker
 
     set_up(settings.log_level, SystemClock(), settings.log_format, settings.privacy.mask)
     raise typer.Exit(asyncio.run(run_worker(settings)))

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.events import Item, Label, Recommendation
-from streams.topics import INPUTS, LABELS, RECOMMENDATIONS
+from streams.topology.topics import INPUTS, LABELS, RECOMMENDATIONS
 
 LABELS_SHOWN = 6
 LIST_SHOWN = 3

@@ -16,7 +16,6 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from streams import admin
 from streams.cli.context import Given
 from streams.clock import Clock
 from streams.demo.board import Board, live_view, plain_lines
@@ -30,7 +29,8 @@ from streams.feed.records import outgoing
 from streams.feed.tail import reading
 from streams.observe.scrape import samples
 from streams.settings import Settings, origins
-from streams.topics import INPUTS, LABELS, RECOMMENDATIONS
+from streams.topology import admin
+from streams.topology.topics import INPUTS, LABELS, RECOMMENDATIONS
 from streams.transport.producer import BatchProducer
 
 FOLDER = Path(".headrace")

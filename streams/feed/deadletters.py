@@ -20,12 +20,12 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.clock import Clock
-from streams.deadletters import LEFT_OUT, REPLAYED, number_of, original_headers, replays_of
 from streams.effects import Emit, Header
 from streams.feed.tail import POLL_MS, reading, records
 from streams.privacy.sealing import Seal, is_sealed
+from streams.refusals.deadletters import LEFT_OUT, REPLAYED, number_of, original_headers, replays_of
 from streams.settings import Settings
-from streams.topics import DLQ_PROGRESS, dead_letter, prefixed
+from streams.topology.topics import DLQ_PROGRESS, dead_letter, prefixed
 from streams.transport.producer import BatchProducer
 
 SAVE_EVERY = 100

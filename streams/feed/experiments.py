@@ -20,7 +20,7 @@ from streams.events import Click
 from streams.feed.tail import records
 from streams.heartbeat import KEY
 from streams.settings import Settings
-from streams.topics import CLICKS, RECOMMENDATIONS
+from streams.topology.topics import CLICKS, RECOMMENDATIONS
 
 _GOOD = {kind for kind in CODES if is_positive(codes_of([kind]))[0]}
 

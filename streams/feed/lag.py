@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 
 from streams.feed.tail import POLL_MS, reading
 from streams.settings import Settings
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 
 POLLS = 25
 """At most so many polls for the first records not done: five seconds."""
@@ -33,7 +33,7 @@ class Lag:
 
 async def lags(settings: Settings, agents: Sequence[tuple[str, str]], now_ms: int) -> list[Lag]:
     """Of agents by (name, topic without prefix). Raises KafkaError, EnvironmentProblem."""
-    from streams.admin import committed_offsets
+    from streams.topology.admin import committed_offsets
 
     found: list[Lag] = []
     for agent, topic in agents:

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from streams.errors import EnvironmentProblem
 from streams.feed.tail import POLL_MS, reading
 from streams.settings import Settings
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import Retry
 from streams.sections.kafka import Kafka
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 from streams.transport.client import client_options, close
 
 WITHIN_S = 4.0

@@ -9,8 +9,8 @@ from aiokafka.partitioner import murmur2
 
 from streams.effects import Header
 from streams.events import CLICK, ITEM, MEDIA, PRIVACY, SOURCE, Click, Item, Media, Privacy
-from streams.topics import AUDIO, CLICKS, ITEMS, UPLOADS
-from streams.topics import PRIVACY as PRIVACY_TOPIC
+from streams.topology.topics import AUDIO, CLICKS, ITEMS, UPLOADS
+from streams.topology.topics import PRIVACY as PRIVACY_TOPIC
 
 Event = Click | Media | Item | Privacy
 

@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.settings import Settings
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 from streams.transport.client import client_options
 
 FETCH_BYTES = 8 << 20

@@ -8,7 +8,7 @@ from streams.observe.catalogue import Metrics
 
 
 class QualityMetrics:
-    """The observer of `streams.quality`. Children come with their first figure: a mean of nothing is no 0."""
+    """The observer of `streams.taste.quality`. Children come with their first figure: a mean of nothing is no 0."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -56,7 +56,7 @@ class QualityMetrics:
 
 
 class BlendMetrics:
-    """The observer of `streams.learning`."""
+    """The observer of `streams.taste.learning`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._choices = metrics.blend_choices

@@ -13,7 +13,6 @@ from aiohttp import web
 from streams.clock import Clock
 from streams.feed.deadletters import letter_of
 from streams.feed.latest import follow
-from streams.manifests import shown
 from streams.observe.catalogue import Metrics
 from streams.observe.guard import token_of
 from streams.page.live import LivePage
@@ -23,7 +22,8 @@ from streams.query.api import QueryApi
 from streams.query.latest import LETTERS_KEPT, LatestLabels, LatestLetters
 from streams.query.served import Served
 from streams.settings import Settings
-from streams.topics import ITEMS, LABELS
+from streams.topology.manifests import shown
+from streams.topology.topics import ITEMS, LABELS
 from streams.transport.directory import Directory
 
 log = logging.getLogger(__name__)

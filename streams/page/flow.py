@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from streams.manifests import rights_of
-from streams.topics import TOPOLOGY
+from streams.topology.manifests import rights_of
+from streams.topology.topics import TOPOLOGY
 
 _ROLE = {topic.name: topic.role for topic in TOPOLOGY}
 _HIDDEN = ("taste-changelog", "dlq-progress")  # agents' own memory: it stands with the agent

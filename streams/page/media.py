@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from models.errors import BadInput
 from models.media.sniff import sniff
+from streams.claims.payloads import Payloads, size_of
 from streams.codecs import MediaDecoder
 from streams.errors import Reject, Retry
 from streams.events import Label
 from streams.feed.record import OneRecord
-from streams.payloads import Payloads, size_of
 from streams.settings import Settings
-from streams.topics import AUDIO, UPLOADS
+from streams.topology.topics import AUDIO, UPLOADS
 
 KEPT_BYTES = 32 << 20
 LARGEST_BYTES = 16 << 20

@@ -9,7 +9,7 @@ from streams.events import Click
 from streams.feed.player import Player
 from streams.feed.records import outgoing
 from streams.settings import Settings
-from streams.topics import CLICKS
+from streams.topology.topics import CLICKS
 from streams.transport.producer import BatchProducer
 
 PER_S = 20

@@ -6,7 +6,7 @@ from typing import Any
 from streams.errors import Retry
 from streams.query.served import Served
 from streams.sections.kafka import Kafka
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 from streams.transport.directory import Directory, Member
 
 

@@ -14,9 +14,9 @@ from streams.codecs import ClickColumns
 from streams.effects import Effects, Emit
 from streams.privacy.orders import Done, Placed, home_of
 from streams.privacy.register import Row
-from streams.rejected import Rejected
+from streams.refusals.rejected import Rejected
 from streams.state.users import UserState
-from streams.topics import PRIVACY, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.topology.topics import PRIVACY, RECOMMENDATIONS, TASTE_CHANGELOG
 
 KEY_BYTES = 64  # the most that the register's hash takes
 

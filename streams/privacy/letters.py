@@ -22,15 +22,15 @@ from aiokafka.errors import (
     UnsupportedVersionError,
 )
 
-from streams.admin import admin_client
-from streams.deadletters import FIRST_AT, REPLAYED
 from streams.effects import Emit, Header
 from streams.errors import NoBroker, Retry
 from streams.feed.deadletters import Progress, letter_of, progress_of
 from streams.feed.tail import reading
 from streams.privacy.sealing import Seal, is_sealed
+from streams.refusals.deadletters import FIRST_AT, REPLAYED
 from streams.settings import Settings
-from streams.topics import CLICKS, DAY_MS, PRIVACY, dead_letter
+from streams.topology.admin import admin_client
+from streams.topology.topics import CLICKS, DAY_MS, PRIVACY, dead_letter
 from streams.transport.client import check_not_refused
 from streams.transport.producer import BatchProducer
 

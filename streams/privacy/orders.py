@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from streams.effects import Header
 from streams.events import SOURCE, Id, Milliseconds, Privacy, PrivacyKind
-from streams.rejected import Rejected
+from streams.refusals.rejected import Rejected
 from streams.transport.batch import Record
 
 ORDER = b"headrace.privacy-order.v1"

@@ -16,7 +16,7 @@ from hashlib import blake2b
 
 from models.errors import BadInput
 from streams.effects import Emit
-from streams.topics import DAY_MS, TASTE_CHANGELOG
+from streams.topology.topics import DAY_MS, TASTE_CHANGELOG
 
 MARK = b"\xff"
 HASH_BYTES = 16

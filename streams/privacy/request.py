@@ -13,7 +13,7 @@ from streams.feed.records import outgoing
 from streams.feed.tail import records
 from streams.privacy.orders import home_of
 from streams.settings import Settings
-from streams.topics import PRIVACY, PRIVACY_RECEIPTS
+from streams.topology.topics import PRIVACY, PRIVACY_RECEIPTS
 from streams.transport.producer import BatchProducer
 
 Receipts = list[PrivacyReceipt]

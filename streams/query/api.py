@@ -16,7 +16,6 @@ from aiohttp import web
 from streams.clock import Clock
 from streams.errors import Retry
 from streams.feed.records import partition_of
-from streams.manifests import shown
 from streams.observe.guard import problem
 from streams.query.answers import AssetLabels, Staleness
 from streams.query.latest import LatestLabels
@@ -24,7 +23,8 @@ from streams.query.openapi import document
 from streams.query.readers import Shelf, explanation, neighbours, reader_list, reader_vector
 from streams.query.served import Served
 from streams.settings import Settings
-from streams.topics import CLICKS, LABELS, prefixed
+from streams.topology.manifests import shown
+from streams.topology.topics import CLICKS, LABELS, prefixed
 from streams.transport.directory import Directory
 
 CLICKS_AGENT = "clicks"

@@ -11,7 +11,6 @@ from models.taste.rank import LAYERS
 from models.taste.reasons import Lists
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
-from streams.lists import MODEL, named
 from streams.query.answers import (
     Cause,
     Explained,
@@ -24,6 +23,7 @@ from streams.query.answers import (
     ReaderVector,
     Staleness,
 )
+from streams.taste.lists import MODEL, named
 
 NEIGHBOURS = 50
 EVENTS = 64

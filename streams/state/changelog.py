@@ -16,7 +16,7 @@ from streams.sections.kafka import Kafka
 from streams.state.batches import BatchFetcher, records
 from streams.state.snapshotfile import Snapshot
 from streams.state.snapshots import Snapshots
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 from streams.transport.batch import Record
 from streams.transport.client import client_options, close
 

@@ -22,7 +22,7 @@ from streams.clock import Clock
 from streams.errors import Retry
 from streams.state.batches import BatchFetcher, Fetched, newest_ms, records
 from streams.state.snapshotfile import FenceOf, Head, Image, Snapshot, Stopped, Unusable, write
-from streams.topics import DAY_MS
+from streams.topology.topics import DAY_MS
 
 log = logging.getLogger(__name__)
 

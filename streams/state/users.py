@@ -11,7 +11,7 @@ from streams.effects import Emit
 from streams.privacy.register import Register
 from streams.sections.taste import Taste
 from streams.state.changelog import ChangelogReader, Tell
-from streams.topics import TASTE_CHANGELOG
+from streams.topology.topics import TASTE_CHANGELOG
 
 
 class UserState:

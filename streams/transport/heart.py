@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from streams.clock import Clock
 from streams.heartbeat import HEADERS, KEY, encoded
 from streams.sections.kafka import Kafka
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 from streams.transport.client import client_options, close, refusal
 
 log = logging.getLogger(__name__)

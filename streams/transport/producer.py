@@ -31,7 +31,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from streams.effects import Emit
 from streams.errors import EnvironmentProblem, Fatal, Retry
 from streams.sections.kafka import Kafka
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 from streams.transport.client import client_options, close, refusal
 from streams.transport.lease import Lease
 

@@ -21,7 +21,7 @@ from streams.errors import EnvironmentProblem, Retry
 from streams.heartbeat import BEATING, taken_out
 from streams.sections.kafka import Kafka
 from streams.sections.kafka import Reader as ReaderSettings
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 from streams.transport.batch import PartitionBatch, event_of, size_bytes
 from streams.transport.client import check_not_refused, close
 from streams.transport.commit import Commit

@@ -32,7 +32,7 @@ from streams.clock import Clock
 from streams.effects import Effects, Emit
 from streams.errors import EnvironmentProblem, NoBroker, Retry
 from streams.sections.kafka import Kafka
-from streams.topics import prefixed
+from streams.topology.topics import prefixed
 from streams.transport.batch import PartitionBatch
 from streams.transport.client import client_options, close
 from streams.transport.commit import Commit, CommitObserver, Submission, waited

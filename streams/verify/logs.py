@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.errors import Fatal
 from streams.settings import Settings
-from streams.topics import TOPOLOGY, prefixed
+from streams.topology.topics import TOPOLOGY, prefixed
 from streams.transport.client import client_options, close
 from streams.verify.judgement import Found
 from streams.verify.readers import without_heartbeats

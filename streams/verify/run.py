@@ -12,7 +12,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
 
-from streams import admin
 from streams.clock import Clock
 from streams.demo.broker import EmbeddedBroker
 from streams.demo.kafka import KafkaBroker, jars, java_program
@@ -20,7 +19,8 @@ from streams.demo.server import HOST, free_ports
 from streams.errors import Fatal
 from streams.feed.records import partition_of
 from streams.settings import Settings, kafka_lib, load
-from streams.topics import prefixed
+from streams.topology import admin
+from streams.topology.topics import prefixed
 from streams.transport.client import client_options, close
 from streams.verify.faults import END_S, Broker, Faults, Say
 from streams.verify.judgement import Rules

@@ -8,11 +8,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from streams.app import run_worker
 from streams.cli.context import Given
 from streams.cli.run import exit_code_of, leave
 from streams.clock import SystemClock
 from streams.observe.logs import set_up
+from streams.worker.app import run_worker
 
 
 class JumpingClock(SystemClock):

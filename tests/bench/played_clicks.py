@@ -23,13 +23,13 @@ from played_stage import Stage
 from models.taste import actions
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
-from streams import admin
 from streams.clock import SystemClock
 from streams.events import Click
 from streams.feed.clicks import BadLines, read_clicks
 from streams.feed.player import Player
 from streams.feed.records import outgoing
-from streams.topics import CLICKS, INPUTS
+from streams.topology import admin
+from streams.topology.topics import CLICKS, INPUTS
 from streams.transport.producer import BatchProducer
 
 SETTLED_WITHIN_S = 300.0

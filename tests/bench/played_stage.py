@@ -15,9 +15,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams import admin
 from streams.demo.server import ServerProcess, free_ports
 from streams.settings import Settings, load
+from streams.topology import admin
 
 READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 30.0

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from streams import admin
 from streams.demo.server import free_ports
 from streams.errors import EnvironmentProblem
 from streams.settings import Settings, load
-from streams.topics import TOPOLOGY
+from streams.topology import admin
+from streams.topology.topics import TOPOLOGY
 
 
 def settings_for(bootstrap: str, prefix: str, partitions: int = 3) -> Settings:

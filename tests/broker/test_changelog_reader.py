@@ -12,12 +12,12 @@ from aiokafka.errors import KafkaError
 
 from mock_cluster import FETCH, NOT_LEADER, REQUEST_TIMED_OUT, MockCluster
 from running import settings_for
-from streams.admin import apply
 from streams.errors import Retry
 from streams.settings import Settings
 from streams.state import batches
 from streams.state.changelog import ChangelogReader
-from streams.topics import TASTE_CHANGELOG
+from streams.topology.admin import apply
+from streams.topology.topics import TASTE_CHANGELOG
 from streams.transport.client import close
 
 LANES = [

@@ -12,8 +12,8 @@ import pytest
 from bad_records import NOW_MS, click
 from running import committed, produce, read_all, running, settings_for, until
 from streams.agents.clicks import ClicksAgent
-from streams.app import Worker
 from streams.settings import Settings
+from streams.worker.app import Worker
 from taste_oracle import replayed
 
 LANES = [

@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaProducer
 from bad_records import click
 from processes import options_of, run_command
 from running import produce, read_all, running, settings_for, until
-from streams.admin import apply
 from streams.feed.deadletters import find, listed
+from streams.topology.admin import apply
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),

@@ -13,10 +13,10 @@ import pytest
 
 from bad_records import click
 from running import produce, read_all, running, settings_for, until
-from streams.app import Worker
 from streams.cli.experiment import document, lines
 from streams.feed.experiments import read
-from streams.topics import CLICKS, RECOMMENDATIONS
+from streams.topology.topics import CLICKS, RECOMMENDATIONS
+from streams.worker.app import Worker
 
 READERS, ROUNDS = 60, 5
 EXPERIMENTS = {

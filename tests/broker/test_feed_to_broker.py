@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from streams import admin
 from streams.cli.run import run
 from streams.demo.server import free_ports
 from streams.settings import load
+from streams.topology import admin
 
 READERS = 50
 

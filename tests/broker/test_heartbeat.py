@@ -9,8 +9,8 @@ import pytest
 from bad_records import click
 from running import committed, produce, read_all, running, settings_for, until
 from sending import Sent, send, value_of
-from streams.app import Worker
 from streams.heartbeat import HEADERS, KEY, is_heartbeat
+from streams.worker.app import Worker
 
 EVERY_S = 0.2
 PARTITIONS = range(4)

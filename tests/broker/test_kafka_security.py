@@ -16,15 +16,15 @@ from certificates import Authority
 from processes import run_command
 from running import read_all, running, settings_for, until
 from sending import value_of
-from streams.admin import apply, require_topology
 from streams.cli.run import run
 from streams.clock import SystemClock
 from streams.demo.kafka import KafkaBroker
 from streams.demo.server import free_ports
 from streams.errors import EnvironmentProblem
 from streams.heartbeat import is_heartbeat
-from streams.manifests import strimzi
 from streams.settings import Settings, kafka_lib
+from streams.topology.admin import apply, require_topology
+from streams.topology.manifests import strimzi
 from streams.transport.heart import Heart, Pulse
 
 pytestmark = pytest.mark.kafka

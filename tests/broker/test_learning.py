@@ -12,7 +12,7 @@ import pytest
 from bad_records import NOW_MS, click
 from running import produce, read_all, running, settings_for, until
 from streams.agents.clicks import ClicksAgent
-from streams.app import Worker
+from streams.worker.app import Worker
 
 
 def learnt_by(worker: Worker) -> bytes:

@@ -9,13 +9,13 @@ import pytest
 
 from mock_cluster import NOT_LEADER, PRODUCE, REQUEST_TIMED_OUT, MockCluster
 from running import committed, produce, read_all, running, settings_for, until
-from streams import registry
-from streams.app import Worker
+from streams.agents import registry
 from streams.clock import SystemClock
 from streams.demo.kafka import KafkaBroker
 from streams.observe.logs import RateLimit
 from streams.settings import Settings, kafka_lib
-from streams.topics import TOPOLOGY
+from streams.topology.topics import TOPOLOGY
+from streams.worker.app import Worker
 
 SHORT = {
     "broker.session.timeout.ms": "3000",

@@ -14,7 +14,7 @@ from streams.cli.run import run as headrace
 from streams.demo.kafka import KafkaBroker
 from streams.feed.tail import records
 from streams.settings import Settings
-from streams.topics import TOPOLOGY
+from streams.topology.topics import TOPOLOGY
 
 NAME = "zoe-who-leaves"
 OTHERS = ("ada", "ben", "cyd", "dan", "eve", "fay")  # of both partitions

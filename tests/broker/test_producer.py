@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from running import read_all, settings_for
-from streams.admin import apply
 from streams.clock import Clock, SystemClock
 from streams.effects import Emit
 from streams.errors import Retry
 from streams.settings import Settings
-from streams.topics import LABELS
+from streams.topology.admin import apply
+from streams.topology.topics import LABELS
 from streams.transport.lease import Lease
 from streams.transport.producer import BatchProducer
 

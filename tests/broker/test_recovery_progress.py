@@ -9,10 +9,10 @@ import pytest
 
 from bad_records import click
 from running import produce, running, settings_for, until
-from streams.app import Worker
 from streams.clock import SystemClock
 from streams.state import batches
 from streams.state.batches import BatchFetcher, Fetched
+from streams.worker.app import Worker
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),

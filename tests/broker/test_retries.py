@@ -17,7 +17,7 @@ from bad_records import claim, media
 from processes import WorkerProcess, options_of, run_command
 from running import committed, read_all, running, settings_for, until
 from sending import Sent, send, value_of
-from streams.payloads import payload_of
+from streams.claims.payloads import payload_of
 from streams.settings import Settings
 
 pytestmark = pytest.mark.models
@@ -136,7 +136,7 @@ def test_a_fetch_that_hangs_is_given_up_and_tried_again(
         return payload_of(*arguments, **options)
 
     async def main() -> None:
-        monkeypatch.setattr("streams.payloads.payload_of", hanging)
+        monkeypatch.setattr("streams.claims.payloads.payload_of", hanging)
         async with running(settings):
             await send(settings.kafka.bootstrap, f"{topic_prefix}uploads", [late("hangs", tmp_path)])
             await seen(settings, "labels", 1)
@@ -286,7 +286,7 @@ def test_workers_that_end_while_it_waits_lose_nothing(
 
 
 async def prepared(settings: Settings, *records: Sent) -> None:
-    from streams.admin import apply
+    from streams.topology.admin import apply
 
     await apply(settings)
     await send(settings.kafka.bootstrap, f"{settings.kafka.topic_prefix}uploads", records)

@@ -16,8 +16,8 @@ from models.train.histories import Histories, cut
 from models.train.sequence import Recipe, train_sequence
 from running import produce, read_all, running, settings_for, until
 from streams.agents.clicks import ClicksAgent
-from streams.app import Worker
 from streams.errors import EnvironmentProblem
+from streams.worker.app import Worker
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),

@@ -16,16 +16,16 @@ from confluent_kafka.admin import AdminClient
 from bad_records import click
 from models.taste.layout import fence_of
 from running import produce, running, settings_for, until
-from streams.admin import apply
 from streams.agents.clicks import ClicksAgent
-from streams.app import Worker
 from streams.clock import SystemClock
 from streams.settings import Settings
 from streams.state import snapshots
 from streams.state.changelog import ChangelogReader
 from streams.state.snapshotfile import Snapshot, write
 from streams.state.snapshots import Snapshots
-from streams.topics import TASTE_CHANGELOG
+from streams.topology.admin import apply
+from streams.topology.topics import TASTE_CHANGELOG
+from streams.worker.app import Worker
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),

@@ -18,8 +18,8 @@ from bad_records import NOW_MS, click, media
 from processes import options_of, run_command
 from running import read_all, running, settings_for, until
 from sending import Sent, send, value_of
-from streams.admin import apply
 from streams.errors import EnvironmentProblem
+from streams.topology.admin import apply
 from taste_oracle import replayed
 
 LANES = [

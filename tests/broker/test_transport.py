@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from running import committed, produce, read_all, running, settings_for, until
-from streams import registry
-from streams.app import Worker
+from streams.agents import registry
+from streams.worker.app import Worker
 
 KEYS = 50
 

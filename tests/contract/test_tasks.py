@@ -20,7 +20,7 @@ from models.inference.chains import Step
 from models.registry import TASKS, task_class
 from models.types import Finding, LoadOptions, Outcome, Payload, Task
 from streams.events import Because, Label, Media
-from streams.labels import labels_of
+from streams.inference.labels import labels_of
 
 pytestmark = pytest.mark.models
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from processes import run_command
+from streams.agents.registry import AGENTS, agent_class
 from streams.cli.run import run
-from streams.manifests import RIGHTS, USERS, strimzi
-from streams.registry import AGENTS, agent_class
 from streams.settings import load
-from streams.topics import TOPOLOGY, dead_letter
+from streams.topology.manifests import RIGHTS, USERS, strimzi
+from streams.topology.topics import TOPOLOGY, dead_letter
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "deploy/kustomize/components/strimzi/kafka.yaml"

@@ -17,11 +17,11 @@ from aiokafka.protocol.transaction import EndTxnRequest
 from bad_records import NOW_MS, click
 from processes import WorkerProcess
 from running import committed, produce, read_all, running, settings_for, until
-from streams.admin import apply
 from streams.clock import SystemClock
 from streams.effects import Effects, Emit
 from streams.errors import EnvironmentProblem, Retry
 from streams.settings import Settings
+from streams.topology.admin import apply
 from streams.transport.batch import PartitionBatch
 from streams.transport.ledger import Entry, Ledger
 from streams.transport.transactions import TransactionalCommit

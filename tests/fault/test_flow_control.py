@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from running import committed, produce, read_all, running, settings_for, until
-from streams import registry
-from streams.admin import apply
-from streams.app import Worker, run_worker
+from streams.agents import registry
 from streams.errors import Fatal
+from streams.topology.admin import apply
+from streams.worker.app import Worker, run_worker
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),

@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaProducer
 from bad_records import NOW_MS, click
 from processes import WorkerProcess
 from running import committed, produce, read_all, settings_for
-from streams.admin import apply
 from streams.sections.kafka import Kafka
 from streams.settings import Settings
+from streams.topology.admin import apply
 from taste_oracle import replayed
 
 LANES = [

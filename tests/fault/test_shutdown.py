@@ -18,11 +18,11 @@ from models.taste.items import ItemIndex
 from models.taste.users import HALF_LIVES_S, UserRows
 from processes import WorkerProcess
 from running import produce, read_all, settings_for
-from streams.admin import apply
 from streams.demo.broker import EmbeddedBroker
 from streams.demo.server import free_ports
 from streams.settings import Settings, load
-from streams.topics import TOPOLOGY
+from streams.topology.admin import apply
+from streams.topology.topics import TOPOLOGY
 from streams.transport.client import close
 
 

@@ -13,8 +13,8 @@ import pytest
 from bad_records import NOW_MS, click
 from processes import WorkerProcess
 from running import committed, produce, read_all, settings_for
-from streams.admin import apply
 from streams.settings import Settings
+from streams.topology.admin import apply
 from taste_oracle import replayed
 
 LANES = [

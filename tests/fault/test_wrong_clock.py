@@ -9,10 +9,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from bad_records import NOW_MS, click
 from running import produce, read_all, running, settings_for, until
-from streams.admin import admin_client, apply
-from streams.app import Worker
 from streams.clock import SystemClock
 from streams.errors import EnvironmentProblem
+from streams.topology.admin import admin_client, apply
+from streams.worker.app import Worker
 
 DAY_MS = 86_400_000
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from bad_records import NOW_MS, click
 from live_worker import LiveWorker
 from running import produce, settings_for
-from streams import registry
+from streams.agents import registry
 from streams.demo.feed import DATA
 from streams.demo.server import free_ports
 from streams.events import Because, Label, LabelSpan, Media, ModelName

@@ -16,9 +16,9 @@ from schemathesis.checks import not_a_server_error
 from bad_records import NOW_MS, click
 from running import produce, read_all, running, settings_for, until
 from streams.agents.clicks import ClicksAgent
-from streams.app import Worker
 from streams.feed.records import partition_of
 from streams.query.answers import Explanation, Neighbours, ReaderList, ReaderVector
+from streams.worker.app import Worker
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),

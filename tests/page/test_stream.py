@@ -177,7 +177,7 @@ def test_wrong_hosts_tricks_and_clicks(embedded_broker: Any, topic_prefix: str) 
             assert (await ask_raw(port, "/", host="evil.example"))[0] == 421  # DNS rebinding
             assert (await ask_raw(port, "/", host=f"localhost:{port}"))[0] == 200
             for path in (
-                "/page/../app.py",
+                "/page/../settings.py",
                 "/page/%2e%2e/live.py",
                 "/page/..%2flive.py",
                 "/page//etc/passwd",

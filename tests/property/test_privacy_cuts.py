@@ -23,7 +23,7 @@ from streams.privacy.orders import HEADERS, order_of
 from streams.privacy.register import MARK
 from streams.settings import load
 from streams.state.snapshotfile import Image
-from streams.topics import PRIVACY, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.topology.topics import PRIVACY, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
 

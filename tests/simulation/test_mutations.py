@@ -16,7 +16,7 @@ from models.taste.fences import I64
 from simulated.run import simulate
 from streams.agents.clicks import ClicksAgent
 from streams.effects import Emit
-from streams.topics import TASTE_CHANGELOG
+from streams.topology.topics import TASTE_CHANGELOG
 from streams.transport.commit import GroupCommit
 from streams.transport.lease import Lease
 from streams.transport.ledger import Entry, Ledger

@@ -19,19 +19,24 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "streams/state/",
         "streams/demo/",
         "streams/feed/",  # recorded input, and `tail`: clients of their own
-        "streams/admin.py",
+        "streams/topology/admin.py",
         "streams/bench/",  # the yardsticks, and the feed
         "streams/verify/",  # the load, and plain readers for the oracle
-        "streams/app.py",  # its errors: no broker yet
+        "streams/worker/app.py",  # its errors: no broker yet
         "streams/cli/context.py",  # its errors, in words for a user
         "streams/privacy/",  # removes dead letters; murmur2
-        "streams/transitions.py",  # murmur2, the partition of a key
+        "streams/taste/transitions.py",  # murmur2, the partition of a key
     ),
     "faust": (
-        *("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),
+        *("streams/worker/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),
         "streams/observe/sensor.py",
     ),
-    "mode": ("streams/app.py", "streams/agents/", "streams/transport/", "streams/bench/"),  # Faust's services
+    "mode": (
+        "streams/worker/app.py",
+        "streams/agents/",
+        "streams/transport/",
+        "streams/bench/",
+    ),  # Faust's services
     "prometheus_client": ("streams/observe/",),
     "opentelemetry": ("streams/observe/spans.py",),  # an extra: nothing else may need it
     "time": ("streams/clock.py",),

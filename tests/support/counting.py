@@ -9,9 +9,9 @@ from typing import Any
 
 from streams.agents.base import Agent, Services
 from streams.effects import Effects, Emit
-from streams.rejected import Rejected
+from streams.refusals.rejected import Rejected
 from streams.state.changelog import ChangelogReader
-from streams.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG
+from streams.topology.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile

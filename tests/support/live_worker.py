@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from running import running
 from streams.agents.base import Services
 from streams.agents.media import UploadsAgent
-from streams.app import Worker
 from streams.settings import Settings
+from streams.worker.app import Worker
 
 
 class UploadsWithoutModels(UploadsAgent):

@@ -7,11 +7,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.admin import apply
-from streams.app import Worker
 from streams.clock import Clock, SystemClock
 from streams.settings import Settings, load
+from streams.topology.admin import apply
 from streams.transport.client import close
+from streams.worker.app import Worker
 
 
 def settings_for(

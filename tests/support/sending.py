@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer
 
 from bad_records import Headers
-from streams.app import Worker
 from streams.clock import SystemClock
 from streams.transport.client import close
+from streams.worker.app import Worker
 
 Sent = tuple[bytes | None, bytes | None, Headers]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from streams.agents.base import Agent
 from streams.effects import Effects, Emit
-from streams.topics import CLICKS, RECOMMENDATIONS
+from streams.topology.topics import CLICKS, RECOMMENDATIONS
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile

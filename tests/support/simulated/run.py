@@ -32,7 +32,7 @@ from simulated.workload import settings_for, workload
 from streams.sections.kafka import Kafka
 from streams.state.changelog import ChangelogReader
 from streams.state.users import UserState
-from streams.topics import CLICKS, TASTE_CHANGELOG
+from streams.topology.topics import CLICKS, TASTE_CHANGELOG
 
 WORKLOADS = 48
 FAULTS_UNTIL_S = 3.0

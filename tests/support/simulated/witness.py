@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from simulated.broker import Transaction
 from simulated.log import Log, Stored
 from simulated.workload import Input, Workload
-from streams.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG, TRANSITIONS, dead_letter
+from streams.topology.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG, TRANSITIONS, dead_letter
 
 _FENCE = slice(5, 13)  # of an encoded state: version u1, settings u4, fence i8
 _SOURCE, _SOURCE_OFFSET = slice(2, 4), slice(4, 12)  # of an encoded transition

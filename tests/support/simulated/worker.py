@@ -1,5 +1,5 @@
-"""A simulated worker: the real agent, reader, ledgers, commit and producer, wired as `streams.app` wires them, in a
-process of its own on the virtual loop. Faust's part, handing an event from a channel to an agent, is a queue."""
+"""A simulated worker: the real agent, reader, ledgers, commit and producer, wired as `streams.worker.app` wires them, in
+a process of its own on the virtual loop. Faust's part, handing an event from a channel to an agent, is a queue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,11 +12,11 @@ from simulated.loop import Process, VirtualClock, VirtualLoop
 from streams.agents.base import Services
 from streams.agents.clicks import ClicksAgent
 from streams.inference.service import InferenceService
-from streams.line import line_for
 from streams.observe.catalogue import Metrics
 from streams.settings import Settings
 from streams.traces import NO_SPANS
 from streams.transport.reader import BatchReader
+from streams.worker.line import line_for
 
 METRICS = Metrics("simulated")  # one for all: a registry costs more than a run
 
@@ -108,7 +108,7 @@ class SimulatedWorker:
         self.process.kill()
 
     def terminate(self) -> None:
-        """SIGTERM: as `streams.app.Worker.stop`; `gone` once it has ended."""
+        """SIGTERM: as `streams.worker.app.Worker.stop`; `gone` once it has ended."""
         self.process.run(self._guarded(self._stop))
 
     async def _stop(self) -> None:

@@ -14,10 +14,10 @@ from aiohttp import web
 from yarl import URL
 
 from streams.claims.guard import Guard
+from streams.claims.payloads import Payloads
 from streams.claims.web import WebClaims
 from streams.errors import Reject, Retry
 from streams.events import ClaimCheck, Media
-from streams.payloads import Payloads
 from streams.sections.media import Media as Settings
 
 CONTENT = b"content of a file, " * 500

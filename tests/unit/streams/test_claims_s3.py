@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from streams.claims.payloads import Payloads
 from streams.errors import Reject, Retry
 from streams.events import ClaimCheck, Media
-from streams.payloads import Payloads
 from streams.sections.media import Media as Settings
 
 pytest.importorskip("s3fs", reason="extra s3 is not installed")

@@ -6,10 +6,10 @@ import zipfile
 import pytest
 
 from bad_records import FakeRecord
-from streams.deadletters import Letter, Sender, dead_letters
 from streams.effects import batch_bytes
 from streams.errors import Reject
-from streams.rejected import TRACE_BYTES, TRACE_FRAMES, Place, Rejected, rejected_by
+from streams.refusals.deadletters import Letter, Sender, dead_letters
+from streams.refusals.rejected import TRACE_BYTES, TRACE_FRAMES, Place, Rejected, rejected_by
 from streams.settings import kafka_lib
 
 SENDER = Sender("headrace.clicks", "streams.agents.clicks.ClicksAgent", "headrace/9")

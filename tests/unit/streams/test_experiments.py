@@ -8,11 +8,11 @@ from models.experiments.credit import Credits
 from models.taste.actions import codes_of
 from models.taste.pipeline import ListSettings
 from streams.events import Reason, Recommended
-from streams.experiments import Experiments, Published
-from streams.listmaker import list_settings
 from streams.observe.catalogue import Metrics
 from streams.sections.experiments import Experiment
 from streams.sections.taste import Listing
+from streams.taste.experiments import Experiments, Published
+from streams.taste.maker import list_settings
 
 USERS = [f"u{n}" for n in range(200)]
 SIZE = 4

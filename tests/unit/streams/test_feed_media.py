@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.claims.payloads import payload_of
 from streams.cli.run import run
 from streams.clock import SystemClock
 from streams.demo.feed import DATA
@@ -13,7 +14,6 @@ from streams.events import ClaimCheck
 from streams.feed.clicks import BadLines
 from streams.feed.media import media_event, media_type_of, read_media
 from streams.feed.records import Outgoing
-from streams.payloads import payload_of
 
 
 def read(folder: Path, bad: BadLines) -> list[Outgoing]:

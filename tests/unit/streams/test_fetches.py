@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from streams.claims.fetches import Fetches
 from streams.errors import Reject, Retry
-from streams.fetches import Fetches
 
 ROOT = Path(__file__).parents[3]
 HANGS = """
 import asyncio, threading
 from streams.errors import Retry
-from streams.fetches import Fetches
+from streams.claims.fetches import Fetches
 
 async def main():
     try:

@@ -12,7 +12,6 @@ from cryptography.fernet import Fernet
 
 from streams.clock import SystemClock
 from streams.codecs import decode_clicks
-from streams.deadletters import Letter, Sender, dead_letters
 from streams.errors import EnvironmentProblem
 from streams.events import Click, Privacy
 from streams.feed.deadletters import letter_of
@@ -21,7 +20,8 @@ from streams.privacy.letters import Names
 from streams.privacy.masking import masked
 from streams.privacy.pseudonyms import Pseudonyms
 from streams.privacy.sealing import SEALED, Seal
-from streams.rejected import Place, Rejected
+from streams.refusals.deadletters import Letter, Sender, dead_letters
+from streams.refusals.rejected import Place, Rejected
 
 CARD = "4539 5787 6362 1486"
 

@@ -6,7 +6,7 @@ import pytest
 from models.inference.chains import Step
 from models.types import Finding, ModelInfo, Payload
 from streams.events import Because, Label, Media
-from streams.labels import LabelRecord, labels_of
+from streams.inference.labels import LabelRecord, labels_of
 
 EVENT = Media("event-1", "asset-1", 0, "image/png", b"png")
 MODEL = ModelInfo("net", "7", "ab" * 32, "bfloat16")

@@ -10,10 +10,10 @@ from models.taste import actions
 from models.taste.calibrated import Candidates
 from models.taste.items import ItemIndex
 from models.taste.users import UserRows
-from streams.learning import AT_ONCE, Learning
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics
 from streams.sections.taste import Blend
+from streams.taste.learning import AT_ONCE, Learning
 
 CLICK, SKIP = actions.CODES["click"], actions.CODES["skip"]
 ITEMS = np.arange(10, 20, dtype=np.int32)

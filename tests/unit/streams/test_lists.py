@@ -11,9 +11,9 @@ from models.taste.pipeline import ListSettings
 from models.taste.rank import RankSettings
 from models.taste.reasons import Lists
 from streams.events import Recommendation
-from streams.listmaker import list_settings
-from streams.lists import named, recommendation
 from streams.sections.taste import Listing, Weights
+from streams.taste.lists import named, recommendation
+from streams.taste.maker import list_settings
 
 NAMES = [None, "had", "a", "b", "c"]
 

@@ -71,7 +71,7 @@ def test_the_memory_of_messages_is_bounded(logged: tuple[logging.Logger, io.Stri
 
 
 def test_what_the_client_met_is_said_in_a_line_and_our_own_defects_with_their_stack() -> None:
-    for name, lines in (("aiokafka.producer.sender", 1), ("streams.app", 5)):
+    for name, lines in (("aiokafka.producer.sender", 1), ("streams.worker.app", 5)):
         stream = io.StringIO()
         handler = logging.StreamHandler(stream)
         handler.addFilter(ClientInALine())
@@ -92,7 +92,7 @@ def test_a_task_of_the_client_that_nobody_waits_for_is_a_line_too() -> None:
     handler.addFilter(ClientInALine())
     logger = logging.Logger("asyncio")
     logger.addHandler(handler)
-    for module in ("aiokafka.consumer.group_coordinator", "streams.app"):
+    for module in ("aiokafka.consumer.group_coordinator", "streams.worker.app"):
         try:
             exec("raise ConnectionError('gone')", {"__name__": module})
         except ConnectionError as error:

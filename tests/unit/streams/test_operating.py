@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from streams import doctor
-from streams.asyncapi import document
 from streams.cli.commands import COMMANDS
 from streams.cli.run import run
 from streams.events import EVENT_TYPES
 from streams.observe.logs import JsonLines
 from streams.settings import load
-from streams.topics import TOPOLOGY
+from streams.topology.asyncapi import document
+from streams.topology.topics import TOPOLOGY
 from streams.traces import carried, trace_id
 
 ROOT = Path(__file__).parents[3]

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
+from streams.agents.registry import with_companions
 from streams.events import Because, Label, ModelName
 from streams.observe.agents import AgentMetrics
 from streams.observe.catalogue import Metrics
@@ -14,7 +15,6 @@ from streams.page.flow import flow
 from streams.page.hub import QUEUE, Client, Hub
 from streams.page.numbers import KEPT_S, Numbers
 from streams.query.latest import LatestLabels
-from streams.registry import with_companions
 from streams.transport.directory import _member, address_of, addressed
 
 

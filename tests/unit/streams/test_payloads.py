@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from bad_records import bad_uploads, claim, media
+from streams.claims.payloads import payload_of
 from streams.errors import Reject, Retry
 from streams.events import Media
-from streams.payloads import payload_of
 
 
 def _payload(raw: bytes, root: Path, max_bytes: int = 1000) -> bytes:

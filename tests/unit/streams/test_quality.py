@@ -8,12 +8,12 @@ from models.taste.catalogue import Catalogue
 from models.taste.items import ItemIndex
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
-from streams.experiments import Experiments
-from streams.listmaker import list_settings
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import QualityMetrics
-from streams.quality import LiveQuality, Served
 from streams.sections.taste import Listing, Quality
+from streams.taste.experiments import Experiments
+from streams.taste.maker import list_settings
+from streams.taste.quality import LiveQuality, Served
 
 READERS = 30
 

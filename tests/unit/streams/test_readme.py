@@ -11,7 +11,7 @@ from streams.cli.commands import COMMANDS
 from streams.events import EVENT_TYPES, json_schema
 from streams.query.openapi import document
 from streams.settings import Settings
-from streams.topics import TOPOLOGY
+from streams.topology.topics import TOPOLOGY
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,9 +2,9 @@
 
 import pytest
 
+from streams.agents.registry import AGENTS, agent_class, with_companions
 from streams.errors import UserMistake
-from streams.registry import AGENTS, agent_class, with_companions
-from streams.topics import TOPOLOGY
+from streams.topology.topics import TOPOLOGY
 
 
 def names(*wanted: str) -> list[str]:

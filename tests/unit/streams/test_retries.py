@@ -3,8 +3,8 @@
 from aiokafka import TopicPartition
 
 from bad_records import NOW_MS, FakeRecord
-from streams.rejected import Place, Rejected
-from streams.retries import ADDED_BYTES, left_ms, place_of, retries, retry_of, wait_s
+from streams.refusals.rejected import Place, Rejected
+from streams.refusals.retries import ADDED_BYTES, left_ms, place_of, retries, retry_of, wait_s
 from streams.sections.media import Media
 from streams.transport.naps import SHORTEST_MS, Naps
 

@@ -5,7 +5,7 @@ import numpy as np
 from models.taste.actions import CODES
 from models.taste.items import ItemIndex, hash_of
 from models.taste.users import UserRows
-from streams.transitions import TransitionWriter, partition_of
+from streams.taste.transitions import TransitionWriter, partition_of
 
 CLICK, UNDO = CODES["click"], CODES["undo"]
 

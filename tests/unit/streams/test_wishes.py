@@ -12,7 +12,7 @@ from models.taste.items import ItemIndex
 from models.taste.pipeline import Requests
 from streams.codecs import decode_clicks
 from streams.events import ListWishes
-from streams.wishes import requests_of
+from streams.taste.wishes import requests_of
 
 USERS = ["ada", "bob", "cleo"]
 

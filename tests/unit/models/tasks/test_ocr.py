@@ -14,7 +14,7 @@ from models.registry import task_class
 from models.tasks.ocr import Line, Ocr, _in_order
 from models.types import Finding, LoadOptions, Payload
 from streams.events import Because, Label, Media
-from streams.labels import labels_of
+from streams.inference.labels import labels_of
 
 PICTURES = Path(__file__).parents[3] / "golden" / "pictures"
 LINES = ("The council voted", "for 24 new bridges")

@@ -18,7 +18,7 @@ from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows
-from streams.lists import named
+from streams.taste.lists import named
 
 NOW_MS = 1_700_000_000_000
 SETTINGS = RankSettings(taste=0.1)

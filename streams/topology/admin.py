@@ -20,7 +20,7 @@ from streams.effects import batch_bytes
 from streams.errors import EnvironmentProblem, NoBroker
 from streams.sections.kafka import Kafka
 from streams.settings import Settings
-from streams.topics import TOPOLOGY, Topic, prefixed
+from streams.topology.topics import TOPOLOGY, Topic, prefixed
 from streams.transport.client import check_not_refused, client_options, refusal
 from streams.transport.diagnosis import check_let_in
 

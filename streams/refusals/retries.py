@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from xxhash import xxh3_64_intdigest as hash_of
 
-from streams.deadletters import number_of
 from streams.effects import Emit, Header, batch_bytes
-from streams.rejected import Place, Rejected
+from streams.refusals.deadletters import number_of
+from streams.refusals.rejected import Place, Rejected
 from streams.sections.media import Media
-from streams.topics import retry
+from streams.topology.topics import retry
 from streams.transport.batch import Record
 
 PREFIX = "headrace.retry."

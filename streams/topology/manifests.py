@@ -13,7 +13,7 @@ import yaml
 from streams.errors import UserMistake
 from streams.heartbeat import BEATING
 from streams.settings import Settings
-from streams.topics import (
+from streams.topology.topics import (
     AUDIO,
     CLICKS,
     DLQ_PROGRESS,

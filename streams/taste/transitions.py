@@ -13,7 +13,7 @@ from models.taste.items import ItemIndex
 from models.taste.transitions import encode, named, transitions
 from models.taste.users import Folded
 from streams.effects import Emit
-from streams.topics import TRANSITIONS
+from streams.topology.topics import TRANSITIONS
 
 WINDOW = 10  # previous items of a click; W of the counts
 

@@ -23,9 +23,9 @@ from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
 from streams.clock import Clock
-from streams.experiments import Experiments, Variant
 from streams.observe.quality import QualityMetrics
 from streams.sections.taste import Quality
+from streams.taste.experiments import Experiments, Variant
 
 F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]

@@ -15,11 +15,11 @@ from models.taste.readersalike import ReadersAlike
 from models.taste.shown import Shown
 from models.taste.sources import Weighted
 from models.taste.users import UserRows
-from streams.learning import Anonymous, Learning
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics
 from streams.sections.taste import Taste
 from streams.settings import Settings
+from streams.taste.learning import Anonymous, Learning
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]

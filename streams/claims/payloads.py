@@ -14,12 +14,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from models.types import Payload
+from streams.claims.fetches import Fetches
 from streams.claims.guard import UNAVAILABLE, Guard
 from streams.claims.objects import ObjectClaims
 from streams.claims.web import WebClaims
 from streams.errors import Reject, Retry
 from streams.events import ClaimCheck, Media
-from streams.fetches import Fetches
 from streams.sections.media import Media as MediaSettings
 
 _FILES_AT_ONCE = 64

@@ -10,7 +10,7 @@ from models.types import Finding, ModelInfo
 from streams.codecs import encode
 from streams.effects import Emit, Header
 from streams.events import LABEL, SOURCE, Because, Label, LabelSpan, Media, ModelName
-from streams.topics import LABELS
+from streams.topology.topics import LABELS
 
 NAMESPACE = uuid.UUID("6b1f7c1e-6f0a-5c0e-9d2a-6b6561647261")
 

@@ -1,6 +1,6 @@
 """Lists for the readers who moved, as records: who asks for what, in which arm, with which sources and how much time.
 
-The numbers are `models.taste.pipeline`'s; what a list looks like on the wire is `streams.lists`'.
+The numbers are `models.taste.pipeline`'s; what a list looks like on the wire is `streams.taste.lists`'.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ from models.taste.reasons import Lists
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows
-from streams.beside import Beside
 from streams.clock import Clock
 from streams.effects import Header
 from streams.events import ListWishes, Recommended
-from streams.experiments import Experiments
-from streams.learning import Anonymous
-from streams.lists import listed_by, named, recommendation, touched
-from streams.moved import Moved
 from streams.observe.catalogue import Metrics
-from streams.revisions import Revisions
 from streams.sections.taste import Listing, Taste
-from streams.topics import CLICKS, RECOMMENDATIONS
+from streams.taste.beside import Beside
+from streams.taste.experiments import Experiments
+from streams.taste.learning import Anonymous
+from streams.taste.lists import listed_by, named, recommendation, touched
+from streams.taste.moved import Moved
+from streams.taste.revisions import Revisions
+from streams.taste.wishes import requests_of
+from streams.topology.topics import CLICKS, RECOMMENDATIONS
 from streams.traces import Tracing
-from streams.wishes import requests_of
 
 
 def list_settings(listing: Listing) -> ListSettings:

@@ -4,7 +4,7 @@ import importlib.metadata
 from typing import Any
 
 from streams.events import EVENT_TYPES, json_schema
-from streams.topics import TOPOLOGY, Topic
+from streams.topology.topics import TOPOLOGY, Topic
 
 _HEADERS = {
     "type": "object",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from streams.effects import Emit, Header, batch_bytes
 from streams.privacy.masking import masked
 from streams.privacy.sealing import FORM, SEALED, Seal
-from streams.rejected import Place, Rejected
-from streams.topics import dead_letter
+from streams.refusals.rejected import Place, Rejected
+from streams.topology.topics import dead_letter
 
 MESSAGE_CHARS = 300
 CONNECT = "__connect.errors."

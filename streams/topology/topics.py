@@ -1,6 +1,6 @@
 """The one declared topology: every topic, its key, its partitions and its retention.
 
-Knows nothing of brokers; `streams.admin` compares this table with a cluster and creates what is missing.
+Knows nothing of brokers; `streams.topology.admin` compares this table with a cluster and creates what is missing.
 """
 
 from dataclasses import dataclass

@@ -24,16 +24,13 @@ from mode import CrashingSupervisor
 
 from models.errors import ModelError
 from models.types import LoadOptions
-from streams import collector
-from streams.admin import require_limits, require_room, require_topology
 from streams.agents.base import Agent, Services
-from streams.allocator import keep_freed_memory
+from streams.agents.registry import with_companions
 from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
 from streams.heartbeat import BEATING
 from streams.inference.limits import InferenceLimits
 from streams.inference.service import InferenceService
-from streams.line import Line, line_for
 from streams.observe.catalogue import Metrics
 from streams.observe.guard import Guard
 from streams.observe.http import ObservePort
@@ -42,12 +39,15 @@ from streams.observe.sensor import Sensor
 from streams.observe.tracing import tracing_for
 from streams.page.face import Face, login
 from streams.query.served import Served
-from streams.registry import with_companions
 from streams.sections.media import TaskSettings
 from streams.settings import Settings
+from streams.topology.admin import require_limits, require_room, require_topology
 from streams.transport.client import check_not_refused
 from streams.transport.heart import Heart, Pulse
 from streams.transport.transactions import require_transactions
+from streams.worker import collector
+from streams.worker.allocator import keep_freed_memory
+from streams.worker.line import Line, line_for
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from models.taste.rank import LAYERS
 from models.taste.reasons import Lists
 from streams.effects import Header
 from streams.events import RECOMMENDATION, SOURCE, Because, Reason, Recommendation, Recommended
-from streams.topics import CLICKS
+from streams.topology.topics import CLICKS
 
 MODEL = "taste-v1"
 SMALLEST_SHARE = 0.0005  # of a score; smaller ones are left out

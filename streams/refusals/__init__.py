@@ -1,0 +1,1 @@
+"""What cannot be processed: why, dead letters, and retries."""

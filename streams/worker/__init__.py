@@ -1,0 +1,1 @@
+"""The composition root: agents, readers, producers and Faust wired to a worker."""
