@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import authors, diversity, explore, filters
-from models.taste.calibrated import Calibrated, Candidates
+from models.taste.calibrated import LEADING, Calibrated, Candidates
 from models.taste.catalogue import Catalogue
 from models.taste.choose import Barred, batch_size, best, most_popular
 from models.taste.filters import Wishes
@@ -34,7 +34,7 @@ Bools = NDArray[np.bool_]
 
 _HALF = np.float32(np.sqrt(0.5))  # of both vectors: their cosines count one half each
 
-Diversity = Literal["none", "mmr", "spread", "dpp", "calibration"]
+Diversity = Literal["none", "mmr", "spread", "expected", "dpp", "calibration"]
 Alike = Literal["readers", "topics", "both"]
 
 
@@ -48,7 +48,7 @@ class ListSettings:
     author_floor: float = 0.25  # F
     author_most: int = 0  # items of an author in ten places; 0: no limit
     diversity: Diversity = "none"
-    theta: float = 0.8  # of mmr, spread and dpp: 1 is relevance alone
+    theta: float = 0.8  # of mmr, spread, expected and dpp: 1 is relevance alone
     alike: Alike = "readers"  # to these: who came to both items, what both are about, or the mean of the two
     calibration: float = 0.5  # weight of calibration: 0 is relevance alone
     explore_below: float = 0.0  # exposures under which an item may be drawn; 0: no exploration
@@ -322,7 +322,7 @@ def _choose_best(batch: _Batch, draft: _Draft) -> _Draft:
 def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
     """k that are more than the best ones, within the room that authors have."""
     settings, held = batch.settings, draft.items >= 0
-    relevant = diversity.relevance(draft.scores, held)
+    relevant = _relevance(batch, draft)
     aim: diversity.Aim
     if settings.diversity == "calibration":
         topics = batch.catalogue.mixtures(draft.items)
@@ -332,12 +332,26 @@ def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
         vectors = _unlike(batch, draft)
         if settings.diversity == "mmr":
             aim = diversity.Mmr(relevant, vectors, settings.theta)
-        elif settings.diversity == "spread":
+        elif settings.diversity in ("spread", "expected"):
             aim = diversity.Spread(relevant, vectors, settings.theta)
         else:
             aim = diversity.Dpp(relevant, vectors, settings.theta, batch.k)
     chosen = diversity.choose(aim, held, _room(batch, draft), batch.k)
     return draft.taken(diversity.in_order(chosen))
+
+
+def _relevance(batch: _Batch, draft: _Draft) -> F64:
+    """(B, M) of the candidates. Only a learnt blend's scores are log-odds, and a list may have gone on without it. What
+    leads by a setting keeps its lead, and says nothing of the chances of the others."""
+    held = draft.items >= 0
+    if batch.settings.diversity != "expected" or draft.parts is None:
+        return diversity.relevance(draft.scores, held)
+    names = (*LAYERS, *batch.scored.parts.names)
+    if LEADING not in names:
+        return diversity.expected(draft.scores, held, batch.k)
+    leads = draft.parts[..., names.index(LEADING)] > 0
+    found = diversity.expected(draft.scores, held & ~leads, batch.k)
+    return np.where(leads, 100.0 * draft.scores, found)
 
 
 def _explore(batch: _Batch, draft: _Draft) -> _Draft:

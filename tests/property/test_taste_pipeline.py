@@ -138,7 +138,7 @@ choices = st.builds(
     candidates=st.sampled_from([5, 40, 100]),
     author_decay=st.sampled_from([0.5, 1.0]),
     author_most=st.sampled_from([0, 1, 2]),
-    diversity=st.sampled_from(["none", "mmr", "spread", "dpp", "calibration"]),
+    diversity=st.sampled_from(["none", "mmr", "spread", "expected", "dpp", "calibration"]),
     alike=st.sampled_from(["readers", "topics", "both"]),
     explore_below=st.sampled_from([0.0, 5.0, 1e9]),
     explore_place=st.sampled_from([1, 3, 50]),
@@ -146,6 +146,7 @@ choices = st.builds(
     blocked_authors=st.sampled_from([(), ("a3", "a7", "nobody")]),
     only_catalogued=st.booleans(),
     blend=st.booleans(),
+    own_first=st.booleans(),
 )
 
 
@@ -378,3 +379,31 @@ def test_a_learnt_blend_orders_the_candidates_and_its_parts_are_the_reasons() ->
     off = Requests(world.rows, np.zeros(READERS), np.ones(READERS, np.bool_))
     made = lists(world.table, world.catalogue, world.users, off, NOW_MS, 10, how, learnt=weights)
     assert len(made.candidates[0].rows) == 0  # nothing of theirs is learnt
+
+
+def test_lists_trade_chances_for_difference_behind_what_leads() -> None:
+    world, weights = World(), learnt(3)
+    repeat = RankSettings(repeat=True)
+    requests = Requests(world.rows, np.zeros(READERS))
+
+    def items(how: ListSettings) -> np.ndarray:  # type: ignore[type-arg]
+        return lists(
+            world.table, world.catalogue, world.users, requests, NOW_MS, 10, how, learnt=weights
+        ).lists.items
+
+    def alike(found: np.ndarray) -> float:  # type: ignore[type-arg]
+        vectors = world.table.sketches[found]
+        return float((vectors @ vectors.transpose(0, 2, 1))[:, ~np.eye(10, dtype=np.bool_)].mean())
+
+    plain = ListSettings(blend=True)
+    spread = replace(plain, diversity="expected", theta=0.3)
+    assert alike(items(spread)) < 0.9 * alike(items(plain))
+    np.testing.assert_array_equal(items(replace(spread, theta=0.9999)), items(plain))
+
+    own = world.users.recent(world.rows, world.users.ring)[0]
+    led = items(replace(plain, own_first=True, rank=repeat))
+    both = items(replace(spread, own_first=True, rank=repeat))
+    mine = (led[:, :, None] == own[:, None, :]).any(axis=2)
+    assert 0 < mine.mean() < 1
+    np.testing.assert_array_equal(both[mine], led[mine])  # in their places, in their order
+    assert (both[~mine] != led[~mine]).any()
