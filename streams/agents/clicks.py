@@ -133,8 +133,8 @@ class ClicksAgent(Agent[ClickColumns]):
         return Profile(
             max_records=reader.max_poll_records,
             fetch_wait_ms=reader.fetch_max_wait_ms,
-            fetch_min_bytes=reader.fetch_min_bytes,
             batches_in_flight=reader.batches_in_flight,
+            pace_ms=reader.fetch_pace_ms,
         )
 
     async def start(self) -> None:
