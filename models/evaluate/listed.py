@@ -21,6 +21,8 @@ from models.taste.calibrated import Calibrated, Watch
 from models.taste.catalogue import Catalogue, Entry
 from models.taste.explore import draws
 from models.taste.filters import Wishes
+from models.taste.knowledge import Past
+from models.taste.ordering import Ordering, OrderSettings
 from models.taste.pipeline import ListSettings, Made, Requests, lists
 from models.taste.rank import layer_scores
 
@@ -50,7 +52,11 @@ class Listed(Served):
         known = [name for name in item_names if name in listed.entries]
         self._catalogue.apply(known, [replace(listed.entries[name], published_ms=0) for name in known])
         self._made = 0
+        self._learns = listed.stages.blend or listed.stages.order
         self._weights, self._watch = Calibrated(), Watch(1)
+        self._ordering = (
+            Ordering(OrderSettings(own_first=listed.stages.own_first)) if listed.stages.order else None
+        )
         self._waiting: deque[Event] = deque()  # followed, and not yet in readers' own states
         self._newest: tuple[int, int] | None = (
             None  # user and history's length of the list that is remembered
@@ -71,13 +77,13 @@ class Listed(Served):
         return row_of
 
     def follow(self, events: Sequence[Event]) -> None:
-        if self._how.blend:
+        if self._learns:
             self._waiting += events
         else:
             super().follow(events)
 
     def learn(self, events: Sequence[Event]) -> None:
-        if not self._how.blend:
+        if not self._learns:
             super().learn(events)
             return
         for event in events:
@@ -85,6 +91,14 @@ class Listed(Served):
                 self._choose(event)
             self._follow_before(event.number + 1)
             super().learn([event])
+            if event.positive and self._ordering is not None:
+                self._ordering.known.learn(self._past(event.moment), event.item + 1, event.moment.at_ms)
+
+    def _past(self, moment: Moment) -> Past:
+        """What a ring holds of a history."""
+        ring = self._settings.ring
+        (row,) = self._users.rows_of([str(moment.user)]).tolist()
+        return Past(row, moment.history[-ring:] + 1, moment.times_ms[-ring:])
 
     def _choose(self, event: Event) -> None:
         """The weights learn from the list that the reader had before the event; there is none where the reader's own
@@ -98,7 +112,7 @@ class Listed(Served):
             _, listable = layer_scores(self._table, self._users, row, moment.at_ms, self._settings.rank)
             self._list(moment, listable)
         (row_of,) = self._users.rows_of([str(moment.user)]).tolist()
-        self._watch.chose(row_of, event.item + 1, self._weights)
+        self._watch.chose(row_of, event.item + 1)
         self._newest = None
 
     def _follow_before(self, number: int | None) -> None:
@@ -126,6 +140,7 @@ class Listed(Served):
             self._size,
             self._how,
             learnt=self._weights,
+            ordering=self._ordering,
         )
         for one in made.candidates:
             self._watch.show(one, [0])

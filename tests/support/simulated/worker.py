@@ -1,5 +1,5 @@
-"""A simulated worker: the real agent, reader, ledgers, commit and producer, wired as `streams.worker.app` wires them, in
-a process of its own on the virtual loop. Faust's part, handing an event from a channel to an agent, is a queue."""
+"""A simulated worker: the real agent, reader, ledgers, commit and producer, wired as `streams.worker.app` wires them,
+in a process of its own on the virtual loop. Faust's part, handing an event from a channel to an agent, is a queue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
