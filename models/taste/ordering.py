@@ -149,6 +149,8 @@ class Ordering:
         looked = np.zeros((batch, count, len(PARTS) + proposed.further.shape[2]), np.float16)
         for nth in range(batch):
             held = int((proposed.items[nth] >= 0).sum())
+            if not held:
+                continue
             given = np.zeros((len(PARTS), held), np.float32)
             for place, name in enumerate(names):
                 if name in GIVEN:
@@ -168,7 +170,7 @@ class Ordering:
             for place, members in enumerate(_MEMBERS, width):
                 found[nth, :held, place] = by_part[members].sum(axis=0)
             found[nth, :held, -2] = weighed[len(PARTS) * FORMS :].sum(axis=0)
-            found[nth, :held, -1] = adjusted - adjusted.min(initial=np.inf) if held else 0
+            found[nth, :held, -1] = adjusted - adjusted.min()
         return found, Candidates(rows[personal], proposed.items[personal], looked[personal], (), self)
 
     def learn(self, names: Sequence[str], parts: F32, chosen: int, possible: Bools) -> None:
@@ -235,7 +237,7 @@ def _features(given: F32, further: F32) -> tuple[F32, F32, tuple[int, ...]]:
     forms = spread(given)
     features = np.concatenate([forms, further[:, :OWN].T])
     x = np.concatenate([forms[FORMS - 1 :: FORMS].T, further], axis=1)
-    had = float(further[0, -2]) if len(further) else 0.0
+    had = float(further[0, -2])
     x[:, -2] = np.log1p(had) / 3
     return features, x, (situation(int(had)),) if had else ()
 
