@@ -155,8 +155,10 @@ class Reranker:
 
     def _step(self, rows: NDArray[np.intp] | NDArray[np.int64]) -> None:
         """One step of Adam on the mean loss of these choices."""
-        x = self._x[rows].astype(np.float32).reshape(-1, self._features)
         base = self._base[rows]
+        width = int((base > -np.inf).sum(axis=1).max())  # what stands behind it is padding
+        base = base[:, :width]
+        x = self._x[rows, :width].astype(np.float32).reshape(-1, self._features)
         learnt, h1, h2 = self._forward(x)
         scores = base + learnt.reshape(base.shape)
         chance = np.exp(scores - scores.max(axis=1, keepdims=True))
