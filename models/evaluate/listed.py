@@ -119,8 +119,9 @@ class Listed(Served):
             super().follow(due)
 
     def _list(self, moment: Moment) -> Made:
-        """Kept until something is learnt."""
-        key = (moment.user, moment.at_ms, len(moment.history), self._learnt)
+        """Kept until something is learnt; where nothing decays, whatever the time."""
+        at_ms = moment.at_ms if np.isfinite(self._settings.item_half_life_s) else 0
+        key = (moment.user, at_ms, len(moment.history), self._learnt)
         if self._newest is None or self._newest[0] != key:
             self._newest = (key, self._fresh(moment))
         return self._newest[1]
