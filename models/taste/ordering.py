@@ -71,7 +71,9 @@ class OrderSettings:
     own: int = 10  # a reader's latest items, where they may be listed again
     own_first: bool = False  # these lead until something else is learnt
     rate: float = RATE
-    network: RerankSettings = field(default_factory=lambda: RerankSettings(candidates=240, kept=2_000))
+    network: RerankSettings = field(
+        default_factory=lambda: RerankSettings(candidates=240, group=16, kept=2_000)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,13 @@ class Ordering:
         features, x, where = _features(looked[:, : len(PARTS)].T, looked[:, len(PARTS) :])
         base = self._weights(where) @ features
         self._blend.learn(features, chosen, possible[:held], where)
+        most = self._how.network.candidates
+        if held > most:  # the network keeps no more: the best ones, and what was chosen
+            base = base.copy()
+            base[chosen] = np.inf
+            kept = np.argpartition(-base, most - 1)[:most]
+            base[chosen] = self._weights(where) @ features[:, chosen]
+            x, base, chosen = x[kept], base[kept], int(np.flatnonzero(kept == chosen)[0])
         self._network.learn(x, base, chosen)
 
     def bytes_used(self) -> int:

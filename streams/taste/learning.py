@@ -40,7 +40,7 @@ SALT = 3  # the sample knows nothing of what is explored, measured or interleave
 AT_ONCE = 32  # choices of one group that are learnt from, at most
 TEMPORARY = ".tmp"
 ORDER = ".order"
-READ_BACK = 20_000  # events of a partition, about 1 ms each
+READ_BACK = 4_000  # events of a partition, about 0.6 ms each
 READERS_AT_ONCE = 256
 
 Anonymous = Callable[[I32, Sequence[str]], bool | Bools]

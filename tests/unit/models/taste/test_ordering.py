@@ -102,6 +102,17 @@ def test_a_step_from_one_choice_is_bounded() -> None:
     assert 0 < moved.max() <= OrderSettings().rate
 
 
+def test_the_network_keeps_the_best_candidates_and_what_was_chosen() -> None:
+    shop = Shop()
+    few = Ordering(OrderSettings(network=RerankSettings(candidates=3, hidden=8, group=1, kept=8)))
+    items, _, looked = shop.weighed(3)
+    assert len(items) > 5
+    for chosen in (0, len(items) - 1):
+        few.learn((), looked, chosen, np.ones(len(items), np.bool_))
+    assert few.choices == 2 and few._network._chosen[:2].max() < 3
+    assert np.isfinite(few._network._base[:2]).all()
+
+
 def test_the_state_is_kept_and_what_is_none_is_refused_as_a_whole() -> None:
     shop, again = Shop(), Ordering(OrderSettings(network=NETWORK))
     first = again.encode()
