@@ -67,7 +67,7 @@ RATE = 0.15
 class OrderSettings:
     """How much is looked at and kept."""
 
-    proposed: int = 20  # best items of each of PROPOSE
+    proposed: int = 30  # best items of each of PROPOSE
     own: int = 10  # a reader's latest items, where they may be listed again
     own_first: bool = False  # these lead until something else is learnt
     rate: float = RATE
