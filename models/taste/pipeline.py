@@ -19,6 +19,7 @@ from models.taste.calibrated import LEADING, Calibrated, Candidates
 from models.taste.catalogue import Catalogue
 from models.taste.choose import Barred, batch_size, best, most_popular
 from models.taste.filters import Wishes
+from models.taste.ordering import SOURCES, Ordering
 from models.taste.own import OWN_FIRST
 from models.taste.rank import LAYERS, RankSettings, Scored
 from models.taste.reasons import Lists, explain, joined, layers_of
@@ -61,6 +62,7 @@ class ListSettings:
     blocked_authors: tuple[str, ...] = ()  # for everybody
     only_catalogued: bool = False  # list no item that the catalogue does not describe
     blend: bool = False  # candidates are scored anew by what was learnt, where there is such a thing
+    order: bool = False  # the same by everything that was learnt, `models.taste.ordering`
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,10 @@ def lists(
     late: Callable[[], bool] = lambda: False,
     further: Sequence[Weighted] = (),
     learnt: Calibrated | None = None,
+    ordering: Ordering | None = None,
 ) -> Made:
     """Lists of up to k items. `table`, `catalogue`, `users` and `further` share one ItemIndex; `now_ms` is event time.
-    `learnt` weighs the parts where `settings.blend` is on.
+    `learnt` weighs the parts where `settings.blend` is on, `ordering` where `settings.order` is.
 
     Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable, withheld or too
     old is listed, whatever its source. Large batches are made in parts.
@@ -164,7 +167,7 @@ def lists(
     most = batch_size(table)
     parts: list[Lists] = []
     candidates: list[Candidates] = []
-    weights = learnt if settings.blend else None
+    weights = ordering if settings.order else learnt if settings.blend else None
     for start in range(0, max(len(requests.rows), 1), most):
         part = requests if len(requests.rows) <= most else requests.part(start, start + most)
         made, chosen_from = _part(
@@ -186,7 +189,7 @@ def _part(
     late: Callable[[], bool],
     left_out: dict[str, int],
     further: Sequence[Weighted],
-    learnt: Calibrated | None,
+    learnt: Calibrated | Ordering | None,
 ) -> tuple[Lists, list[Candidates]]:
     rows, how = requests.rows, settings.rank
     everywhere = barred_items(table, catalogue, now_ms, settings)
@@ -203,8 +206,13 @@ def _part(
     if learnt is not None and late():
         left_out["blend"] = left_out.get("blend", 0) + len(rows)
     elif learnt is not None:
-        draft, found_from = _blend(batch, draft, learnt)
-        candidates.append(found_from)
+        blend = (
+            _order(batch, users, draft, learnt)
+            if isinstance(learnt, Ordering)
+            else _blend(batch, draft, learnt)
+        )
+        draft = blend[0]
+        candidates.append(blend[1])
     for name, wanted, stage, without in _STAGES:
         if wanted(batch) and late():
             left_out[name] = left_out.get(name, 0) + len(rows)
@@ -212,7 +220,10 @@ def _part(
         else:
             draft = stage(batch, draft) if wanted(batch) else without(batch, draft)
     made = explain(table, found.scored, draft.items, draft.scores, now_ms, how, draft.factors, draft.parts)
-    return replace(made, explored=draft.explored, propensity=draft.propensity), candidates
+    sources = made.sources
+    if draft.parts is not None and draft.parts.shape[2] > len(LAYERS) + len(sources):
+        sources = (*sources, *SOURCES)
+    return replace(made, explored=draft.explored, propensity=draft.propensity, sources=sources), candidates
 
 
 def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
@@ -251,7 +262,7 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
 
 def _candidates(catalogue: Catalogue, k: int, settings: ListSettings) -> int:
     """How many items the stages look at."""
-    wide = settings.blend or settings.diversity != "none"
+    wide = settings.blend or settings.order or settings.diversity != "none"
     wide = wide or _decays(catalogue, settings) or _limits(catalogue, settings)
     return max(k, settings.candidates) if wide else k
 
@@ -291,12 +302,29 @@ def _blend(batch: _Batch, draft: _Draft, learnt: Calibrated) -> tuple[_Draft, Ca
     names = (*LAYERS, *batch.scored.parts.names)
     weighed = learnt.weigh(names, parts)
     scores: F32 = weighed.sum(axis=2)
-    order = np.argsort(np.where(draft.items >= 0, -scores, np.inf), axis=1, kind="stable")
     items = draft.items
     personal = np.ones(len(items), np.bool_) if requests.anonymous is None else ~requests.anonymous
-    found = Candidates(requests.rows[personal], items[personal], parts[personal], names)
-    draft = replace(draft, scores=scores, parts=weighed)
-    return draft.taken(np.where(np.take_along_axis(items, order, 1) >= 0, order, -1)), found
+    found = Candidates(requests.rows[personal], items[personal], parts[personal], names, learnt)
+    return _ordered(replace(draft, scores=scores), weighed), found
+
+
+def _order(batch: _Batch, users: UserRows, draft: _Draft, learnt: Ordering) -> tuple[_Draft, Candidates]:
+    """The same by all that was learnt, with candidates of its own beside these."""
+    requests = batch.requests
+    proposed = learnt.propose(users, requests.rows, draft.items, batch.barred, requests.anonymous)
+    parts = layers_of(batch.table, batch.scored, proposed.items, batch.now_ms, batch.settings.rank)
+    names = (*LAYERS, *batch.scored.parts.names)
+    personal = np.ones(len(parts), np.bool_) if requests.anonymous is None else ~requests.anonymous
+    weighed, found = learnt.weigh(requests.rows, proposed, names, parts, personal)
+    scores: F32 = weighed.sum(axis=2)
+    return _ordered(_Draft.of(proposed.items, scores), weighed), found
+
+
+def _ordered(draft: _Draft, weighed: F32) -> _Draft:
+    """In the order of the new scores, made of these parts."""
+    order = np.argsort(np.where(draft.items >= 0, -draft.scores, np.inf), axis=1, kind="stable")
+    draft = replace(draft, parts=weighed)
+    return draft.taken(np.where(np.take_along_axis(draft.items, order, 1) >= 0, order, -1))
 
 
 def _decay_authors(batch: _Batch, draft: _Draft) -> _Draft:

@@ -115,6 +115,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._taste.list_size,
             self._lists.further,
             self._beside.learning.weights,
+            self._beside.learning.ordering,
             self._beside.was_barred,
         )
         services = self.services

@@ -62,6 +62,11 @@ class Listing(Section):
         description="the `candidates` best are scored anew, with weights learnt from what readers choose "
         "(`taste.blend`)",
     )
+    order: bool = Field(
+        False,
+        description="these and further candidates are ordered anew by all that this worker learns from what readers "
+        "choose: finds most, costs milliseconds a list (`taste.blend`)",
+    )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
     own_first: bool = Field(
         False,
@@ -130,7 +135,7 @@ class Sequence(Section):
 
 
 class Blend(Section):
-    """Weights of lists learnt from what readers choose; takes effect where `taste.list.blend` is on."""
+    """Weights of lists learnt from what readers choose; takes effect where `taste.list.blend` or `order` is on."""
 
     sample: float = Field(0.1, ge=0, le=1, description="share of lists that are learnt from; 0: none")
     rate: float = Field(0.1, ge=0, le=1, description="the most that a weight moves a choice")

@@ -14,9 +14,12 @@ from models.taste.choose import rank
 from models.taste.explore import draws
 from models.taste.filters import Wishes
 from models.taste.items import ItemIndex, hash_of
+from models.taste.knowledge import Past, pasts_of
 from models.taste.neighbours import ItemColumns
+from models.taste.ordering import SOURCES, Ordering, OrderSettings
 from models.taste.pipeline import ListSettings, Made, Requests, lists
 from models.taste.rank import RankSettings
+from models.taste.reranker import RerankSettings
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows
@@ -146,6 +149,7 @@ choices = st.builds(
     blocked_authors=st.sampled_from([(), ("a3", "a7", "nobody")]),
     only_catalogued=st.booleans(),
     blend=st.booleans(),
+    order=st.booleans(),
     own_first=st.booleans(),
 )
 
@@ -157,6 +161,27 @@ def learnt(seed: int) -> Calibrated:
         parts = rng.random((30, 3)).astype(np.float32)
         weights.learn(("counts", "taste", "popularity"), parts, int(rng.integers(30)), np.ones(30, np.bool_))
     return weights
+
+
+def ordering(world: World, seed: int) -> Ordering:
+    """That knows what these readers chose, and has learnt from choices by chance."""
+    rng, found = np.random.default_rng(seed), Ordering(OrderSettings(network=RerankSettings(240, group=2)))
+    for past in pasts_of(world.users, world.rows):
+        for nth, item in enumerate(past.items.tolist()):
+            before = Past(past.reader, past.items[:nth], past.times_ms[:nth])
+            found.known.learn(before, item, int(past.times_ms[nth]))
+    how = ListSettings(order=True)
+    asked = Requests(world.rows[:10], np.zeros(10))
+    made = lists(
+        world.table, world.catalogue, world.users, asked, NOW_MS, 20, how, ordering=found
+    ).candidates[0]
+    for nth in range(10):
+        held = made.items[nth] >= 0
+        found.learn(made.names, made.parts[nth], int(rng.integers(held.sum())), held)
+    return found
+
+
+ORDERING = ordering(World(), 1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -178,8 +203,20 @@ def test_nothing_barred_is_listed_and_parts_add_up(
 
     barred = barred_by_loops(world, requests, how)
     made = lists(
-        world.table, world.catalogue, world.users, requests, NOW_MS, k, how, late, learnt=learnt(seed)
+        world.table,
+        world.catalogue,
+        world.users,
+        requests,
+        NOW_MS,
+        k,
+        how,
+        late,
+        learnt=learnt(seed),
+        ordering=ORDERING,
     )
+    if how.order and not made.left_out:
+        assert made.lists.sources[-len(SOURCES) :] == tuple(SOURCES)
+        assert made.lists.layers[..., 3:].min() >= 0 < made.lists.layers[..., 3:].sum()
     assert check(world, made, barred, k, how) > 0
     for one in made.candidates:
         place_of = {row: place for place, row in enumerate(requests.rows.tolist())}
