@@ -29,7 +29,7 @@ the quarrels of Wikipedia's editors and tweets, and not the newsroom's readers."
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Tells one kind from what is ok, by words. `model` is whose labels these are; `trust` 0..1 how much its word counts."""
+    """Tells one kind from what is ok, by words. `model`: whose labels these are; `trust` 0..1: what its word counts."""
 
     kind: str
     classifier: NgramClassifier
@@ -62,11 +62,15 @@ def head_of(options: LoadOptions) -> TextClassifier | Words | None:
 
 
 def with_learnt(judged: Judged, learnt: Mapping[str, float], review: float) -> Judged:
-    """Rules and head as independent evidence; the head is a reason where it alone asks for review."""
+    """Rules and head together; the head is a reason where it alone asks for review.
+
+    Where each asks for a review they are independent evidence, or else the higher score stands: a mild word that both
+    know is no more than one word.
+    """
     found = {name: score for name, score in learnt.items() if name != OK}
-    scores = {
-        name: 1 - (1 - judged.scores.get(name, 0.0)) * (1 - found.get(name, 0.0))
-        for name in judged.scores | found
-    }
+    scores = {}
+    for name in judged.scores | found:
+        rule, head = judged.scores.get(name, 0.0), found.get(name, 0.0)
+        scores[name] = 1 - (1 - rule) * (1 - head) if min(rule, head) >= review else max(rule, head)
     reasons = [f"learnt: {name}" for name, score in found.items() if score >= review]
     return Judged(scores, (*judged.reasons, *reasons))
