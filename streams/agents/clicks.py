@@ -28,7 +28,7 @@ from streams.observe.quality import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.query.readers import Shelf
 from streams.refusals.rejected import Rejected
-from streams.secretfiles import secret
+from streams.secrecy.files import secret
 from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
