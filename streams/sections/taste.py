@@ -138,7 +138,7 @@ class Blend(Section):
     """Weights of lists learnt from what readers choose; takes effect where `taste.list.blend` or `order` is on."""
 
     sample: float = Field(0.1, ge=0, le=1, description="share of lists that are learnt from; 0: none")
-    rate: float = Field(0.1, ge=0, le=1, description="the most that a weight moves a choice")
+    rate: float = Field(0.1, ge=0, le=1, description="the most that a weight of `blend` moves a choice")
     remembered: int = Field(
         2_048,
         ge=1,

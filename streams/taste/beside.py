@@ -112,8 +112,7 @@ def _ordering(settings: Settings) -> Ordering | None:
         for listing in (taste.list, *listings(taste.list, settings.experiments))
         if listing.order and taste.list.profile == "on"
     ]
-    how = OrderSettings(own_first=any(own_first), rate=taste.blend.rate)
-    return Ordering(how) if own_first else None
+    return Ordering(OrderSettings(own_first=any(own_first))) if own_first else None
 
 
 def _alike(taste: Taste, users: UserRows) -> ReadersAlike | None:
