@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from models.networks.whisper import Cache, Whisper
+from models.networks.whisper import Whisper
+from models.networks.whisper_cache import Cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,39 @@ class Encoded:
 
 Encode = Callable[[Sequence[int]], Encoded]
 """Recordings by their numbers, when their turn comes. All prompts are of one length."""
+
+
+class Steps(Protocol):
+    """How rows are decoded side by side."""
+
+    def hold(self, fresh: Cache) -> Cache:
+        """The cache in which these rows go on, and later those that take their places."""
+        ...
+
+    def next(self, tokens: Tensor, cache: Cache, reach: int, heard: int) -> Tensor:
+        """As `Whisper.step`, (B,) -> (B, vocabulary): for so many rows as were held first, or were kept since."""
+        ...
+
+    def lets_go(self, cache: Cache) -> bool:
+        """Whether `Cache.keep` may drop rows of it."""
+        ...
+
+
+class FreeSteps:
+    """As large as what is decoded, and smaller when rows have ended: for a device to which shapes are all one."""
+
+    def __init__(self, net: Whisper) -> None:
+        self._net = net
+
+    def hold(self, fresh: Cache) -> Cache:
+        return fresh
+
+    def next(self, tokens: Tensor, cache: Cache, reach: int, heard: int) -> Tensor:
+        return self._net.step(tokens, cache, reach, heard)
+
+    def lets_go(self, cache: Cache) -> bool:
+        return True
+
 
 # Places are filled anew once so many of them are free: to encode and begin one row at a time costs more steps' starts.
 _FREE_SHARE = 0.25
@@ -78,9 +113,10 @@ class GreedyDecoder:
     `steps`: how many the decoder has run, each of them a pass over all its weights.
     """
 
-    def __init__(self, net: Whisper, rules: Rules, places: int) -> None:
-        """`places`, at least 1: how many rows memory allows."""
+    def __init__(self, net: Whisper, rules: Rules, places: int, steps: Steps | None = None) -> None:
+        """`places`, at least 1: how many rows memory allows. `steps` of this network; None: free ones."""
         self._net = net
+        self._steps = steps or FreeSteps(net)
         self._rules = rules
         self._places = places
         device = net.tokens.device
@@ -95,8 +131,8 @@ class GreedyDecoder:
         waiting = list(range(len(limits)))[::-1]
         answers: dict[int, Decoded] = {}
         room = max(limits)
-        rows, cache, tokens = self._begin(encode, limits, waiting, self._places, room)
-        prompt = int(cache.at[0])
+        rows, fresh_cache, tokens = self._begin(encode, limits, waiting, self._places, room)
+        prompt, cache = int(fresh_cache.at[0]), self._steps.hold(fresh_cache)
         while True:
             answers.update((row.number, row.decoded()) for row in rows if row.done)
             free = [place for place, row in enumerate(rows) if row.done]
@@ -111,13 +147,13 @@ class GreedyDecoder:
             left = [place for place, row in enumerate(rows) if not row.done]
             if not left:
                 return [answers[number] for number in range(len(limits))]
-            if not waiting and len(left) <= (1 - _FREE_SHARE) * len(rows):
+            if not waiting and len(left) <= (1 - _FREE_SHARE) * len(rows) and self._steps.lets_go(cache):
                 kept = torch.tensor(left, device=tokens.device)
                 cache.keep(kept)
                 tokens, rows = tokens[kept], [rows[place] for place in left]
             live = [row for row in rows if not row.done]
             reach = prompt + max(len(row.tokens) for row in live)
-            logits = self._net.step(tokens, cache, reach, max(row.heard for row in live))
+            logits = self._steps.next(tokens, cache, reach, max(row.heard for row in live))
             self.steps += 1
             gains, tokens = _best(logits, self._banned)
             for row, token, gain in zip(rows, tokens.tolist(), gains, strict=True):

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from models.networks.packed import PackedLinear, can_pack, pack_linears
 from models.networks.silence import sampled, sampled_positions
+from models.networks.whisper_cache import Cache, LayerCache, Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +92,6 @@ class _EncoderLayer(nn.Module):
         return x + self.outer(F.gelu(self.inner(self.inner_norm(x))))  # type: ignore[no-any-return]
 
 
-@dataclass(slots=True)
-class _LayerCache:
-    """Keys and values of one decoder layer: own (B, H, S, D / H), filled as it goes, and the recording's."""
-
-    k: Tensor
-    v: Tensor
-    audio_k: Tensor
-    audio_v: Tensor
-
-
 class _DecoderLayer(nn.Module):
     def __init__(self, shape: WhisperShape) -> None:
         super().__init__()
@@ -112,14 +103,14 @@ class _DecoderLayer(nn.Module):
         self.outer = nn.Linear(shape.decoder_inner, shape.width)
         self.inner_norm = nn.LayerNorm(shape.width)
 
-    def first(self, x: Tensor, cache: _LayerCache, audio_mask: Tensor | None) -> Tensor:
+    def first(self, x: Tensor, cache: LayerCache, audio_mask: Tensor | None) -> Tensor:
         """The prompt (B, n, D), into an empty cache."""
         q, k, v = self.attention.split(self.attention.qkv(self.attention_norm(x)), 3)
         cache.k[:, :, : x.shape[1]], cache.v[:, :, : x.shape[1]] = k, v
         x = x + self.attention.attend(q, k, v, None, causal=True)
         return self._listened(x, cache.audio_k, cache.audio_v, audio_mask)
 
-    def next(self, x: Tensor, cache: _LayerCache, places: "_Places") -> Tensor:
+    def next(self, x: Tensor, cache: LayerCache, places: Places) -> Tensor:
         """One token of each row (B, 1, D), each at its own place."""
         q, k, v = self.attention.split(self.attention.qkv(self.attention_norm(x)), 3)
         cache.k[places.rows, :, places.at] = k[:, :, 0]
@@ -133,58 +124,6 @@ class _DecoderLayer(nn.Module):
         (q,) = self.crossed.split(self.crossed.q(self.crossed_norm(x)), 1)
         x = x + self.crossed.attend(q, audio_k, audio_v, audio_mask)
         return x + self.outer(F.gelu(self.inner(self.inner_norm(x))))  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the next token of each row goes (B,), and what it may see: `reach` tokens but the masked, `heard` positions
-    of sound."""
-
-    rows: Tensor
-    at: Tensor
-    mask: Tensor
-    reach: int
-    audio_mask: Tensor | None
-    heard: int
-
-
-@dataclass(slots=True)
-class Cache:
-    """What decoding B recordings has so far, each at its own pace. `at` (B,): how many tokens of each are in it."""
-
-    layers: list[_LayerCache]
-    audio_mask: Tensor | None  # (B, 1, 1, P), added to the scores; None: 0
-    at: Tensor
-
-    @property
-    def positions(self) -> int:
-        """P, of sound: the most that a row can have."""
-        return self.layers[0].audio_k.shape[2]
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these (indices, on the device)."""
-        for layer in self.layers:
-            layer.k, layer.v = layer.k[rows], layer.v[rows]
-            layer.audio_k, layer.audio_v = layer.audio_k[rows], layer.audio_v[rows]
-        self.at = self.at[rows]
-        if self.audio_mask is not None:
-            self.audio_mask = self.audio_mask[rows]
-
-    def put(self, rows: Tensor, other: "Cache") -> None:
-        """Others in the place of these rows (indices, on the device), which are forgotten. In place: no tensor of this
-        cache moves. `other` has no more steps or positions than this one."""
-        steps, positions = other.layers[0].k.shape[2], other.positions
-        for layer, given in zip(self.layers, other.layers, strict=True):
-            layer.k[rows, :, :steps], layer.v[rows, :, :steps] = given.k, given.v
-            layer.audio_k[rows, :, :positions] = given.audio_k
-            layer.audio_v[rows, :, :positions] = given.audio_v
-        self.at[rows] = other.at
-        if self.audio_mask is None:
-            if other.audio_mask is None and positions == self.positions:
-                return
-            self.audio_mask = self.layers[0].k.new_zeros((self.at.shape[0], 1, 1, self.positions))
-        self.audio_mask[rows, :, :, positions:] = -math.inf
-        self.audio_mask[rows, :, :, :positions] = 0.0 if other.audio_mask is None else other.audio_mask
 
 
 class Whisper(nn.Module):
@@ -270,9 +209,18 @@ class Whisper(nn.Module):
             k, v = layer.crossed.split(layer.crossed.kv(states), 2)
             # Zeros: what a row must not see is masked, and what is not a number would show through.
             layers.append(
-                _LayerCache(states.new_zeros(own), states.new_zeros(own), k.contiguous(), v.contiguous())
+                LayerCache(states.new_zeros(own), states.new_zeros(own), k.contiguous(), v.contiguous())
             )
         return Cache(layers, mask, torch.zeros(rows, dtype=torch.int64, device=states.device))
+
+    def room(self, rows: int) -> Cache:
+        """An empty cache for any recordings and texts, to `put` them in: (B, H, S or P, D / H) at their largest."""
+        heads, depth = self.shape.decoder_heads, self.shape.width // self.shape.decoder_heads
+        own, audio = (rows, heads, self.shape.longest_text, depth), (rows, heads, self.shape.positions, depth)
+        zeros = self.tokens.new_zeros
+        layers = [LayerCache(zeros(own), zeros(own), zeros(audio), zeros(audio)) for _ in self.decoder]
+        at = torch.zeros(rows, dtype=torch.int64, device=self.tokens.device)
+        return Cache(layers, zeros(rows, 1, 1, self.shape.positions), at)
 
     def prompt(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Put the first tokens (B, n) into an empty cache -> logits (B, n, vocabulary), float32."""
@@ -298,7 +246,7 @@ class Whisper(nn.Module):
         )
         at = cache.at
         hidden = torch.arange(reach, device=at.device) > at[:, None]
-        places = _Places(
+        places = Places(
             torch.arange(at.shape[0], device=at.device),
             at,
             self.tokens.new_zeros(hidden.shape).masked_fill_(hidden, -math.inf)[:, None, None],

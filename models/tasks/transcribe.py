@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.inference.ctc_files import is_ctc
+from models.inference.devices import batch_cost_on, recorder_on
+from models.inference.static_steps import StaticSteps
 from models.inference.whisper_files import EMBEDDED, LoadedWhisper, load_whisper
 from models.media.again import Again
 from models.media.audio import RATE_HZ, AudioLimits, decode_pieces
@@ -24,7 +26,7 @@ from models.media.language import Language
 from models.media.listen import Listener
 from models.media.mel import FRAMES_PER_S, HOP, log_mel
 from models.media.speech import Window
-from models.networks.greedy import Decoded, Encoded, GreedyDecoder, likeliest
+from models.networks.greedy import Decoded, Encoded, FreeSteps, GreedyDecoder, likeliest
 from models.networks.silence import sampled_positions
 from models.tasks.closed_vocabulary import ClosedVocabulary
 from models.tasks.recordings import accepts_audio, audio_limits, declared_language, syllables_wav
@@ -47,6 +49,7 @@ _AT_ONCE = 8
 # Each step of decoding reads all weights once, for however many rows: as many are decoded at once as memory allows,
 # and others of the batch take the places of those that end.
 _PLACES, _PLACES_WINDOWS = 32, 16
+_GPU_PLACES = 64  # an estimate: no GPU was at hand to measure it
 _MAX_UNITS, _BATCH_WINDOWS = 96, 32
 
 # Whisper's own rules: silence is where no speech is likely and the words are unlikely; loops pack well.
@@ -107,19 +110,25 @@ class Transcribe:
     """The task. See `models.types.Task` for what each part promises."""
 
     name = "transcribe"
-    batch_cost = _WINDOW_FRAMES * _BATCH_WINDOWS
     max_units = _MAX_UNITS
 
     def __init__(
         self, whisper: LoadedWhisper, limits: AudioLimits | None = None, stride: int = _STRIDE
     ) -> None:
-        """`stride`: of the positions of silence, see `Whisper.encode`."""
+        """`stride`: of the positions of silence, see `Whisper.encode`. `decoder_steps` counts up."""
         self._whisper = whisper
         self._limits = limits or AudioLimits()
         self._stride = stride
         self._ahead = ThreadPoolExecutor(1, "transcribe-ahead")
         self.model = whisper.info
         self._device = whisper.net.tokens.device
+        record = recorder_on(str(self._device))
+        self._steps = FreeSteps(whisper.net) if record is None else StaticSteps(whisper.net, record)
+        self.captures = (self._steps,) if isinstance(self._steps, StaticSteps) else ()
+        self.places, windows = (_PLACES, _PLACES_WINDOWS) if record is None else (_GPU_PLACES, _GPU_PLACES)
+        self.places_cost = _WINDOW_FRAMES * windows
+        self.batch_cost = batch_cost_on(str(self._device), _WINDOW_FRAMES * _BATCH_WINDOWS)
+        self.decoder_steps = 0
         self._dtype = whisper.net.tokens.dtype
 
     @classmethod
@@ -233,9 +242,10 @@ class Transcribe:
         limits = [int(_TOKENS_SPARE + _TOKENS_PER_S * units[row].data.seconds) for row in order]
         with torch.inference_mode():
             longest = max(unit.length for unit in units)
-            places = max(1, min(_PLACES, _WINDOW_FRAMES * _PLACES_WINDOWS // longest))
-            decoder = GreedyDecoder(self._whisper.net, self._whisper.rules, places)
+            places = max(1, min(self.places, self.places_cost // longest))
+            decoder = GreedyDecoder(self._whisper.net, self._whisper.rules, places, self._steps)
             decoded = decoder.decode(encode, limits)
+            self.decoder_steps += decoder.steps
         said = dict(zip(order, map(_Said, decoded, languages), strict=True))
         return [said[row] for row in range(len(units))]
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.inference.captures import Graph, Network
+from models.inference.compiles import compiles
 from models.inference.memory import weights_bytes
+from models.inference.static_steps import StaticSteps
 from models.networks.greedy import Encoded, GreedyDecoder, Rules, decode_greedy
 from models.networks.lite0 import Lite0
 from models.networks.packed import can_pack, pack_linears
@@ -117,9 +120,17 @@ def test_neighbours_change_nothing(net: Whisper, stride: int, at_once: bool) -> 
     assert len({row.tokens for row in together}) > 1, "rows that all agree prove nothing"
 
 
-@pytest.mark.parametrize("places", [1, 3, 5])
+def unrecorded(network: Network, inputs: tuple[torch.Tensor, ...]) -> Graph:
+    """As a graph: the same memory in and out, whatever runs."""
+    output = network(*inputs).clone()
+    return Graph(inputs, output, lambda: output.copy_(network(*inputs)))
+
+
+@pytest.mark.parametrize(("places", "static"), [(1, False), (3, False), (5, False), (3, True), (5, True)])
 @pytest.mark.parametrize("at_once", [False, True])
-def test_who_takes_a_free_place_is_decoded_as_alone(net: Whisper, places: int, at_once: bool) -> None:
+def test_who_takes_a_free_place_is_decoded_as_alone(
+    net: Whisper, places: int, static: bool, at_once: bool
+) -> None:
     """Rows of other lengths, that ended earlier or later, were there before; some end at their first token."""
     random = torch.Generator().manual_seed(17)
     frames = [80, 80, 64, 56, 40, 40, 40, 30, 24, 24, 24]
@@ -142,8 +153,15 @@ def test_who_takes_a_free_place_is_decoded_as_alone(net: Whisper, places: int, a
             GreedyDecoder(net, RULES, 1).decode(lambda _, n=n: encode([n]), [limit])[0]
             for n, limit in enumerate(limits)
         ]
-        decoder = GreedyDecoder(net, RULES, places)
+        steps = StaticSteps(net, unrecorded, rows=(2, 4, 8), positions=(25,)) if static else None
+        if steps:
+            steps.warm_up()
+        warm = compiles()
+        decoder = GreedyDecoder(net, RULES, places, steps)
         together = decoder.decode(encode, limits)
+        if steps:
+            assert steps.replays == decoder.steps and not steps.eager and not steps.failures
+        assert compiles() == warm
         groups = [GreedyDecoder(net, RULES, places) for _ in range(0, len(limits), places)]
         for n, group in enumerate(groups):
             start = n * places
@@ -156,6 +174,27 @@ def test_who_takes_a_free_place_is_decoded_as_alone(net: Whisper, places: int, a
     assert len({len(row.tokens) for row in together}) > 3, "rows that end together prove nothing"
     before = sum(group.steps for group in groups)
     assert decoder.steps <= before and (places == 1 or decoder.steps < before)
+
+
+def test_what_fits_into_no_graph_is_decoded_all_the_same(net: Whisper) -> None:
+    def refused(network: Network, inputs: tuple[torch.Tensor, ...]) -> Graph:
+        if inputs[0].shape[0] == 2:
+            raise RuntimeError("CUDA out of memory\nand so on")
+        return unrecorded(network, inputs)
+
+    steps = StaticSteps(net, refused, rows=(2, 3), positions=())
+    before = compiles()
+    with torch.inference_mode():
+        steps.warm_up()
+        assert compiles() == before + 1 and steps.failures == {(2, 40): "CUDA out of memory"}
+        states, mask = net.encode(torch.randn(4, SHAPE.mels, 80), [80] * 4)
+        for rows in (4, 2, 3, 1):
+            given = Encoded(states[:rows], mask, torch.tensor([[1, 2]] * rows))
+            limits = [9] * rows
+            right = GreedyDecoder(net, RULES, rows).decode(lambda _, one=given: one, limits)
+            found = GreedyDecoder(net, RULES, rows, steps).decode(lambda _, one=given: one, limits)
+            assert [one.tokens for one in found] == [one.tokens for one in right]
+    assert steps.eager == {"no_bucket": 1, "no_capture": 2} and steps.replays > 0
 
 
 def test_silence_counts_in_full_however_few_of_its_positions_are_computed() -> None:
