@@ -29,6 +29,8 @@ from models.taste.users import UserRows
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics, QualityMetrics
 from streams.sections.taste import Blend, Listing, Quality
+from streams.settings import Settings
+from streams.taste.beside import _ordering
 from streams.taste.experiments import Experiments
 from streams.taste.learning import Learning
 from streams.taste.maker import list_settings
@@ -188,3 +190,16 @@ def test_nothing_is_learnt_of_who_wishes_no_profile() -> None:
     assert not worker.known.scores(past, len(worker.index)).any()
     asyncio.run(worker.learning.read_back(0))
     assert not worker.known.scores(past, len(worker.index)).any()
+
+
+def test_a_worker_learns_an_order_where_some_reader_is_given_one() -> None:
+    def found(**taste: Any) -> Ordering | None:
+        return _ordering(Settings.model_validate(taste))
+
+    arms = [{"name": "a"}, {"name": "b", "list": {"order": True, "own_first": True}}]
+    in_an_arm = found(experiments={"try": {"arms": arms}})
+    assert in_an_arm is not None and in_an_arm._how.own_first
+    alone = found(taste={"list": {"order": True}})
+    assert alone is not None and not alone._how.own_first
+    assert found() is None
+    assert found(taste={"list": {"order": True, "profile": "off"}}) is None
