@@ -78,9 +78,9 @@ class Worker:
         assert self.learning.ordering is not None
         return self.learning.ordering.known
 
-    def play(self, given: Recording, group: int = 1) -> None:
-        for start in range(0, len(given), group):
-            numbers = np.arange(start, min(start + group, len(given)))
+    def play(self, given: Recording, group: int = 1, first: int = 0, until: int = EVENTS) -> None:
+        for start in range(first, until, group):
+            numbers = np.arange(start, min(start + group, until))
             rows = self.users.rows_of([str(user) for user in given.users[numbers].tolist()])
             items = self.index.lookup([given.item_names[item] for item in given.items[numbers].tolist()])
             kinds, weights, at_ms = given.kinds[numbers], given.weights[numbers], given.at_ms[numbers]
@@ -152,11 +152,11 @@ def test_what_is_known_comes_back_from_the_rings_and_is_not_counted_twice() -> N
     given, worker, again = walkers(), Worker(Listing(order=True)), Worker(Listing(order=True))
     for one in (worker, again):
         one.index.lookup(given.item_names)
-    worker.play(given, group=9)
-    names = worker.users.users(0)
-    again.users.load(names, worker.users.encode(worker.users.rows_of(names)))
-    asyncio.run(again.learning.read_back(0))
-    asyncio.run(again.learning.read_back(0))  # the partition came back: nothing is new
+    for first, last in ((0, EVENTS // 2), (EVENTS // 2, EVENTS), (EVENTS, EVENTS)):  # it comes back twice
+        worker.play(given, 9, first, last)
+        names = worker.users.users(0)
+        again.users.load(names, worker.users.encode(worker.users.rows_of(names)))
+        asyncio.run(again.learning.read_back(0))
     past = Past(-1, worker.index.lookup(["i3", "i4"]), np.array([10**12, 10**12]))
     wanted, found = (one.known.scores(past, len(one.index)) for one in (worker, again))
     for name in ("next", "skip", "pair", "follows", "steps"):
