@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.inference.captures import Blank, Captures, Eager, Graphs, Network
+from models.inference.captures import Blank, Captures, Eager, Graphs, Network, Recorder
 
 Upload = Callable[[NDArray[Any]], Tensor]
 """An array -> a tensor on the device, the caller's as long as the array is."""
@@ -36,9 +36,15 @@ def batch_cost_on(device: str, cpu_cost: int) -> int:
 
 def captures_of(network: Network, blanks: Sequence[Blank], device: str, most_cost: int) -> Captures:
     """How a network of inputs (rows, length) is run there; `most_cost`: rows x length of its largest batch."""
+    record = recorder_on(device)
+    return Eager(network) if record is None else Graphs(network, record, blanks, device, most_cost)
+
+
+def recorder_on(device: str) -> Recorder | None:
+    """What captures graphs there; None where there are none."""
     on = torch.device(device)
     if on.type != "cuda":
-        return Eager(network)
-    from models.inference.cuda import Recorder
+        return None
+    from models.inference.cuda import Recorder as OnCuda
 
-    return Graphs(network, Recorder(on), blanks, on, most_cost)
+    return OnCuda(on)

@@ -17,7 +17,9 @@ def weights_bytes(task: object) -> int:
         if id(one) in seen or isinstance(one, (type, ModuleType, BuiltinFunctionType)):
             continue
         seen.add(id(one))
-        if isinstance(one, torch.Tensor):
+        if isinstance(one, torch.Tensor) and one.is_mkldnn:  # laid out by oneDNN: it shows no storage
+            found["packed", id(one)] = one.numel() * one.element_size()
+        elif isinstance(one, torch.Tensor):
             storage = one.untyped_storage()
             found[str(one.device), storage.data_ptr()] = storage.nbytes()
         elif isinstance(one, FunctionType):  # not its globals: they lead everywhere

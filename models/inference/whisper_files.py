@@ -29,7 +29,8 @@ from models.inference.weights import (
 )
 from models.networks.greedy import Rules
 from models.networks.precision import dtype_name, torch_dtype
-from models.networks.whisper import Whisper, WhisperShape, expected_shapes, from_hugging_face
+from models.networks.whisper import Whisper, WhisperShape
+from models.networks.whisper_names import expected_shapes, from_hugging_face
 from models.types import LoadOptions, ModelInfo
 
 
@@ -220,11 +221,9 @@ def _network(tensors: dict[str, torch.Tensor], shape: WhisperShape, options: Loa
     with torch.device("meta"):
         net = Whisper(shape)
     net.load_state_dict(from_hugging_face(tensors, shape), strict=True, assign=True)
-    return (
-        net.to(torch.device(options.device), torch_dtype(options.dtype, options.device))
-        .eval()
-        .requires_grad_(False)
-    )
+    net = net.to(torch.device(options.device), torch_dtype(options.dtype, options.device)).eval()
+    net.requires_grad_(requires_grad=False).pack()
+    return net
 
 
 def _assembled(

@@ -1,20 +1,22 @@
 """Whisper, encoder and decoder, with a preallocated key-value cache. Tensors in, tensors out.
 
 Own code rather than transformers': it loads in a tenth of the time, pays for a quarter of the silence that fills
-short windows, keeps rows of a batch independent of each other, and drops finished rows. The same network to 1e-4
-(tests compare them). Source: Radford et al., 2022; transformers' Whisper for the names.
+short windows, keeps rows of a batch independent of each other, and lets others take the places of finished ones. The
+same network to 1e-4 (tests compare them). Source: Radford et al., 2022; transformers' Whisper for the names.
 B rows, T mel frames, P positions of sound, D width, H heads, S decoded positions.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from models.networks.packed import PackedLinear, can_pack, pack_linears
+from models.networks.silence import sampled, sampled_positions
+from models.networks.whisper_cache import Cache, LayerCache, Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +92,6 @@ class _EncoderLayer(nn.Module):
         return x + self.outer(F.gelu(self.inner(self.inner_norm(x))))  # type: ignore[no-any-return]
 
 
-@dataclass(slots=True)
-class _LayerCache:
-    """Keys and values of one decoder layer: own (B, H, S, D / H), filled as it goes, and the recording's."""
-
-    k: Tensor
-    v: Tensor
-    audio_k: Tensor
-    audio_v: Tensor
-
-
 class _DecoderLayer(nn.Module):
     def __init__(self, shape: WhisperShape) -> None:
         super().__init__()
@@ -111,36 +103,31 @@ class _DecoderLayer(nn.Module):
         self.outer = nn.Linear(shape.decoder_inner, shape.width)
         self.inner_norm = nn.LayerNorm(shape.width)
 
-    def forward(self, x: Tensor, cache: _LayerCache, at: int, audio_mask: Tensor | None) -> Tensor:
+    def first(self, x: Tensor, cache: LayerCache, audio_mask: Tensor | None) -> Tensor:
+        """The prompt (B, n, D), into an empty cache."""
         q, k, v = self.attention.split(self.attention.qkv(self.attention_norm(x)), 3)
-        end = at + x.shape[1]
-        cache.k[:, :, at:end], cache.v[:, :, at:end] = k, v
-        own = self.attention.attend(q, cache.k[:, :, :end], cache.v[:, :, :end], None, causal=x.shape[1] > 1)
-        x = x + own
+        cache.k[:, :, : x.shape[1]], cache.v[:, :, : x.shape[1]] = k, v
+        x = x + self.attention.attend(q, k, v, None, causal=True)
+        return self._listened(x, cache.audio_k, cache.audio_v, audio_mask)
+
+    def next(self, x: Tensor, cache: LayerCache, places: Places) -> Tensor:
+        """One token of each row (B, 1, D), each at its own place."""
+        q, k, v = self.attention.split(self.attention.qkv(self.attention_norm(x)), 3)
+        cache.k[places.rows, :, places.at] = k[:, :, 0]
+        cache.v[places.rows, :, places.at] = v[:, :, 0]
+        own_k, own_v = cache.k[:, :, : places.reach], cache.v[:, :, : places.reach]
+        x = x + self.attention.attend(q, own_k, own_v, places.mask)
+        audio_k, audio_v = cache.audio_k[:, :, : places.heard], cache.audio_v[:, :, : places.heard]
+        return self._listened(x, audio_k, audio_v, places.audio_mask)
+
+    def _listened(self, x: Tensor, audio_k: Tensor, audio_v: Tensor, audio_mask: Tensor | None) -> Tensor:
         (q,) = self.crossed.split(self.crossed.q(self.crossed_norm(x)), 1)
-        x = x + self.crossed.attend(q, cache.audio_k, cache.audio_v, audio_mask)
+        x = x + self.crossed.attend(q, audio_k, audio_v, audio_mask)
         return x + self.outer(F.gelu(self.inner(self.inner_norm(x))))  # type: ignore[no-any-return]
 
 
-@dataclass(slots=True)
-class Cache:
-    """What decoding B recordings has so far. `at`: how many tokens are in it."""
-
-    layers: list[_LayerCache]
-    audio_mask: Tensor | None  # (B, 1, 1, P), added to the scores
-    at: int = 0
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these (indices, on the device)."""
-        for layer in self.layers:
-            layer.k, layer.v = layer.k[rows], layer.v[rows]
-            layer.audio_k, layer.audio_v = layer.audio_k[rows], layer.audio_v[rows]
-        if self.audio_mask is not None:
-            self.audio_mask = self.audio_mask[rows]
-
-
 class Whisper(nn.Module):
-    """Log-mel frames -> text tokens, one step at a time. Call `encode`, `start`, then `step` repeatedly."""
+    """Log-mel frames -> text tokens, one step at a time. Call `encode`, `start`, `prompt`, then `step` repeatedly."""
 
     def __init__(self, shape: WhisperShape) -> None:
         super().__init__()
@@ -154,6 +141,13 @@ class Whisper(nn.Module):
         self.text_positions = nn.Parameter(torch.empty(shape.longest_text, shape.width))
         self.decoder = nn.ModuleList(_DecoderLayer(shape) for _ in range(shape.decoder_layers))
         self.decoder_norm = nn.LayerNorm(shape.width)
+        self._head: PackedLinear | None = None
+
+    def pack(self) -> None:
+        """Lay the weights out for this processor, where that is quicker. Nothing may be loaded or moved after it."""
+        pack_linears(self)
+        if can_pack(self.tokens):
+            self._head = PackedLinear(self.tokens)
 
     def encode(self, mel: Tensor, frames: Sequence[int], stride: int = 1) -> tuple[Tensor, Tensor | None]:
         """mel (B, M, T), T even and at most 2 * positions, each row filled up with its own silence; frames (B,), even:
@@ -213,122 +207,60 @@ class Whisper(nn.Module):
         for layer in self.decoder:
             assert isinstance(layer, _DecoderLayer)
             k, v = layer.crossed.split(layer.crossed.kv(states), 2)
+            # Zeros: what a row must not see is masked, and what is not a number would show through.
             layers.append(
-                _LayerCache(states.new_empty(own), states.new_empty(own), k.contiguous(), v.contiguous())
+                LayerCache(states.new_zeros(own), states.new_zeros(own), k.contiguous(), v.contiguous())
             )
-        return Cache(layers, mask)
+        return Cache(layers, mask, torch.zeros(rows, dtype=torch.int64, device=states.device))
 
-    def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """Append tokens (B, n), n > 1 only at the start -> logits (B, n, vocabulary), float32."""
-        end = cache.at + tokens.shape[1]
-        x = self.tokens[tokens] + self.text_positions[cache.at : end]
+    def room(self, rows: int) -> Cache:
+        """An empty cache for any recordings and texts, to `put` them in: (B, H, S or P, D / H) at their largest."""
+        heads, depth = self.shape.decoder_heads, self.shape.width // self.shape.decoder_heads
+        own, audio = (rows, heads, self.shape.longest_text, depth), (rows, heads, self.shape.positions, depth)
+        zeros = self.tokens.new_zeros
+        layers = [LayerCache(zeros(own), zeros(own), zeros(audio), zeros(audio)) for _ in self.decoder]
+        at = torch.zeros(rows, dtype=torch.int64, device=self.tokens.device)
+        return Cache(layers, zeros(rows, 1, 1, self.shape.positions), at)
+
+    def prompt(self, tokens: Tensor, cache: Cache) -> Tensor:
+        """Put the first tokens (B, n) into an empty cache -> logits (B, n, vocabulary), float32."""
+        x = self.tokens[tokens] + self.text_positions[: tokens.shape[1]]
         for layer, layer_cache in zip(self.decoder, cache.layers, strict=True):
-            x = layer(x, layer_cache, cache.at, cache.audio_mask)
-        cache.at = end
-        return F.linear(self.decoder_norm(x), self.tokens).float()
+            assert isinstance(layer, _DecoderLayer)
+            x = layer.first(x, layer_cache, cache.audio_mask)
+        cache.at += tokens.shape[1]
+        return self._logits(x)
 
+    def step(
+        self, tokens: Tensor, cache: Cache, reach: int | None = None, heard: int | None = None
+    ) -> Tensor:
+        """Append one token to each row (B,), each at its own place -> logits (B, vocabulary), float32.
 
-def sampled_positions(frames: int, positions: int, stride: int) -> int:
-    """How many of a window's positions `Whisper.encode` computes."""
-    return frames // 2 + -(-(positions - frames // 2) // stride)
+        `reach`: more tokens than any row that matters has; `heard`: no fewer positions than any of them has. None: all
+        there is room for, so that every tensor has the same shape at every step. A row that is full stays so.
+        """
+        size = cache.layers[0].k.shape[2]
+        reach, heard = (
+            size if reach is None else min(reach, size),
+            cache.positions if heard is None else heard,
+        )
+        at = cache.at
+        hidden = torch.arange(reach, device=at.device) > at[:, None]
+        places = Places(
+            torch.arange(at.shape[0], device=at.device),
+            at,
+            self.tokens.new_zeros(hidden.shape).masked_fill_(hidden, -math.inf)[:, None, None],
+            reach,
+            None if cache.audio_mask is None else cache.audio_mask[..., :heard],
+            heard,
+        )
+        x = self.tokens[tokens[:, None]] + self.text_positions[at][:, None]
+        for layer, layer_cache in zip(self.decoder, cache.layers, strict=True):
+            assert isinstance(layer, _DecoderLayer)
+            x = layer.next(x, layer_cache, places)
+        at.add_(1).clamp_(max=size - 1)
+        return self._logits(x[:, 0])
 
-
-def sampled(
-    frames: Sequence[int], positions: int, stride: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For each row (B, P): which positions are kept, where the sound of each is found, what to add to its score."""
-    longest = max(sampled_positions(one, positions, stride) for one in frames)
-    kept = np.zeros((len(frames), longest), np.int64)
-    heard = np.zeros((len(frames), longest), np.int64)
-    weights = np.full((len(frames), longest), -math.inf, np.float32)
-    for row, one in enumerate(frames):
-        end = one // 2
-        starts = np.arange(end, positions, stride)  # of runs of silence, each heard at its middle
-        ends = np.minimum(starts + stride, positions)
-        size = end + len(starts)
-        kept[row, :size] = np.concatenate((np.arange(end), (starts + ends) // 2))
-        # The last positions look beyond the row's end, where another row may have sound, or nothing at all.
-        heard[row, :size] = np.minimum(kept[row, :size], end - 3) if end < positions else kept[row, :size]
-        weights[row, :size] = np.concatenate((np.zeros(end), np.log(ends - starts)))
-    return kept, heard, weights
-
-
-_LAYER_PARTS = {
-    "self_attn.out_proj": "attention.out",
-    "self_attn_layer_norm": "attention_norm",
-    "encoder_attn.out_proj": "crossed.out",
-    "encoder_attn.q_proj": "crossed.q",
-    "encoder_attn_layer_norm": "crossed_norm",
-    "fc1": "inner",
-    "fc2": "outer",
-    "final_layer_norm": "inner_norm",
-}
-_FUSED = {
-    "self_attn": ("attention.qkv", ("q_proj", "k_proj", "v_proj")),
-    "encoder_attn": ("crossed.kv", ("k_proj", "v_proj")),
-}
-
-
-def from_hugging_face(tensors: Mapping[str, Tensor], shape: WhisperShape) -> dict[str, Tensor]:
-    """transformers' names and tensors (see `expected_shapes`) -> this module's state dict."""
-    found = {
-        "conv1.weight": tensors["model.encoder.conv1.weight"],
-        "conv1.bias": tensors["model.encoder.conv1.bias"],
-        "conv2.weight": tensors["model.encoder.conv2.weight"],
-        "conv2.bias": tensors["model.encoder.conv2.bias"],
-        "audio_positions": tensors["model.encoder.embed_positions.weight"],
-        "text_positions": tensors["model.decoder.embed_positions.weight"],
-        "tokens": tensors["model.decoder.embed_tokens.weight"],
-    }
-    for side, layers in (("encoder", shape.encoder_layers), ("decoder", shape.decoder_layers)):
-        for part in ("weight", "bias"):
-            found[f"{side}_norm.{part}"] = tensors[f"model.{side}.layer_norm.{part}"]
-            for n in range(layers):
-                prefix = f"model.{side}.layers.{n}"
-                for theirs, ours in _LAYER_PARTS.items():
-                    if side == "decoder" or "encoder_attn" not in theirs:
-                        found[f"{side}.{n}.{ours}.{part}"] = tensors[f"{prefix}.{theirs}.{part}"]
-                for attention, (ours, names) in _FUSED.items():
-                    if side == "decoder" or attention == "self_attn":
-                        rows = [_projection(tensors, f"{prefix}.{attention}", name, part) for name in names]
-                        found[f"{side}.{n}.{ours}.{part}"] = torch.cat(rows)
-    return found
-
-
-def _projection(tensors: Mapping[str, Tensor], attention: str, name: str, part: str) -> Tensor:
-    if (name, part) == ("k_proj", "bias"):  # keys have none: it would cancel in the softmax
-        return torch.zeros_like(tensors[f"{attention}.q_proj.bias"])
-    return tensors[f"{attention}.{name}.{part}"]
-
-
-def expected_shapes(shape: WhisperShape) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a checkpoint of these sizes in transformers' names (the tied output layer left out)."""
-    width = shape.width
-    found: dict[str, tuple[int, ...]] = {
-        "model.encoder.conv1.weight": (width, shape.mels, 3),
-        "model.encoder.conv1.bias": (width,),
-        "model.encoder.conv2.weight": (width, width, 3),
-        "model.encoder.conv2.bias": (width,),
-        "model.encoder.embed_positions.weight": (shape.positions, width),
-        "model.decoder.embed_positions.weight": (shape.longest_text, width),
-        "model.decoder.embed_tokens.weight": (shape.vocabulary, width),
-    }
-    sides = (
-        ("encoder", shape.encoder_layers, shape.encoder_inner, ("self_attn",)),
-        ("decoder", shape.decoder_layers, shape.decoder_inner, ("self_attn", "encoder_attn")),
-    )
-    for side, layers, inner, attentions in sides:
-        norms = [f"model.{side}.layer_norm"]
-        for n in range(layers):
-            prefix = f"model.{side}.layers.{n}"
-            norms += [f"{prefix}.final_layer_norm", *(f"{prefix}.{name}_layer_norm" for name in attentions)]
-            found |= {f"{prefix}.fc1.weight": (inner, width), f"{prefix}.fc1.bias": (inner,)}
-            found |= {f"{prefix}.fc2.weight": (width, inner), f"{prefix}.fc2.bias": (width,)}
-            for name in attentions:
-                for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                    found[f"{prefix}.{name}.{part}.weight"] = (width, width)
-                    if part != "k_proj":
-                        found[f"{prefix}.{name}.{part}.bias"] = (width,)
-        for norm in norms:
-            found |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
-    return found
+    def _logits(self, x: Tensor) -> Tensor:
+        x = self.decoder_norm(x)
+        return (F.linear(x, self.tokens) if self._head is None else self._head(x)).float()

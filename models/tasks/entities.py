@@ -7,7 +7,7 @@ the option `kinds` says what to call them. A text that the model does not read g
 Places are counted in characters (code points) of the text as it was sent, behind a byte order mark if there is one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ KINDS: dict[str, str] = {
 
 _MAX_UNITS = 256
 _LANGUAGE_CHARACTERS = 2000
+_ENDS = '.!?:"”\n'  # behind one of these, or at the start, The may be an article
+_AFTER_LATIN = "\u0250"  # the first letter beyond the Latin alphabets of European languages
 _MOST_MENTIONS = 500  # of a text that is a list of names, so that a label stays well below a record's size
 
 
@@ -81,7 +83,7 @@ class Entities:
         """No unit for what the model does not read. Raises BadInput: too_large, undecodable, empty."""
         text = decode_in_place(payload.data)
         reads = LANGUAGES if self._languages is None else self._languages
-        language = detect(_without_names(text), payload.language, reads)
+        language = _language(text[:_LANGUAGE_CHARACTERS], payload.language, reads)
         if not language.readable(self._languages):
             return Prepared((), _Read(language, ""))
         return Prepared(tuple(self._finder.pieces(text)), _Read(language, text))
@@ -121,11 +123,17 @@ class Entities:
         return [Span(start, end, kind, mention.score)] if kind and start < end else []
 
 
-def _without_names(text: str) -> str:
-    """The start of a text without words in capitals, since names speak other languages than what is said of them."""
-    start = text[:_LANGUAGE_CHARACTERS]
+def _language(start: str, declared: str | None, reads: Collection[str]) -> Language:
+    """By the words without capitals, since names speak other languages than what is said of them. A line of names alone
+    (a result, a dateline) is in the declared language, where one is."""
     plain = " ".join(word for word in start.split() if not word.lstrip("\"'“‘(«")[:1].isupper())
-    return plain if any(char.isalpha() for char in plain) else start
+    if any(char.isalpha() for char in plain):
+        return detect(plain, declared, reads)
+    found = detect(start, declared, reads)
+    said = (declared or "").partition("-")[0].lower()
+    if said in LANGUAGES and found.letters and all(char < _AFTER_LATIN for char in start if char.isalpha()):
+        return Language(said, found.share, letters=True)
+    return found
 
 
 def _kinds(given: Any) -> dict[str, str]:

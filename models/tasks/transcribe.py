@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.inference.ctc_files import is_ctc
+from models.inference.devices import batch_cost_on, recorder_on
+from models.inference.static_steps import StaticSteps
 from models.inference.whisper_files import EMBEDDED, LoadedWhisper, load_whisper
 from models.media.again import Again
 from models.media.audio import RATE_HZ, AudioLimits, decode_pieces
@@ -24,8 +26,8 @@ from models.media.language import Language
 from models.media.listen import Listener
 from models.media.mel import FRAMES_PER_S, HOP, log_mel
 from models.media.speech import Window
-from models.networks.greedy import Decoded, decode_greedy, likeliest
-from models.networks.whisper import sampled_positions
+from models.networks.greedy import Decoded, Encoded, FreeSteps, GreedyDecoder, likeliest
+from models.networks.silence import sampled_positions
 from models.tasks.closed_vocabulary import ClosedVocabulary
 from models.tasks.recordings import accepts_audio, audio_limits, declared_language, syllables_wav
 from models.tasks.texts import unsupported
@@ -44,9 +46,11 @@ _STEP_FRAMES = 100
 _WINDOW_FRAMES = 3000
 # Windows of a recording that are made at once; the later ones of a long one when their turn comes.
 _AT_ONCE = 8
-# Each step of decoding reads all weights once, for however many rows: a batch is as large as memory allows.
-_BATCH_WINDOWS = 16
-_MAX_UNITS = 32
+# Each step of decoding reads all weights once, for however many rows: as many are decoded at once as memory allows,
+# and others of the batch take the places of those that end.
+_PLACES, _PLACES_WINDOWS = 32, 16
+_GPU_PLACES = 64  # an estimate: no GPU was at hand to measure it
+_MAX_UNITS, _BATCH_WINDOWS = 96, 32
 
 # Whisper's own rules: silence is where no speech is likely and the words are unlikely; loops pack well.
 # Its -1 for silence let "you" through on bursts of noise and beeps (no speech 0.83 to 0.93, words -0.66 to
@@ -106,19 +110,25 @@ class Transcribe:
     """The task. See `models.types.Task` for what each part promises."""
 
     name = "transcribe"
-    batch_cost = _WINDOW_FRAMES * _BATCH_WINDOWS
     max_units = _MAX_UNITS
 
     def __init__(
         self, whisper: LoadedWhisper, limits: AudioLimits | None = None, stride: int = _STRIDE
     ) -> None:
-        """`stride`: of the positions of silence, see `Whisper.encode`."""
+        """`stride`: of the positions of silence, see `Whisper.encode`. `decoder_steps` counts up."""
         self._whisper = whisper
         self._limits = limits or AudioLimits()
         self._stride = stride
         self._ahead = ThreadPoolExecutor(1, "transcribe-ahead")
         self.model = whisper.info
         self._device = whisper.net.tokens.device
+        record = recorder_on(str(self._device))
+        self._steps = FreeSteps(whisper.net) if record is None else StaticSteps(whisper.net, record)
+        self.captures = (self._steps,) if isinstance(self._steps, StaticSteps) else ()
+        self.places, windows = (_PLACES, _PLACES_WINDOWS) if record is None else (_GPU_PLACES, _GPU_PLACES)
+        self.places_cost = _WINDOW_FRAMES * windows
+        self.batch_cost = batch_cost_on(str(self._device), _WINDOW_FRAMES * _BATCH_WINDOWS)
+        self.decoder_steps = 0
         self._dtype = whisper.net.tokens.dtype
 
     @classmethod
@@ -215,19 +225,38 @@ class Transcribe:
         return said
 
     def _decode(self, units: Sequence[Unit], frames: Sequence[int]) -> list[_Said]:
+        """Longest first: the rows that come later fit into the places of those that end."""
+        order = sorted(range(len(units)), key=lambda row: -frames[row])
+        languages: list[str] = []
+
+        def encode(places: Sequence[int]) -> Encoded:
+            rows = [order[place] for place in places]
+            chosen = [units[row] for row in rows]
+            batch = self._batch(chosen, [frames[row] for row in rows])
+            states, mask = self._whisper.net.encode(batch, [frames[row] for row in rows], self._stride)
+            spoken = self._languages(chosen, states, mask)
+            languages.extend(spoken)
+            prompts = torch.tensor([self._prompt(code) for code in spoken], device=self._device)
+            return Encoded(states, mask, prompts)
+
+        limits = [int(_TOKENS_SPARE + _TOKENS_PER_S * units[row].data.seconds) for row in order]
+        with torch.inference_mode():
+            longest = max(unit.length for unit in units)
+            places = max(1, min(self.places, self.places_cost // longest))
+            decoder = GreedyDecoder(self._whisper.net, self._whisper.rules, places, self._steps)
+            decoded = decoder.decode(encode, limits)
+            self.decoder_steps += decoder.steps
+        said = dict(zip(order, map(_Said, decoded, languages), strict=True))
+        return [said[row] for row in range(len(units))]
+
+    def _batch(self, units: Sequence[Unit], frames: Sequence[int]) -> torch.Tensor:
+        """Log-mel (B, mels, T), filled up with silence."""
         mel = np.empty((len(units), self._whisper.net.shape.mels, max(frames)), np.float32)
         for row, unit in enumerate(units):
             made = unit.data.mel
             mel[row, :, : unit.data.frames] = made
             mel[row, :, unit.data.frames :] = made.max() - 2.0  # log_mel's silence: 8 decades below the peak
-        with torch.inference_mode():
-            batch = torch.from_numpy(mel).to(self._device, self._dtype)
-            states, mask = self._whisper.net.encode(batch, frames, self._stride)
-            languages = self._languages(units, states, mask)
-            limits = [int(_TOKENS_SPARE + _TOKENS_PER_S * unit.data.seconds) for unit in units]
-            prompts = torch.tensor([self._prompt(code) for code in languages], device=self._device)
-            rows = decode_greedy(self._whisper.net, states, mask, prompts, limits, self._whisper.rules)
-        return [_Said(row, language) for row, language in zip(rows, languages, strict=True)]
+        return torch.from_numpy(mel).to(self._device, self._dtype)
 
     def finish(self, prepared: Prepared, outputs: Sequence[_Said]) -> Outcome:
         """The text of all windows that hold speech; `unsupported_language` where the sender declares another than

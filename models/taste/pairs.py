@@ -88,6 +88,10 @@ class Pairs:
         column = ((1 + self._column[:size]) ** -how.popularity_power).astype(np.float32)
         return walked(scores, self.counts, self._row, column, how.row_power)
 
+    def bytes_used(self) -> int:
+        """Bytes of counts and sums."""
+        return self.counts.keys.nbytes + self.counts.weights.nbytes + self._row.nbytes + self._column.nbytes
+
     def _step(self, items: I32, weights: F64, size: int) -> F32:
         how, found = self.settings, np.zeros(size, np.float32)
         if len(items):

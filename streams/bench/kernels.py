@@ -47,8 +47,11 @@ def _speech(shape: str, windows: int, tokens: int, options: dict[str, Any]) -> d
     """Windows of 30 s, each decoded to so many tokens: the end is never chosen."""
     import torch
 
+    from models.inference.compiles import compiles
+    from models.inference.devices import recorder_on
     from models.inference.shapes import WHISPER_SHAPES, random_whisper
-    from models.networks.greedy import Rules, decode_greedy
+    from models.inference.static_steps import StaticSteps
+    from models.networks.greedy import Encoded, GreedyDecoder, Rules
     from models.networks.precision import dtype_name, torch_dtype
 
     device, dtype = options["device"], torch_dtype(options["dtype"], options["device"])
@@ -57,20 +60,22 @@ def _speech(shape: str, windows: int, tokens: int, options: dict[str, Any]) -> d
     frames: Any = torch.full((windows,), 2 * sizes.positions)
     rules = Rules(end=0, no_speech=1, never=(0,), never_first=())
     spent = {"copy": 0.0, "encode": 0.0, "decode": 0.0}
+    record = recorder_on(device)
+    steps = None if record is None else StaticSteps(net, record, (windows,), ())
+    if steps is not None:
+        with torch.inference_mode():
+            steps.warm_up()
 
     def once() -> None:
         with torch.inference_mode():
             given = _timed(spent, "copy", device, lambda: torch.from_numpy(mel).to(device, dtype))
             states, mask = _timed(spent, "encode", device, lambda: net.encode(given, frames))
-            prompts = torch.full((windows, 2), 2, device=device)
-            _timed(
-                spent,
-                "decode",
-                device,
-                lambda: decode_greedy(net, states, mask, prompts, [tokens] * windows, rules),
-            )
+            encoded = Encoded(states, mask, torch.full((windows, 2), 2, device=device))
+            decoder = GreedyDecoder(net, rules, windows, steps)
+            _timed(spent, "decode", device, lambda: decoder.decode(lambda _: encoded, [tokens] * windows))
 
     once()  # kernels are chosen
+    before = compiles()
     seconds, rounds = _repeated(once, spent, options)
     return {
         "case": shape,
@@ -78,6 +83,8 @@ def _speech(shape: str, windows: int, tokens: int, options: dict[str, Any]) -> d
         "rows": windows,
         "tokens": tokens,
         "times_real_time": round(rounds * windows * WINDOW_S / seconds, 1),
+        "replays": 0 if steps is None else steps.replays,
+        "captures_after_warm_up": compiles() - before,
         **_shares(spent, seconds),
     }
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from models.errors import BadInput, ModelError, WeightsMismatch
 from models.inference.mentions import cut
 from models.inference.offline import label_all
+from models.inference.spacy_entities import name_alone
 from models.inference.token_labels import Tag, TokenLabels, Word, mentions_of, tag_of
 from models.tasks.entities import Entities
 from models.types import Finding, LoadOptions, Outcome, Payload
@@ -89,7 +90,7 @@ def test_the_embedded_finder_names_people_places_and_organisations_where_they_st
         ("Emmanuel Macron", "person"),
         ("Berlin", "place"),
         ("Siemens", "organisation"),
-        ("The United Nations", "organisation"),
+        ("United Nations", "organisation"),
         ("New York", "place"),
     ]
     assert [NEWS[int(s.start) : int(s.end)] for s in first.spans] == [name for name, _ in named(first)]
@@ -254,3 +255,36 @@ def test_texts_are_cut_between_words_where_there_are_any() -> None:
     parts = [text[start:end] for start, end in cut(text, 30)]
     assert "".join(parts) == text and max(map(len, parts)) <= 30
     assert all(part[-1] in " \n" for part in parts[:3])
+
+
+def test_a_line_of_names_alone_is_in_the_declared_language(tmp_path: Path) -> None:
+    task = Entities.load(LoadOptions(tmp_path))
+    line, other = (
+        "12. Giovanna Troldi (Italy) 38.285",
+        "das ist wirklich ein sehr schlechter Film",
+    )  # "it" by letters
+
+    def found(text: str, language: str | None) -> Any:
+        prepared = task.prepare(Payload("text/plain", text.encode(), language))
+        outputs = task.forward(prepared.units) if prepared.units else []
+        return task.finish(prepared, outputs).findings[0].value
+
+    assert [one["kind"] for one in found(line, "en-GB")] == ["person", "place"]
+    assert found("HELSINKI 1996-08-30", "en") != "unsupported_language"  # Finnish, as letters go
+    refused = [(line, None), (line, "it"), ("ВЛАДИМИР ПУТИН", "en"), (other, "en")]
+    assert [found(*one) for one in refused] == ["unsupported_language"] * len(refused)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "alone"),
+    [
+        ("He left the United Nations.", "the United Nations", "United Nations"),
+        ("The Senate met.", "The Senate", "Senate"),
+        ("He left The Hague.", "The Hague", "The Hague"),
+        ("Spain's king", "Spain's", "Spain"),
+    ],
+)
+def test_a_span_is_the_name_alone(text: str, name: str, alone: str) -> None:
+    start = text.index(name)
+    begins, ends = name_alone(text, start, start + len(name))
+    assert text[begins:ends] == alone

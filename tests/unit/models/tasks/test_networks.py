@@ -1,20 +1,22 @@
 """Own networks against transformers' Whisper, at a tiny size with random weights: no package, no download."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
-from models.networks.greedy import Rules, decode_greedy
+from models.inference.captures import Graph, Network
+from models.inference.compiles import compiles
+from models.inference.memory import weights_bytes
+from models.inference.static_steps import StaticSteps
+from models.networks.greedy import Encoded, GreedyDecoder, Rules, decode_greedy
 from models.networks.lite0 import Lite0
+from models.networks.packed import can_pack, pack_linears
 from models.networks.precision import torch_dtype
-from models.networks.whisper import (
-    Whisper,
-    WhisperShape,
-    expected_shapes,
-    from_hugging_face,
-    sampled,
-    sampled_positions,
-)
+from models.networks.silence import sampled, sampled_positions
+from models.networks.whisper import Whisper, WhisperShape
+from models.networks.whisper_names import expected_shapes, from_hugging_face
 
 SHAPE = WhisperShape(
     width=32,
@@ -83,9 +85,9 @@ def test_the_names_and_the_numbers_are_those_of_transformers(net: Whisper) -> No
         assert mask is None
         cache = net.start(states, mask, 4)
         steps = [
-            net.step(tokens[:, :2], cache),
-            net.step(tokens[:, 2:3], cache),
-            net.step(tokens[:, 3:], cache),
+            net.prompt(tokens[:, :2], cache),
+            net.step(tokens[:, 2], cache, 3)[:, None],
+            net.step(tokens[:, 3], cache)[:, None],
         ]
     assert torch.allclose(torch.cat(steps, 1), expected, atol=1e-4)
 
@@ -116,6 +118,83 @@ def test_neighbours_change_nothing(net: Whisper, stride: int, at_once: bool) -> 
         assert ours.no_speech == pytest.approx(other.no_speech, abs=1e-5)
         assert ours.cut == other.cut
     assert len({row.tokens for row in together}) > 1, "rows that all agree prove nothing"
+
+
+def unrecorded(network: Network, inputs: tuple[torch.Tensor, ...]) -> Graph:
+    """As a graph: the same memory in and out, whatever runs."""
+    output = network(*inputs).clone()
+    return Graph(inputs, output, lambda: output.copy_(network(*inputs)))
+
+
+@pytest.mark.parametrize(("places", "static"), [(1, False), (3, False), (5, False), (3, True), (5, True)])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_who_takes_a_free_place_is_decoded_as_alone(
+    net: Whisper, places: int, static: bool, at_once: bool
+) -> None:
+    """Rows of other lengths, that ended earlier or later, were there before; some end at their first token."""
+    random = torch.Generator().manual_seed(17)
+    frames = [80, 80, 64, 56, 40, 40, 40, 30, 24, 24, 24]
+    limits = [3, 12, 1, 9, 15, 2, 7, 5, 18, 4, 6]
+    rows = [torch.randn(1, SHAPE.mels, one, generator=random) for one in frames]
+    for row in rows[2:]:
+        row[:, :, -10:] = -3.0
+    prompt = torch.tensor([[1, 2]])
+
+    def encode(numbers: Sequence[int]) -> Encoded:
+        batch = torch.full((len(numbers), SHAPE.mels, frames[numbers[0]]), -3.0)
+        for n, number in enumerate(numbers):
+            batch[n, :, : frames[number]] = rows[number][0]
+        encoder = net.encode_together if at_once else net.encode
+        states, mask = encoder(batch, [frames[number] for number in numbers], 4)
+        return Encoded(states, mask, prompt.expand(len(numbers), 2))
+
+    with torch.inference_mode():
+        alone = [
+            GreedyDecoder(net, RULES, 1).decode(lambda _, n=n: encode([n]), [limit])[0]
+            for n, limit in enumerate(limits)
+        ]
+        steps = StaticSteps(net, unrecorded, rows=(2, 4, 8), positions=(25,)) if static else None
+        if steps:
+            steps.warm_up()
+        warm = compiles()
+        decoder = GreedyDecoder(net, RULES, places, steps)
+        together = decoder.decode(encode, limits)
+        if steps:
+            assert steps.replays == decoder.steps and not steps.eager and not steps.failures
+        assert compiles() == warm
+        groups = [GreedyDecoder(net, RULES, places) for _ in range(0, len(limits), places)]
+        for n, group in enumerate(groups):
+            start = n * places
+            group.decode(lambda numbers, s=start: encode([s + m for m in numbers]), limits[start:][:places])
+    assert [row.tokens for row in together] == [row.tokens for row in alone]
+    assert [row.cut for row in together] == [row.cut for row in alone]
+    for ours, other in zip(together, alone, strict=True):
+        assert ours.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
+        assert ours.no_speech == pytest.approx(other.no_speech, abs=1e-5)
+    assert len({len(row.tokens) for row in together}) > 3, "rows that end together prove nothing"
+    before = sum(group.steps for group in groups)
+    assert decoder.steps <= before and (places == 1 or decoder.steps < before)
+
+
+def test_what_fits_into_no_graph_is_decoded_all_the_same(net: Whisper) -> None:
+    def refused(network: Network, inputs: tuple[torch.Tensor, ...]) -> Graph:
+        if inputs[0].shape[0] == 2:
+            raise RuntimeError("CUDA out of memory\nand so on")
+        return unrecorded(network, inputs)
+
+    steps = StaticSteps(net, refused, rows=(2, 3), positions=())
+    before = compiles()
+    with torch.inference_mode():
+        steps.warm_up()
+        assert compiles() == before + 1 and steps.failures == {(2, 40): "CUDA out of memory"}
+        states, mask = net.encode(torch.randn(4, SHAPE.mels, 80), [80] * 4)
+        for rows in (4, 2, 3, 1):
+            given = Encoded(states[:rows], mask, torch.tensor([[1, 2]] * rows))
+            limits = [9] * rows
+            right = GreedyDecoder(net, RULES, rows).decode(lambda _, one=given: one, limits)
+            found = GreedyDecoder(net, RULES, rows, steps).decode(lambda _, one=given: one, limits)
+            assert [one.tokens for one in found] == [one.tokens for one in right]
+    assert steps.eager == {"no_bucket": 1, "no_capture": 2} and steps.replays > 0
 
 
 def test_silence_counts_in_full_however_few_of_its_positions_are_computed() -> None:
@@ -187,3 +266,23 @@ def test_same_padding_puts_the_odd_pixel_right_and_below() -> None:
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="float12"):
         torch_dtype("float12", "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_layers_are_the_layers(dtype: torch.dtype) -> None:
+    if dtype is torch.bfloat16 and torch_dtype("auto", "cpu") is not dtype:
+        pytest.skip("this processor does not compute in bfloat16")
+    network = torch.nn.Sequential(
+        torch.nn.Linear(24, 40), torch.nn.Sequential(torch.nn.Linear(40, 8, bias=False))
+    )
+    network = network.to(dtype).requires_grad_(False)
+    inputs = [torch.randn(*shape, 24).to(dtype) for shape in ((1,), (3, 1), (2, 70))]
+    right = [network(one) for one in inputs]
+    assert weights_bytes(network) == (24 * 40 + 40 + 40 * 8) * dtype.itemsize
+    pack_linears(network)
+    if not can_pack(torch.zeros(1, 1, dtype=dtype)):
+        pytest.skip("this processor has no packed layers")
+    assert not [one for one in network.modules() if type(one) is torch.nn.Linear]
+    assert weights_bytes(network) == (24 * 40 + 40 + 40 * 8) * dtype.itemsize
+    for one, expected in zip(inputs, right, strict=True):
+        assert torch.allclose(network(one), expected, atol=1e-5 if dtype is torch.float32 else 2e-2)

@@ -11,7 +11,7 @@ import torch
 from models.evaluate.words import error_rate
 from models.inference.offline import label_all
 from models.media.audio import RATE_HZ, decode_audio
-from models.networks.whisper import sampled_positions
+from models.networks.silence import sampled_positions
 from models.tasks.transcribe import Transcribe, _Piece
 from models.types import LoadOptions, Outcome, Payload, Unit
 
