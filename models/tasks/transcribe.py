@@ -315,12 +315,12 @@ class Transcribe:
         known = self._whisper.languages
         if not known:
             return ["en"] * len(units)
+        declared = [unit.data.language if unit.data.language in known else None for unit in units]
+        if all(declared):
+            return [code for code in declared if code]
         codes = {token: code for code, token in known.items()}
         guessed = likeliest(self._whisper.net, states, mask, self._whisper.start, list(codes))
-        return [
-            unit.data.language if unit.data.language in known else codes[token]
-            for unit, token in zip(units, guessed, strict=True)
-        ]
+        return [code or codes[token] for code, token in zip(declared, guessed, strict=True)]
 
     def _prompt(self, language: str) -> list[int]:
         between = [self._whisper.languages[language]] if self._whisper.languages else []
