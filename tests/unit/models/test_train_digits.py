@@ -45,7 +45,9 @@ def encoder(cache: Path) -> Encoder:
 def trained(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> TrainedDigits:
     clips = made_up_digits.clips(["ada", "bob", "cleo", "dan"], takes=4)
     out = tmp_path_factory.mktemp("digits") / "mine"
-    return train_digits(clips, encoder, out, revision="t-1", test=["dan"], recipe=RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.train.digits.STRINGS", 20)
+        return train_digits(clips, encoder, out, revision="t-1", test=["dan"], recipe=RECIPE)
 
 
 def texts(task: Task, *recordings: bytes) -> list[Outcome]:
