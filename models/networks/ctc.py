@@ -39,8 +39,7 @@ class FirstLayers(nn.Module):
     def forward(self, mel: Tensor, frames: Tensor) -> Tensor:
         """`frames` (B,) int64 on the CPU: the real ones of each row, a multiple of 4, at least 4."""
         x = F.gelu(self._conv1(mel.transpose(1, 2)))
-        x = x * _real(frames, x.shape[2]).to(x)[:, None]  # as beyond the edge
-        x = F.gelu(self._conv2(x)).transpose(1, 2)
+        x = F.gelu(self._conv2(x)).transpose(1, 2)  # of an even number of frames it reads none beyond them
         x = x + self._positions[: x.shape[1]]
         mask = torch.zeros((len(x), 1, 1, x.shape[1]), dtype=x.dtype)
         mask.masked_fill_(~_real(frames // 2, x.shape[1])[:, None, None], -torch.inf)
