@@ -3,7 +3,8 @@
 Rows: `walk` (a second step along the counts), some of `models.evaluate.further`, and of all these with counts, taste
 and popularity `blend-online`. What a part weighs differs by how much the reader has had and how long ago. Where a
 reader's own items may be right, the places of these are features like others: how often one comes back to the last, the
-one before, ... is learnt with the rest. `own-online` lists them first in any case.
+one before, ... is learnt with the rest. `own-online` lists them first in any case. Of a catalogue topics and years are
+parts as well (`models.evaluate.about`).
 """
 
 from collections import deque
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluate.about import NAMES as ABOUT
+from models.evaluate.about import About
 from models.evaluate.further import NAMES, Further
 from models.evaluate.layer import Layer
 from models.evaluate.recording import Event, Moment
@@ -35,15 +38,18 @@ class Blended(Layer):
 
     rows: tuple[str, ...] = (*ALONE, "blend-online", "own-online")
 
-    def __init__(self, item_names: Sequence[str], settings: ServedSettings, repeats: bool) -> None:
-        """`repeats`: a reader's own items may be chosen again."""
-        self._items, self._repeats = len(item_names), repeats
+    def __init__(
+        self, item_names: Sequence[str], settings: ServedSettings, repeats: bool, about: About | None = None
+    ) -> None:
+        """`repeats`: a reader's own items may be chosen again. `about`: what a catalogue says of the items."""
+        self._items, self._repeats, self._about = len(item_names), repeats, about
         self._served = Served(item_names, settings)
         self._further = Further(self._items, settings.ring, settings.nearest)
         start = np.zeros((len(PARTS), FORMS))
         for name, weight in START.items():
             start[PARTS.index(name), 0] = weight
-        self._begin(np.append(start.reshape(-1), np.zeros(OWN if repeats else 0)))
+        further = (OWN if repeats else 0) + (FORMS * len(ABOUT) if about else 0)
+        self._begin(np.append(start.reshape(-1), np.zeros(further)))
         self._waiting: deque[Event] = deque()  # followed, and not yet in readers' own states
         self._learnt = 0  # events
         self._last: tuple[tuple[int, int, int, int], tuple[F32, F32, Bools]] | None = None
@@ -123,6 +129,8 @@ class Blended(Layer):
         features = spread(parts)
         if self._repeats:
             features = np.concatenate([features, own_places(history, size)])
+        if self._about is not None:
+            features = np.concatenate([features, spread(self._about.scores(history))])
         return parts, features, listable
 
 

@@ -4,8 +4,9 @@ A list is K items; behind them stand the others in the order of the blend, so th
 protocol takes out is excluded from the list before it is made, as a worker does with what its ring remembers. Of a
 catalogue authors and topics are known from the start; an item is listed once it has come up, as in the other rows.
 
-With `blend` on a list is made for every event of a reader with a history, and its weights learn from what came, as a
-worker's do; readers' own states then wait until then (`_follow_before`).
+With `blend` or `order` on a list is made after every event, as a worker makes them, and what they weigh is learnt from
+the reader's next choice; readers' own states then wait until it is learnt (`_follow_before`). Where they have moved on
+before that (a stale item side is being measured), nothing is learnt of weights.
 """
 
 from collections import deque
@@ -21,6 +22,8 @@ from models.taste.calibrated import Calibrated, Watch
 from models.taste.catalogue import Catalogue, Entry
 from models.taste.explore import draws
 from models.taste.filters import Wishes
+from models.taste.knowledge import Past
+from models.taste.ordering import Ordering, OrderSettings
 from models.taste.pipeline import ListSettings, Made, Requests, lists
 from models.taste.rank import layer_scores
 
@@ -50,11 +53,14 @@ class Listed(Served):
         known = [name for name in item_names if name in listed.entries]
         self._catalogue.apply(known, [replace(listed.entries[name], published_ms=0) for name in known])
         self._made = 0
-        self._weights, self._watch = Calibrated(), Watch(1)
-        self._waiting: deque[Event] = deque()  # followed, and not yet in readers' own states
-        self._newest: tuple[int, int] | None = (
-            None  # user and history's length of the list that is remembered
+        self._learns = listed.stages.blend or listed.stages.order
+        self._weights, self._watch = Calibrated(), Watch()
+        self._ordering = (
+            Ordering(OrderSettings(own_first=listed.stages.own_first)) if listed.stages.order else None
         )
+        self._waiting: deque[Event] = deque()  # followed, and not yet in readers' own states
+        self._learnt = 0  # events
+        self._newest: tuple[tuple[int, int, int, int], Made] | None = None
 
     def scores(self, moment: Moment) -> F32:
         self._follow_before(None)
@@ -62,7 +68,7 @@ class Listed(Served):
         parts, listable = layer_scores(self._table, self._users, row, moment.at_ms, self._settings.rank)
         scores = parts.sum(axis=0)
         scores[:, ~listable] = -np.inf
-        found = self._list(moment, listable).lists.items[0]
+        found = self._list(moment).lists.items[0]
         found = found[found >= 0]
         top = float(scores.max(initial=-np.inf))
         base = top if np.isfinite(top) else 0.0
@@ -71,35 +77,38 @@ class Listed(Served):
         return row_of
 
     def follow(self, events: Sequence[Event]) -> None:
-        if self._how.blend:
+        if self._learns:
             self._waiting += events
         else:
             super().follow(events)
 
     def learn(self, events: Sequence[Event]) -> None:
-        if not self._how.blend:
+        if not self._learns:
             super().learn(events)
             return
         for event in events:
-            if event.positive and len(event.moment.history):
-                self._choose(event)
+            due = bool(self._waiting) and self._waiting[0].number <= event.number
             self._follow_before(event.number + 1)
+            (row,) = self._users.rows_of([str(event.moment.user)]).tolist()
+            if due and event.positive and self._watch.waiting(np.array([row], np.int32))[0]:
+                self._watch.chose(row, event.item + 1)
             super().learn([event])
+            if event.positive and self._ordering is not None:
+                ring, before = self._settings.ring, event.moment
+                past = Past(row, before.history[-ring:] + 1, before.times_ms[-ring:])
+                self._ordering.known.learn(past, event.item + 1, before.at_ms)
+            self._learnt += 1
+            if due:
+                self._publish(event)
 
-    def _choose(self, event: Event) -> None:
-        """The weights learn from the list that the reader had before the event; there is none where the reader's own
-        state has moved on (a stale item side is being measured)."""
-        moment = event.moment
-        if self._newest != (moment.user, len(moment.history)):
-            if not self._waiting or self._waiting[0].number > event.number:
-                return
-            self._follow_before(event.number)
-            row = self._users.rows_of([str(moment.user)])
-            _, listable = layer_scores(self._table, self._users, row, moment.at_ms, self._settings.rank)
-            self._list(moment, listable)
-        (row_of,) = self._users.rows_of([str(moment.user)]).tolist()
-        self._watch.chose(row_of, event.item + 1, self._weights)
-        self._newest = None
+    def _publish(self, event: Event) -> None:
+        """The list that a worker makes for an event, which its reader's next choice is learnt from."""
+        before = event.moment
+        history, times = before.history, before.times_ms
+        if event.positive:
+            history, times = np.append(history, np.int32(event.item)), np.append(times, before.at_ms)
+        for one in self._list(Moment(before.user, before.at_ms, history, times)).candidates:
+            self._watch.show(one, [0])
 
     def _follow_before(self, number: int | None) -> None:
         """Bring readers' own states up to an event, or to all there are."""
@@ -109,15 +118,26 @@ class Listed(Served):
         if due:
             super().follow(due)
 
-    def _list(self, moment: Moment, listable: Bools) -> Made:
+    def _list(self, moment: Moment) -> Made:
+        """Kept until something is learnt; where nothing decays, whatever the time."""
+        at_ms = moment.at_ms if np.isfinite(self._settings.item_half_life_s) else 0
+        key = (moment.user, at_ms, len(moment.history), self._learnt)
+        if self._newest is None or self._newest[0] != key:
+            self._newest = (key, self._fresh(moment))
+        return self._newest[1]
+
+    def _fresh(self, moment: Moment) -> Made:
         row = self._users.rows_of([str(moment.user)])
-        barred = np.flatnonzero(~listable)
+        self._table.cover()
+        unknown = np.zeros(len(self._index), np.bool_)
+        unknown[self._table.prepared(moment.at_ms, self._how.rank.popularity_power).barred] = True
         if not self._how.rank.repeat:
-            barred = np.concatenate([barred, np.unique(moment.history) + 1])
+            unknown[moment.history + 1] = True
+        barred = np.flatnonzero(unknown)
         excluded = np.stack([np.zeros(len(barred), np.int64), barred], axis=1)
         self._made += 1
         numbers = draws(np.zeros(1, np.int32), np.array([self._made]))
-        made = lists(
+        return lists(
             self._table,
             self._catalogue,
             self._users,
@@ -126,8 +146,5 @@ class Listed(Served):
             self._size,
             self._how,
             learnt=self._weights,
+            ordering=self._ordering,
         )
-        for one in made.candidates:
-            self._watch.show(one, [0])
-        self._newest = (moment.user, len(moment.history))
-        return made

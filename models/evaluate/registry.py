@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluate.about import About
 from models.evaluate.baselines import ItemKnn, LastItem, Popularity
 from models.evaluate.blended import Blended
 from models.evaluate.content import Content
@@ -32,6 +33,7 @@ class Given:
     retraining: Retraining | None = None
     topics: F32 | None = None  # (I, T) the same of their topics alone
     listed: ListedSettings | None = None
+    about: About | None = None  # what a catalogue says of items, for the calibrated blend
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def _retrained_online(given: Given) -> Layer:
     from models.evaluate.retrained import RetrainedOnline  # torch
 
     assert given.retraining is not None
-    return RetrainedOnline(given.item_names, given.served, given.repeats, given.retraining)
+    return RetrainedOnline(given.item_names, given.served, given.repeats, given.retraining, given.about)
 
 
 REGISTRY: tuple[Entry, ...] = (
@@ -78,8 +80,11 @@ REGISTRY: tuple[Entry, ...] = (
     ),
     Entry(Content.rows, _content, needs="content"),
     Entry(Served.rows, lambda given: Served(given.item_names, given.served)),
-    Entry(Blended.rows, lambda given: Blended(given.item_names, given.served, given.repeats)),
-    Entry(Reranked.rows, lambda given: Reranked(given.item_names, given.served, given.repeats)),
+    Entry(Blended.rows, lambda given: Blended(given.item_names, given.served, given.repeats, given.about)),
+    Entry(
+        Reranked.rows,
+        lambda given: Reranked(given.item_names, given.served, given.repeats, about=given.about),
+    ),
     Entry(Sequential.rows, _sequence, needs="sequence"),
     Entry(RETRAINED_ROWS, _retrained, needs="retraining"),
     Entry(ONLINE_ROWS, _retrained_online, needs="retraining"),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluate.about import About
 from models.evaluate.blended import PARTS, Blended, situations_of
 from models.evaluate.recording import Event, Moment
 from models.evaluate.served import ServedSettings
@@ -43,8 +44,9 @@ class Reranked(Blended):
         repeats: bool,
         how: RerankSettings | None = None,
         seed: int = 0,
+        about: About | None = None,
     ) -> None:
-        super().__init__(item_names, settings, repeats)
+        super().__init__(item_names, settings, repeats, about)
         self._how = how or RerankSettings()
         size = max(self._items, 1)
         self._contexts, self._visits = Contexts(size), Visits(size)

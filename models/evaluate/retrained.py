@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluate.about import About
 from models.evaluate.blended import Blended, situations_of
 from models.evaluate.recording import Event, Moment
 from models.evaluate.sequential import ONLINE_ROWS, RETRAINED_ROWS, Retraining, Sequential
@@ -72,9 +73,14 @@ class RetrainedOnline(Blended):
     rows: tuple[str, ...] = ONLINE_ROWS
 
     def __init__(
-        self, item_names: Sequence[str], settings: ServedSettings, repeats: bool, how: Retraining
+        self,
+        item_names: Sequence[str],
+        settings: ServedSettings,
+        repeats: bool,
+        how: Retraining,
+        about: About | None = None,
     ) -> None:
-        super().__init__(item_names, settings, repeats)
+        super().__init__(item_names, settings, repeats, about)
         self._begin(np.append(self._blend.weights[: self._blend.features], np.zeros(FORMS)))
         self._training = _Training(item_names, how)
         self._source: SequenceSource | None = None

@@ -1,7 +1,7 @@
 """Networks of speech with connectionist temporal classification from a folder: our own, or in Hugging Face layout.
 
-`config.json` says which: `headrace-ctc` is what `headrace train digits` writes (log-mel features, whole words), and
-wav2vec2, HuBERT, WavLM and their kin read samples and spell letters.
+`config.json` says which: `headrace-ctc` is what `headrace train digits` writes (a head on the first layers of the
+embedded Whisper, whole words), and wav2vec2, HuBERT, WavLM and their kin read samples and spell letters.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ from models.errors import BadInput, WeightsMismatch
 from models.inference.configuration import read_json
 from models.inference.pretrained import folder_config, load_network
 from models.inference.weights import inside, load_checked, user_model_info
+from models.inference.whisper_files import load_whisper
 from models.media.audio import RATE_HZ
-from models.media.bands import features
+from models.media.edged import features
 from models.media.mel import HOP
-from models.networks.ctc import BLANK, ConvGruCtc, CtcShape, Heard, heard, outputs_of
+from models.networks.ctc import BLANK, CtcHead, CtcShape, FirstLayers, Heard, heard, states_of
 from models.networks.precision import dtype_name, torch_dtype
 from models.types import LoadOptions, ModelInfo
 
@@ -74,52 +75,86 @@ def load_listener(options: LoadOptions, folder: Path) -> Listener:
     return SampleListener.load(options, folder)
 
 
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """The first layers of the embedded Whisper tiny.en, fp32. `info`: of the whole."""
+
+    net: FirstLayers
+    layers: int
+    info: ModelInfo
+
+    @classmethod
+    def load(cls, options: LoadOptions, layers: int) -> "Encoder":
+        """On the device of `options`. Raises WeightsMismatch; ValueError if it has not as many layers."""
+        whisper = load_whisper(LoadOptions(cache=options.cache, device=options.device))
+        return cls(FirstLayers(whisper.net, layers).eval(), layers, whisper.info)
+
+    def states(self, rows: Sequence[F32]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-mel rows (T, mels) -> states (B, P, W), and how many are real (B,), on the CPU."""
+        frames = torch.tensor([len(row) for row in rows])
+        device = next(self.net.parameters()).device
+        return self.net(padded(rows).to(device), frames), states_of(frames)
+
+    def named(self) -> dict[str, object]:
+        """As config.json tells which encoder a head was trained on."""
+        return {
+            "name": self.info.name,
+            "revision": self.info.revision,
+            "sha256": self.info.sha256,
+            "layers": self.layers,
+        }
+
+
 class OwnListener:
-    """See `Listener`: log-mel features, a convolutional and recurrent network, words."""
+    """See `Listener`: a head on the first layers of the embedded Whisper, words."""
 
     batch_cost = int(_OWN_BATCH_S * RATE_HZ / HOP)
 
     def __init__(
-        self, net: ConvGruCtc, words: Sequence[str], languages: frozenset[str] | None, info: ModelInfo
+        self,
+        encoder: Encoder,
+        head: CtcHead,
+        words: Sequence[str],
+        languages: frozenset[str] | None,
+        info: ModelInfo,
     ) -> None:
         self.info = info
         self.languages = languages
-        self._net = net
+        self._encoder = encoder
+        self._head = head
         self._words = words
 
     @classmethod
     def load(cls, options: LoadOptions, folder: Path) -> "OwnListener":
-        """Raises WeightsMismatch if configuration and weights do not fit. In fp32: it is small."""
+        """Raises WeightsMismatch if configuration, weights and encoder do not fit. In fp32: it is small."""
         config = folder_config(folder)
         words, languages = config.get("words"), config.get("languages")
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             raise WeightsMismatch(f"{folder}/config.json lists no words; train the folder anew")
-        net = ConvGruCtc(shape_of(config, folder))
+        encoder = _encoder_of(config, options, folder)
+        head = CtcHead(shape_of(config, folder, encoder.net.width))
         tensors, info = load_checked(folder)
         try:
-            net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+            head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except RuntimeError as error:
             raise WeightsMismatch(
                 f"{folder} does not fit its config.json ({error}); train it anew"
             ) from error
-        missing = sorted(saved_names(net) ^ tensors.keys())
-        if missing:
-            raise WeightsMismatch(f"{folder} lacks or adds tensors {missing[:3]}; train it anew")
-        net = net.eval().requires_grad_(False).to(options.device)
+        head = head.eval().requires_grad_(False).to(options.device)
         known = frozenset(map(str, languages)) if isinstance(languages, list) else None
-        return cls(net, words, known, ModelInfo(info.name, info.revision, info.sha256, "float32"))
+        info = ModelInfo(info.name, info.revision, info.sha256, "float32")
+        return cls(encoder, head, words, known, info)
 
     def features(self, samples: F32) -> F32:
-        """(T, bands), a row every 10 ms."""
-        return features(samples, self._net.shape.bands)
+        """Log-mel (T, mels), a row every 10 ms."""
+        return features(samples, self._encoder.net.mels)
 
     def listen(self, rows: Sequence[F32]) -> list[Heard]:
         """Rows are padded to the longest; the network does not see the padding."""
-        lengths = torch.tensor([len(row) for row in rows])
-        device = next(self._net.parameters()).device
         with torch.inference_mode():
-            log = self._net(padded(rows).to(device), lengths)
-        return _checked(heard(log, [outputs_of(int(length)) for length in lengths]), self.info)
+            states, lengths = self._encoder.states(rows)
+            log = self._head(states, lengths)
+        return _checked(heard(log, lengths.tolist()), self.info)
 
     def text(self, tokens: Sequence[int]) -> str:
         """Words with blanks between them."""
@@ -242,21 +277,32 @@ def _content(token: Any) -> str | None:
     return given if isinstance(given, str) else None
 
 
-def shape_of(config: dict[str, Any], folder: Path) -> CtcShape:
+def _encoder_of(config: dict[str, Any], options: LoadOptions, folder: Path) -> Encoder:
+    """The encoder that a configuration names. Raises WeightsMismatch if it is another than the embedded one."""
+    wanted = config.get("encoder")
+    layers = wanted.get("layers") if isinstance(wanted, dict) else None
+    if type(layers) is not int:
+        raise WeightsMismatch(f"{folder}/config.json names no encoder; train the folder anew")
+    try:
+        encoder = Encoder.load(options, layers)
+    except ValueError as error:
+        raise WeightsMismatch(
+            f"{folder}/config.json does not fit the encoder ({error}); train it anew"
+        ) from None
+    if encoder.named() != wanted:
+        raise WeightsMismatch(
+            f"{folder} was trained on another encoder than {encoder.info.name} {encoder.info.revision} "
+            f"(sha256 {encoder.info.sha256[:12]}…); train it anew"
+        )
+    return encoder
+
+
+def shape_of(config: dict[str, Any], folder: Path, states: int) -> CtcShape:
     """Sizes in an own folder's configuration. Raises WeightsMismatch unless they are small whole numbers."""
-    channels = config.get("channels")
-    given = [config.get(name) for name in ("bands", "hidden", "layers")]
-    given += channels if isinstance(channels, list) else [None]
-    sizes = [size for size in given if type(size) is int and 0 < size <= 4096]
-    if len(given) != 6 or len(sizes) != 6:
+    width = config.get("width")
+    if type(width) is not int or not 0 < width <= 4096:
         raise WeightsMismatch(f"{folder}/config.json gives no sizes of a network; train the folder anew")
-    bands, hidden, layers, first, second, third = sizes
-    return CtcShape(bands, len(config["words"]) + 1, (first, second, third), hidden, layers)
-
-
-def saved_names(net: ConvGruCtc) -> set[str]:
-    """The tensors that a folder holds: all but counters that serving does not need."""
-    return {name for name in net.state_dict() if not name.endswith("num_batches_tracked")}
+    return CtcShape(len(config["words"]) + 1, states, width)
 
 
 def padded(rows: Sequence[F32]) -> torch.Tensor:

@@ -26,7 +26,12 @@ def log_mel(samples: F32, frames: int, mels: int = 80) -> F32:
 
     Samples beyond `frames * HOP` are ignored.
     """
-    log = np.log10(np.maximum(mel_power(samples, frames, mels), 1e-10))
+    return logged(mel_power(samples, frames, mels))
+
+
+def logged(power: F32) -> F32:
+    """Power of a window, of any shape -> what Whisper reads: its logarithm, 8 below the loudest at least."""
+    log = np.log10(np.maximum(power, 1e-10))
     loudest = float(log.max())
     return np.asarray((np.maximum(log, loudest - 8.0) + 4.0) / 4.0, np.float32)
 

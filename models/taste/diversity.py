@@ -1,9 +1,12 @@
 """Choosing k of M candidates so that a list is more than its k best: MMR, spread, DPP, topic calibration. NumPy alone.
 
-All are greedy: one item a step, for all readers of the batch at once. `relevance` is the score scaled to 0..1 a row.
+All are greedy: one item a step, for all readers of the batch at once. `relevance` is the score scaled to 0..1 a row, so
+every list pays the same share of its best score. Where scores are log-odds of a choice, `expected` is better: likeness
+is traded against chances, so a list that knows what its reader wants stays as it is, and one that does not spreads.
 
     MMR          theta * relevance - (1 - theta) * (largest cosine to an item of the list)
     spread       theta * relevance - (1 - theta) * (mean cosine to the items of the list)
+    expected     the same; relevance is what the list can expect of the item, in per cent (`expected`)
     DPP          largest determinant of L over the list, L_ij = q_i q_j S_ij, S_ij = (1 + cos_ij) / 2, S_ii = 1,
                  q = exp(theta / (2 (1 - theta)) * relevance); by incremental Cholesky, O(M k) a step
     calibration  (1 - weight) * sum of relevance - weight * KL(p || q~), p the reader's topics, q the list's,
@@ -50,6 +53,24 @@ def relevance(scores: F32, held: Bools) -> F64:
     spread = np.where(high > low, high - low, 1).astype(np.float64)
     scaled = np.where(high > low, (scores - np.where(np.isfinite(low), low, 0)) / spread, 1.0)
     return np.where(held, scaled, 0.0)
+
+
+def expected(scores: F32, held: Bools, k: int) -> F64:
+    """What a list of k loses without each candidate, in per cent of a certain hit in its first place: (B, M), 0 where
+    none is held. `scores` (B, M) are log-odds, best first.
+
+    With the chances p (B, M) of the candidates, and a hit in place q (from 1) worth 1 / log2(1 + q), leaving out j lets
+    all behind it move up: the sum over q >= j of (p_q - p_q+1) / log2(1 + min(q, k)).
+    """
+    lowered = np.where(held, scores.astype(np.float64), -np.inf)
+    best = lowered.max(axis=1, initial=-np.inf, keepdims=True)
+    odds = np.exp(lowered - np.where(np.isfinite(best), best, 0))
+    chances = odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-300)
+    place = np.minimum(np.arange(scores.shape[1]), k - 1)
+    steps = chances / np.log2(place + 2)
+    steps[:, :-1] -= chances[:, 1:] / np.log2(place[:-1] + 2)
+    found: F64 = 100 * steps[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return np.where(held, found, 0.0)
 
 
 def choose(aim: Aim, held: Bools, room: Room, k: int) -> I64:

@@ -119,6 +119,11 @@ class NearestReaders:
         values = self._values[rows][self._items[rows] == item]
         return float(near @ values) / total if total > 0 else float("nan")
 
+    def bytes_used(self) -> int:
+        """Bytes of profiles and index."""
+        arrays = (self._items, self._values, self._lengths, self._recent, self._pushed)
+        return sum(array.nbytes for array in arrays)
+
     def _near(self, profile: Profile, rows: I32, reader: object) -> tuple[I32, F64]:
         """Of candidates by row the nearest with sim > 0, best first (ties: lower row), and their sims."""
         rows = rows[(rows >= 0) & (rows != self._rows.get(reader, -1))]

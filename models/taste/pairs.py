@@ -88,14 +88,17 @@ class Pairs:
         column = ((1 + self._column[:size]) ** -how.popularity_power).astype(np.float32)
         return walked(scores, self.counts, self._row, column, how.row_power)
 
+    def bytes_used(self) -> int:
+        """Bytes of counts and sums."""
+        return self.counts.keys.nbytes + self.counts.weights.nbytes + self._row.nbytes + self._column.nbytes
+
     def _step(self, items: I32, weights: F64, size: int) -> F32:
         how, found = self.settings, np.zeros(size, np.float32)
         if len(items):
             heads = weights / (1 + self._row[items]) ** how.row_power
-            keys = self.counts.keys[items]
-            parts = self.counts.weights[items] * heads[:, None]
-            held = (keys >= 0) & (keys < size)
-            found += np.bincount(keys[held], parts[held], size).astype(np.float32)
+            cells = self.counts.keys[items].reshape(-1) + 1  # a free slot has key -1 and weighs nothing
+            parts = (self.counts.weights[items] * heads[:, None]).reshape(-1)
+            found += np.bincount(cells, parts, size + 1)[1 : size + 1].astype(np.float32)
             some = min(size, len(self._column))
             found[:some] /= ((1 + self._column[:some]) ** how.popularity_power).astype(np.float32)
         return found

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import authors, diversity, explore, filters
-from models.taste.calibrated import Calibrated, Candidates
+from models.taste.calibrated import LEADING, Calibrated, Candidates
 from models.taste.catalogue import Catalogue
 from models.taste.choose import Barred, batch_size, best, most_popular
 from models.taste.filters import Wishes
+from models.taste.ordering import SOURCES, Ordering
 from models.taste.own import OWN_FIRST
 from models.taste.rank import LAYERS, RankSettings, Scored
 from models.taste.reasons import Lists, explain, joined, layers_of
@@ -34,7 +35,7 @@ Bools = NDArray[np.bool_]
 
 _HALF = np.float32(np.sqrt(0.5))  # of both vectors: their cosines count one half each
 
-Diversity = Literal["none", "mmr", "spread", "dpp", "calibration"]
+Diversity = Literal["none", "mmr", "spread", "expected", "dpp", "calibration"]
 Alike = Literal["readers", "topics", "both"]
 
 
@@ -48,7 +49,7 @@ class ListSettings:
     author_floor: float = 0.25  # F
     author_most: int = 0  # items of an author in ten places; 0: no limit
     diversity: Diversity = "none"
-    theta: float = 0.8  # of mmr, spread and dpp: 1 is relevance alone
+    theta: float = 0.8  # of mmr, spread, expected and dpp: 1 is relevance alone
     alike: Alike = "readers"  # to these: who came to both items, what both are about, or the mean of the two
     calibration: float = 0.5  # weight of calibration: 0 is relevance alone
     explore_below: float = 0.0  # exposures under which an item may be drawn; 0: no exploration
@@ -61,6 +62,7 @@ class ListSettings:
     blocked_authors: tuple[str, ...] = ()  # for everybody
     only_catalogued: bool = False  # list no item that the catalogue does not describe
     blend: bool = False  # candidates are scored anew by what was learnt, where there is such a thing
+    order: bool = False  # the same by everything that was learnt, `models.taste.ordering`
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,10 @@ def lists(
     late: Callable[[], bool] = lambda: False,
     further: Sequence[Weighted] = (),
     learnt: Calibrated | None = None,
+    ordering: Ordering | None = None,
 ) -> Made:
     """Lists of up to k items. `table`, `catalogue`, `users` and `further` share one ItemIndex; `now_ms` is event time.
-    `learnt` weighs the parts where `settings.blend` is on.
+    `learnt` weighs the parts where `settings.blend` is on, `ordering` where `settings.order` is.
 
     Nothing that a reader has had (unless `rank.repeat`), hid, excluded or blocked, nothing unavailable, withheld or too
     old is listed, whatever its source. Large batches are made in parts.
@@ -164,7 +167,7 @@ def lists(
     most = batch_size(table)
     parts: list[Lists] = []
     candidates: list[Candidates] = []
-    weights = learnt if settings.blend else None
+    weights = ordering if settings.order else learnt if settings.blend else None
     for start in range(0, max(len(requests.rows), 1), most):
         part = requests if len(requests.rows) <= most else requests.part(start, start + most)
         made, chosen_from = _part(
@@ -186,7 +189,7 @@ def _part(
     late: Callable[[], bool],
     left_out: dict[str, int],
     further: Sequence[Weighted],
-    learnt: Calibrated | None,
+    learnt: Calibrated | Ordering | None,
 ) -> tuple[Lists, list[Candidates]]:
     rows, how = requests.rows, settings.rank
     everywhere = barred_items(table, catalogue, now_ms, settings)
@@ -203,8 +206,13 @@ def _part(
     if learnt is not None and late():
         left_out["blend"] = left_out.get("blend", 0) + len(rows)
     elif learnt is not None:
-        draft, found_from = _blend(batch, draft, learnt)
-        candidates.append(found_from)
+        blend = (
+            _order(batch, users, draft, learnt)
+            if isinstance(learnt, Ordering)
+            else _blend(batch, draft, learnt)
+        )
+        draft = blend[0]
+        candidates.append(blend[1])
     for name, wanted, stage, without in _STAGES:
         if wanted(batch) and late():
             left_out[name] = left_out.get(name, 0) + len(rows)
@@ -212,7 +220,10 @@ def _part(
         else:
             draft = stage(batch, draft) if wanted(batch) else without(batch, draft)
     made = explain(table, found.scored, draft.items, draft.scores, now_ms, how, draft.factors, draft.parts)
-    return replace(made, explored=draft.explored, propensity=draft.propensity), candidates
+    sources = made.sources
+    if draft.parts is not None and draft.parts.shape[2] > len(LAYERS) + len(sources):
+        sources = (*sources, *SOURCES)
+    return replace(made, explored=draft.explored, propensity=draft.propensity, sources=sources), candidates
 
 
 def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
@@ -251,7 +262,7 @@ def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repe
 
 def _candidates(catalogue: Catalogue, k: int, settings: ListSettings) -> int:
     """How many items the stages look at."""
-    wide = settings.blend or settings.diversity != "none"
+    wide = settings.blend or settings.order or settings.diversity != "none"
     wide = wide or _decays(catalogue, settings) or _limits(catalogue, settings)
     return max(k, settings.candidates) if wide else k
 
@@ -291,12 +302,29 @@ def _blend(batch: _Batch, draft: _Draft, learnt: Calibrated) -> tuple[_Draft, Ca
     names = (*LAYERS, *batch.scored.parts.names)
     weighed = learnt.weigh(names, parts)
     scores: F32 = weighed.sum(axis=2)
-    order = np.argsort(np.where(draft.items >= 0, -scores, np.inf), axis=1, kind="stable")
     items = draft.items
     personal = np.ones(len(items), np.bool_) if requests.anonymous is None else ~requests.anonymous
-    found = Candidates(requests.rows[personal], items[personal], parts[personal], names)
-    draft = replace(draft, scores=scores, parts=weighed)
-    return draft.taken(np.where(np.take_along_axis(items, order, 1) >= 0, order, -1)), found
+    found = Candidates(requests.rows[personal], items[personal], parts[personal], names, learnt)
+    return _ordered(replace(draft, scores=scores), weighed), found
+
+
+def _order(batch: _Batch, users: UserRows, draft: _Draft, learnt: Ordering) -> tuple[_Draft, Candidates]:
+    """The same by all that was learnt, with candidates of its own beside these."""
+    requests = batch.requests
+    proposed = learnt.propose(users, requests.rows, draft.items, batch.barred, requests.anonymous)
+    parts = layers_of(batch.table, batch.scored, proposed.items, batch.now_ms, batch.settings.rank)
+    names = (*LAYERS, *batch.scored.parts.names)
+    personal = np.ones(len(parts), np.bool_) if requests.anonymous is None else ~requests.anonymous
+    weighed, found = learnt.weigh(requests.rows, proposed, names, parts, personal)
+    scores: F32 = weighed.sum(axis=2)
+    return _ordered(_Draft.of(proposed.items, scores), weighed), found
+
+
+def _ordered(draft: _Draft, weighed: F32) -> _Draft:
+    """In the order of the new scores, made of these parts."""
+    order = np.argsort(np.where(draft.items >= 0, -draft.scores, np.inf), axis=1, kind="stable")
+    draft = replace(draft, parts=weighed)
+    return draft.taken(np.where(np.take_along_axis(draft.items, order, 1) >= 0, order, -1))
 
 
 def _decay_authors(batch: _Batch, draft: _Draft) -> _Draft:
@@ -322,7 +350,7 @@ def _choose_best(batch: _Batch, draft: _Draft) -> _Draft:
 def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
     """k that are more than the best ones, within the room that authors have."""
     settings, held = batch.settings, draft.items >= 0
-    relevant = diversity.relevance(draft.scores, held)
+    relevant = _relevance(batch, draft)
     aim: diversity.Aim
     if settings.diversity == "calibration":
         topics = batch.catalogue.mixtures(draft.items)
@@ -332,12 +360,26 @@ def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
         vectors = _unlike(batch, draft)
         if settings.diversity == "mmr":
             aim = diversity.Mmr(relevant, vectors, settings.theta)
-        elif settings.diversity == "spread":
+        elif settings.diversity in ("spread", "expected"):
             aim = diversity.Spread(relevant, vectors, settings.theta)
         else:
             aim = diversity.Dpp(relevant, vectors, settings.theta, batch.k)
     chosen = diversity.choose(aim, held, _room(batch, draft), batch.k)
     return draft.taken(diversity.in_order(chosen))
+
+
+def _relevance(batch: _Batch, draft: _Draft) -> F64:
+    """(B, M) of the candidates. Only learnt scores are log-odds, and a list may have gone on without them. What leads
+    by a setting keeps its lead, and says nothing of the chances of the others; an ordering learns what leads."""
+    held = draft.items >= 0
+    if batch.settings.diversity != "expected" or draft.parts is None:
+        return diversity.relevance(draft.scores, held)
+    names = (*LAYERS, *batch.scored.parts.names)
+    if batch.settings.order or LEADING not in names:
+        return diversity.expected(draft.scores, held, batch.k)
+    leads = draft.parts[..., names.index(LEADING)] > 0
+    found = diversity.expected(draft.scores, held & ~leads, batch.k)
+    return np.where(leads, 100.0 * draft.scores, found)
 
 
 def _explore(batch: _Batch, draft: _Draft) -> _Draft:

@@ -78,13 +78,15 @@ def readers_of(
     now_ms: int,
     settings: RankSettings,
     anonymous: Bools | None = None,
+    even: bool = False,
 ) -> Readers:
-    """Readers by row. Of those who are `anonymous` (B,) nothing is looked at. `table.cover()` comes first."""
+    """Readers by row. Of those who are `anonymous` (B,) nothing is looked at. `even`: as `Followers.of`.
+    `table.cover()` comes first."""
     past, kinds, at_ms = users.recent(rows, settings.window)
     past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
     if anonymous is not None:
         past[anonymous] = -1
-    return Readers(past, kinds, at_ms, _followers(table, past, now_ms, settings))
+    return Readers(past, kinds, at_ms, _followers(table, past, now_ms, settings, even))
 
 
 def score(
@@ -108,7 +110,7 @@ def score(
     wanted, weight = weights(users, rows, readers.past, scale, settings, anonymous)
     prepared = table.prepared(now_ms, settings.popularity_power)
     both = np.concatenate([wanted, weight[:, None] / np.float32(prepared.most_popular)], axis=1)
-    np.matmul(both, table.vectors[:size].T, out=scores)
+    np.matmul(both, table.across(), out=scores)
     scores += counts
     given = sources.parts(further, users, rows, now_ms, scale, anonymous)
     if settings.walk:
@@ -163,14 +165,16 @@ def layer_scores(
     return parts, listable
 
 
-def _followers(table: ItemTable, past: I32, now_ms: int, settings: RankSettings) -> Followers:
+def _followers(
+    table: ItemTable, past: I32, now_ms: int, settings: RankSettings, even: bool = False
+) -> Followers:
     """Of these past items (B, W), -1 none; of nobody's where counts are off."""
     if not settings.counts:
         past = np.full_like(past, -1)
     prepared = table.prepared(now_ms, settings.popularity_power)
     row = 1 + table.row_sums(np.maximum(past, 0)) * prepared.factor
     heads = settings.order_decay ** np.arange(past.shape[1]) / row**settings.row_power
-    return Followers.of(table.followers, past, heads, prepared.column, table.scratch)
+    return Followers.of(table.followers, past, heads, prepared.column, table.scratch, even)
 
 
 def _walk(table: ItemTable, counts: F32, scale: F32, settings: RankSettings, prepared: Prepared) -> F32:

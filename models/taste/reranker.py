@@ -10,10 +10,13 @@ each new group once, and a few drawn from the choices before it, of which a boun
 choices in their order and the seed. Weights are bounded, since odd choices come from the network.
 """
 
+import struct
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.errors import BadInput
 
 F16 = NDArray[np.float16]
 F32 = NDArray[np.float32]
@@ -21,6 +24,8 @@ Bools = NDArray[np.bool_]
 
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
 _BOUND = 50.0  # of any weight
+_HEAD = struct.Struct("<4sHHHqq")  # magic, version, features, hidden units, steps, choices
+_MAGIC, _VERSION = b"HRRN", 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Reranker:
         self._second = [np.zeros_like(w) for w in self._weights]
         self._steps = 0
         self.choices = 0
+        self._stored = 0  # choices, those that left included
         size = (min(settings.kept, 1024), settings.candidates)
         self._x: F16 = np.zeros((*size, features), np.float16)
         self._base: F32 = np.full(size, -np.inf, np.float32)
@@ -76,7 +82,7 @@ class Reranker:
 
     def learn(self, x: F32, base: F32, chosen: int) -> None:
         """A reader took candidate `chosen` of N <= K with features (N, F) and base scores (N,)."""
-        place = self.choices % self._how.kept
+        place = self._stored % self._how.kept
         if place >= len(self._base):
             self._grow()
         count = len(base)
@@ -85,12 +91,49 @@ class Reranker:
         self._base[place, :count], self._base[place, count:] = base, -np.inf
         self._chosen[place] = chosen
         self.choices += 1
-        if self.choices % self._how.group == 0:
-            new = (self.choices - np.arange(self._how.group, 0, -1)) % self._how.kept
+        self._stored += 1
+        if self._stored % self._how.group == 0:
+            new = (self._stored - np.arange(self._how.group, 0, -1)) % self._how.kept
             self._step(new)
-            held = min(self.choices, self._how.kept)
+            held = min(self._stored, self._how.kept)
             for _ in range(self._how.again):
                 self._step(self._rng.integers(0, held, self._how.group))
+
+    def bytes_used(self) -> int:
+        """Of the choices kept."""
+        return self._x.nbytes + self._base.nbytes + self._chosen.nbytes
+
+    def encode(self) -> bytes:
+        """Weights and the state of their steps; not the choices that are drawn again."""
+        sizes = (self._features, self._how.hidden, self._steps, self.choices)
+        arrays = (*self._weights, *self._first, *self._second)
+        return _HEAD.pack(_MAGIC, _VERSION, *sizes) + b"".join(array.tobytes() for array in arrays)
+
+    def load(self, value: bytes) -> None:
+        """Take an encoded state. Raises BadInput("reranker_layout") for another layout or numbers that no network has;
+        the state is then unchanged."""
+        arrays = (*self._weights, *self._first, *self._second)
+        if len(value) != _HEAD.size + sum(array.nbytes for array in arrays):
+            raise BadInput(
+                "reranker_layout", f"{len(value)} bytes are not a network of {self._features} features"
+            )
+        magic, version, features, hidden, steps, choices = _HEAD.unpack_from(value)
+        numbers = np.frombuffer(value, np.float32, offset=_HEAD.size)
+        count = sum(weight.size for weight in self._weights)
+        sound = (
+            np.isfinite(numbers).all()
+            and (np.abs(numbers[:count]) <= _BOUND).all()
+            and min(steps, choices) >= 0
+        )
+        if (magic, version, features, hidden) != (_MAGIC, _VERSION, self._features, self._how.hidden) or not (
+            sound and (numbers[2 * count :] >= 0).all()
+        ):
+            raise BadInput("reranker_layout", "not a network, or of another version")
+        start = 0
+        for array in arrays:
+            array[:] = numbers[start : start + array.size].reshape(array.shape)
+            start += array.size
+        self._steps, self.choices = steps, choices
 
     def _drawn(self, rows: int, columns: int) -> F32:
         """He et al. 2015, for rectifiers."""
@@ -112,8 +155,10 @@ class Reranker:
 
     def _step(self, rows: NDArray[np.intp] | NDArray[np.int64]) -> None:
         """One step of Adam on the mean loss of these choices."""
-        x = self._x[rows].astype(np.float32).reshape(-1, self._features)
         base = self._base[rows]
+        width = int((base > -np.inf).sum(axis=1).max())  # what stands behind it is padding
+        base = base[:, :width]
+        x = self._x[rows, :width].astype(np.float32).reshape(-1, self._features)
         learnt, h1, h2 = self._forward(x)
         scores = base + learnt.reshape(base.shape)
         chance = np.exp(scores - scores.max(axis=1, keepdims=True))

@@ -28,6 +28,7 @@ Bools = NDArray[np.bool_]
 EVIDENCE = 10.0  # sum of predecessors at which an item is known half by these and half by its content
 IN_SKETCH = 10  # items alike in it: signs of 64 places tell about so many apart, more would drown each other
 HEAD = 64  # items that are looked at for every list
+_ACROSS = 1 << 14  # items up to which `across` is a copy
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
@@ -74,6 +75,7 @@ class ItemTable:
         self._version = 0
         self.scratch = Scratch()
         self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
+        self._across: tuple[tuple[int, int], F32] | None = None
         self.present: Bools = np.zeros(0, np.bool_)
         self.withheld: Bools = np.zeros(0, np.bool_)
         self.fence: I64 = np.zeros(0, np.int64)
@@ -177,6 +179,17 @@ class ItemTable:
             found = Prepared(factor, column.astype(np.float32), most, popularity, barred, *_head(popularity))
             self._prepared = (key, found)
         return self._prepared[1]
+
+    def across(self) -> F32:
+        """(D + 1, I) `vectors` by column: a few readers are then multiplied with it twice as fast. A copy that is kept
+        until the table changes; of many items, where each change would cost more than it saves, a view."""
+        size = len(self.items)
+        if size > _ACROSS:
+            return self.vectors[:size].T
+        key = (self._version, len(self.vectors))
+        if self._across is None or self._across[0] != key:
+            self._across = (key, np.ascontiguousarray(self.vectors.T))
+        return self._across[1][:, :size]
 
     def row_sums(self, items: I32) -> F64:
         """(N,) sum of what each of these items leads to, as `symmetry` says."""

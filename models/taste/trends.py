@@ -45,6 +45,10 @@ class Trends:
         """(size,) decayed counts as of the last event."""
         return _cut(self._recent / self._now, size)
 
+    def bytes_used(self) -> int:
+        """Bytes of the counts."""
+        return self._recent.nbytes + self._places.nbytes
+
     def at_place(self, had: int, size: int) -> F32:
         """(size,) counts of what readers chose after about as many events."""
         return _cut(self._places[place(had)], size)

@@ -39,12 +39,15 @@ class Visits:
         self._items: I32 = np.full((256, KEPT), -1, np.int32)
         self._count: I32 = np.zeros(256, np.int32)
         self._ended_ms: I64 = np.zeros(256, np.int64)
-        self._latest: I32 = np.full((items, PER_ITEM), -1, np.int32)
-        self._pushed: I64 = np.zeros(items, np.int64)
+        self._max_items = items
+        self._latest: I32 = np.full((min(items, 256), PER_ITEM), -1, np.int32)
+        self._pushed: I64 = np.zeros(min(items, 256), np.int64)
         self._next = 0
 
     def learn(self, visit: int, item: int, at_ms: int) -> None:
-        """A visit, named by a number, came to an item."""
+        """A visit, named by a number, came to an item below the bound."""
+        if item >= len(self._pushed):
+            self._reserve(item + 1)
         row = self._row_of.get(visit, -1)
         row = self._begin(visit) if row < 0 else row
         self._ended_ms[row] = at_ms
@@ -60,7 +63,8 @@ class Visits:
         found = np.zeros((3, size), np.float32)
         newest = history[::-1]
         distinct, first = np.unique(newest, return_index=True)
-        items = distinct[np.argsort(first)][:LATEST]
+        items = distinct[np.argsort(first)]
+        items = items[items < len(self._pushed)][:LATEST]
         rows, common = self._near(items, self._row_of.get(visit, -1))
         if not len(rows):
             return found
@@ -80,6 +84,26 @@ class Visits:
         for line, weights in enumerate((*by, np.where(steps > 0, after, 0.0))):
             found[line] = np.bincount(flat, weights[held], size)[:size]
         return found
+
+    def forget(self, visit: int) -> None:
+        """Erase a visit: nothing of it is found any more."""
+        row = self._row_of.get(visit, -1)
+        if row >= 0:
+            self._leave(row)
+            self._visitor[row] = -1
+
+    def bytes_used(self) -> int:
+        """Bytes of visits and index."""
+        arrays = (self._items, self._count, self._ended_ms, self._latest, self._pushed)
+        return sum(array.nbytes for array in arrays)
+
+    def _reserve(self, items: int) -> None:
+        """Raises IndexError beyond the bound of items."""
+        if items > self._max_items:
+            raise IndexError(f"item {items - 1} of a catalogue of {self._max_items}")
+        more = min(self._max_items, max(items, 2 * len(self._pushed))) - len(self._pushed)
+        self._latest = np.concatenate([self._latest, np.full((more, PER_ITEM), -1, np.int32)])
+        self._pushed = np.append(self._pushed, np.zeros(more, np.int64))
 
     def _near(self, items: I32, own: int) -> tuple[I64, NDArray[np.bool_]]:
         """Visits (n,) that had one of the items lately, and which of them each had (n, items)."""
@@ -107,6 +131,8 @@ class Visits:
         return row
 
     def _leave(self, row: int) -> None:
+        if self._visitor[row] < 0:
+            return  # forgotten before
         items = self._items[row, : self._count[row]]
         lists = self._latest[items]
         lists[lists == row] = -1

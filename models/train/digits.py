@@ -1,13 +1,13 @@
-"""Trains a network of spoken digits on strings made up of recordings of single ones, with speakers held out.
+"""Trains a head for spoken digits on strings made up of recordings of single ones, with speakers held out.
 
     data       `{digit}_{speaker}_{take}.wav`, as the free spoken digit dataset has them (6 speakers, 3,000 clips)
     split      by speaker: one or more are only in the test, and with `validation` others only in the validation; else
                the validation is every tenth take of those that are learnt from
-    features   30 log-mel bands of 60 to 3,800 Hz, too wide to show the voice's pitch; see `models.media.bands`
-    strings    first single digits, then up to four, ever more changed: see `models.train.spoken`
-    network    three 2-D convolutions (frames / 4), bidirectional GRU 2 x 64, 11 outputs: 0.2 M parameters
-    training   CTC, AdamW 3e-3, weight decay 0.02, 5 % warm-up then cosine to 0, clip 5; the blank starts unlikely,
-               or the network takes hundreds of steps to say anything else
+    features   the embedded Whisper tiny.en after its first layers, frozen: it has heard more voices than any data here
+    strings    of one to four digits, more or less changed (see `models.train.spoken`), made and encoded once
+    head       384 -> 128, a convolution over 5 states, 11 outputs, one every 40 ms: 0.13 M parameters
+    training   CTC, AdamW 8e-3, weight decay 0.02, 5 % warm-up then cosine to 0, clip 5; the blank starts unlikely,
+               or the head takes long to say anything else
     judged     from three quarters of the steps on, on the validation; the best state is kept
 
 Seeded: the same machine, torch and thread count give the same weights. Minutes on one core.
@@ -25,50 +25,63 @@ from torch import Tensor, nn
 from models.errors import BadInput
 from models.evaluate.labelled import Share, share_of
 from models.evaluate.words import align
-from models.inference.ctc_files import OWN, padded, saved_names
+from models.inference.ctc_files import OWN, Encoder
 from models.inference.weights import Manifest, write_weights
-from models.media.bands import features
-from models.networks.ctc import BLANK, ConvGruCtc, CtcShape, heard, outputs_of
+from models.media.edged import features
+from models.networks.ctc import BLANK, CtcHead, CtcShape, heard
 from models.train.spoken import DIGITS, Clips, Said, Strings, plain_strings, single_clips
 
 NAME = "digits-ctc"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SHAPE = CtcShape(bands=30, tokens=DIGITS + 1, hidden=64)
+ENCODER_LAYERS = 3
+SHAPE = CtcShape(tokens=DIGITS + 1)
 CLIP_NORM = 5.0
 VALIDATION_TAKES = 10  # every tenth
 STRINGS = 200  # for judging
+ENCODED_ROWS = 10
+NORMED = 4  # every fourth string's states give their mean and spread
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How it is trained. Shares are of all steps.
 
-    `rows`: strings of one, two, ... digits in a batch. For the share `alone` digits come singly and little changed;
-    in the share `ramp` after that strings get longer and more changed.
+    `strings` of each speaker are made, of as many digits as `digits` says in turn; for the share `short` only those of
+    one or two are learnt from. `rows`: strings in a batch.
     """
 
-    steps: int = 700
+    strings: int = 480
+    digits: tuple[int, ...] = (1, 1, 2, 3, 4)
+    steps: int = 600
     shape: CtcShape = SHAPE
-    learning_rate: float = 3e-3
+    learning_rate: float = 8e-3
     weight_decay: float = 0.02
-    dropout: float = 0.15
-    rows: tuple[int, ...] = (64, 40, 28, 22)
+    dropout: float = 0.2
+    rows: int = 32
     warm_up: float = 0.05
-    alone: float = 0.13
-    ramp: float = 0.35
-    blank_bias: float = -2.0
+    short: float = 0.1
+    blank_bias: float = -1.0
     judged_from: float = 0.75
     judged: int = 4  # times
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One line for the person who waits. `validation`: share of wrong digits, towards the end."""
+    """One line for the person who waits: strings made, and after that steps. `validation`: share of wrong digits,
+    towards the end."""
 
-    step: int
-    steps: int
-    loss: float
+    done: int
+    of: int
+    loss: float | None = None
     validation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What the encoder makes of a recording, (P, W), and its digits."""
+
+    states: Tensor
+    digits: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +112,7 @@ class TrainedDigits:
 
 def train_digits(
     clips: Clips,
+    encoder: Encoder,
     out: Path,
     *,
     revision: str,
@@ -113,17 +127,14 @@ def train_digits(
     Takes torch's thread count as it finds it. Raises BadInput `empty` for an unknown speaker, or if none is left.
     """
     parts = split(clips, test, validation)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the network's start and dropout draw from torch's global generator
+    # The head's start and dropout draw from torch's global generator.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = ConvGruCtc(recipe.shape, recipe.dropout)
-        _fit(net, parts[0], parts[1], recipe, seed, progress)
-    names = saved_names(net)
-    tensors = {name: value.half() for name, value in net.state_dict().items() if name in names}
-    net.load_state_dict(
-        {name: value.float() for name, value in tensors.items()}, strict=False
-    )  # judged as written
+        head = CtcHead(recipe.shape, recipe.dropout)
+        made = made_strings(encoder, parts[0], recipe, seed, progress)
+        fit(head, made, to_validate(encoder, parts[1], seed), recipe, seed, progress)
+    tensors = {name: value.half() for name, value in head.state_dict().items()}
+    head.load_state_dict({name: value.float() for name, value in tensors.items()})  # judged as written
     out.mkdir(parents=True, exist_ok=True)
     learnt = ", ".join(parts[0])
     manifest = write_weights(
@@ -134,8 +145,8 @@ def train_digits(
         licence="of the recordings",
         source=f"models/train/digits.py, seed {seed}, {recipe.steps} steps, speakers {learnt}",
     )
-    _write_config(out, recipe.shape)
-    judged = [judge(net, part, seed + at) for at, part in enumerate(parts, 2)]
+    _write_config(out, recipe.shape, encoder)
+    judged = [judge(encoder, head, part, seed + at) for at, part in enumerate(parts, 2)]
     return TrainedDigits(out, manifest, recipe.steps, *judged)
 
 
@@ -166,21 +177,50 @@ def _takes(clips: Clips, held_out: bool) -> Clips:
     }
 
 
-def _fit(
-    net: ConvGruCtc,
-    clips: Clips,
-    validation: Clips,
+def made_strings(
+    encoder: Encoder, clips: Clips, recipe: Recipe, seed: int, progress: Callable[[Progress], None]
+) -> list[Encoded]:
+    """Training strings of every speaker, the same whoever the others are; in fp16, since they are of an hour."""
+    made: list[Encoded] = []
+    for speaker, of_digit in clips.items():
+        strings = Strings(of_digit, encoder.net.mels, np.random.default_rng([seed, *speaker.encode()]))
+        counts = [recipe.digits[at % len(recipe.digits)] for at in range(recipe.strings)]
+        for start in range(0, recipe.strings, ENCODED_ROWS):
+            batch = strings.batch(counts[start : start + ENCODED_ROWS])
+            states, lengths = encoder.states([one.data for one in batch])
+            made += [
+                Encoded(row[:length].half(), one.digits)
+                for row, length, one in zip(states, lengths.tolist(), batch, strict=True)
+            ]
+            progress(Progress(len(made), len(clips) * recipe.strings))
+    return made
+
+
+def to_validate(encoder: Encoder, clips: Clips, seed: int) -> list[Encoded]:
+    """Strings and a fifth of the single recordings, to choose the best state by."""
+    strings = plain_strings(clips, 40, np.random.default_rng(seed))
+    return encoded(encoder, [*strings, *single_clips(clips)[::5]])
+
+
+def fit(
+    head: CtcHead,
+    made: Sequence[Encoded],
+    validation: Sequence[Encoded],
     recipe: Recipe,
     seed: int,
     progress: Callable[[Progress], None],
 ) -> None:
-    """Leaves the network in the state that was best on the validation, in eval mode."""
+    """Leaves the head in the state that was best on the validation, in eval mode."""
     rng = np.random.default_rng(seed)
-    strings = Strings(clips, net.shape.bands, rng)
-    judged = [*plain_strings(validation, 40, np.random.default_rng(seed)), *single_clips(validation)[::5]]
+    short = [one for one in made if len(one.digits) <= 2]
     with torch.no_grad():
-        net.head.bias[BLANK] = recipe.blank_bias
-    optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        head.head.bias[BLANK] = recipe.blank_bias
+        states = torch.cat([one.states.float() for one in made[::NORMED]])
+        head.mean.copy_(states.mean(0))
+        head.spread.copy_(states.std(0))
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
     steps = recipe.steps
     warm_up = max(1, round(recipe.warm_up * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -193,73 +233,83 @@ def _fit(
     best: dict[str, Tensor] = {}
     lowest = float("inf")
     for step in range(1, steps + 1):
-        net.train()
-        ramp = min(1.0, max(0.0, (step / steps - recipe.alone) / recipe.ramp))
-        count = int(rng.integers(1, 1 + max(1, round(ramp * len(recipe.rows)))))
-        loss = _loss(net, strings.batch(recipe.rows[count - 1], count, 0.3 + 0.7 * ramp))
+        head.train()
+        from_ = short if step <= recipe.short * steps else made
+        loss = _loss(head, [from_[row] for row in rng.integers(len(from_), size=recipe.rows)])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
+        nn.utils.clip_grad_norm_(head.parameters(), CLIP_NORM)
         optimizer.step()
         schedule.step()
         wrong = None
         if step in marks:
-            wrong = _share(judged, listen(net, judged), seed).value
+            wrong = _share(validation, listen(head, validation), seed).value
             if wrong <= lowest:
-                lowest, best = wrong, {name: value.clone() for name, value in net.state_dict().items()}
+                lowest, best = wrong, {name: value.clone() for name, value in head.state_dict().items()}
         if step % 10 == 0 or wrong is not None:
             progress(Progress(step, steps, float(loss.detach()), wrong))
-    net.load_state_dict(best)
-    net.eval()
+    head.load_state_dict(best)
+    head.eval()
 
 
-def _loss(net: ConvGruCtc, batch: Sequence[Said]) -> Tensor:
-    frames = torch.tensor([len(one.data) for one in batch])
-    log = net(padded([one.data for one in batch]), frames).transpose(0, 1)
+def _loss(head: CtcHead, batch: Sequence[Encoded]) -> Tensor:
+    lengths = torch.tensor([len(one.states) for one in batch])
     return nn.functional.ctc_loss(
-        log,
+        head(_together(batch), lengths).transpose(0, 1),
         torch.tensor([digit + 1 for one in batch for digit in one.digits]),
-        torch.tensor([outputs_of(int(count)) for count in frames]),
+        lengths,
         torch.tensor([len(one.digits) for one in batch]),
         blank=BLANK,
         zero_infinity=True,
     )
 
 
+def encoded(encoder: Encoder, said: Sequence[Said]) -> list[Encoded]:
+    """Recordings by the features that are served, each encoded alone: fp32."""
+    made = []
+    for one in said:
+        states, _ = encoder.states([features(one.data, encoder.net.mels)])
+        made.append(Encoded(states[0], one.digits))
+    return made
+
+
 @torch.inference_mode()
-def listen(net: ConvGruCtc, said: Sequence[Said]) -> list[tuple[int, ...]]:
-    """The digits heard in recordings, by the features that are served."""
-    net.eval()
-    rows = [features(one.data, net.shape.bands) for one in said]
-    found: list[tuple[int, ...]] = [()] * len(rows)
-    order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
+def listen(head: CtcHead, said: Sequence[Encoded]) -> list[tuple[int, ...]]:
+    """The digits heard in each."""
+    head.eval()
+    found: list[tuple[int, ...]] = [()] * len(said)
+    order = sorted(range(len(said)), key=lambda at: len(said[at].states))
     for start in range(0, len(order), 32):
         places = order[start : start + 32]
-        frames = torch.tensor([len(rows[at]) for at in places])
-        log = net(padded([rows[at] for at in places]), frames)
-        for at, one in zip(places, heard(log, [outputs_of(int(count)) for count in frames]), strict=True):
+        rows = [said[at] for at in places]
+        lengths = [len(one.states) for one in rows]
+        for at, one in zip(places, heard(head(_together(rows), torch.tensor(lengths)), lengths), strict=True):
             found[at] = tuple(token - 1 for token in one.tokens)
     return found
 
 
-def judge(net: ConvGruCtc, clips: Clips, seed: int) -> Split:
+def _together(rows: Sequence[Encoded]) -> Tensor:
+    return nn.utils.rnn.pad_sequence([one.states.float() for one in rows], batch_first=True)
+
+
+def judge(encoder: Encoder, head: CtcHead, clips: Clips, seed: int) -> Split:
     """How many digits of some speakers come out wrong."""
-    strings = plain_strings(clips, STRINGS, np.random.default_rng(seed))
-    single = single_clips(clips)
-    alone = listen(net, single)
+    strings = encoded(encoder, plain_strings(clips, STRINGS, np.random.default_rng(seed)))
+    single = encoded(encoder, single_clips(clips))
+    alone = listen(head, single)
     confusion = np.zeros((DIGITS, DIGITS + 1), np.int64)
     for one, got in zip(single, alone, strict=True):
         confusion[one.digits[0], got[0] if len(got) == 1 else DIGITS] += 1
     return Split(
         tuple(clips),
         len(single),
-        _share(strings, listen(net, strings), seed),
+        _share(strings, listen(head, strings), seed),
         _share(single, alone, seed),
         tuple(tuple(map(int, row)) for row in confusion),
     )
 
 
-def _share(said: Sequence[Said], got: Sequence[tuple[int, ...]], seed: int) -> Share:
+def _share(said: Sequence[Encoded], got: Sequence[tuple[int, ...]], seed: int) -> Share:
     errors = [
         align([WORDS[digit] for digit in one.digits], [WORDS[digit] for digit in heard_]).errors
         for one, heard_ in zip(said, got, strict=True)
@@ -269,14 +319,12 @@ def _share(said: Sequence[Said], got: Sequence[tuple[int, ...]], seed: int) -> S
     )
 
 
-def _write_config(folder: Path, shape: CtcShape) -> None:
+def _write_config(folder: Path, shape: CtcShape, encoder: Encoder) -> None:
     config: Mapping[str, object] = {
         "model_type": OWN,
         "words": list(WORDS),
         "languages": ["en"],
-        "bands": shape.bands,
-        "channels": list(shape.channels),
-        "hidden": shape.hidden,
-        "layers": shape.layers,
+        "encoder": encoder.named(),
+        "width": shape.width,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")

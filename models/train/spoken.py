@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.media.audio import RATE_HZ, decode_audio
-from models.media.bands import BENT_HZ, banded_power, normalised_log
+from models.media.edged import BENT_HZ, edged_power, warped
+from models.media.mel import logged
 
 F32 = NDArray[np.float32]
 Clips = Mapping[str, Mapping[int, Sequence[F32]]]
@@ -26,6 +27,7 @@ Clips = Mapping[str, Mapping[int, Sequence[F32]]]
 DIGITS = 10
 _CLIP = re.compile(r"([0-9])_([A-Za-z0-9-]+)_(\d+)\.wav")
 _LIMIT_BYTES = 2 << 20
+_LEAST_STRENGTH = 0.3  # 0..1, of what is done to a string
 _TEMPO, _TEMPO_OF_CLIP = 0.18, 0.06  # natural logarithms, at most, either way
 _THROAT = 0.2
 _BEND = 0.05
@@ -35,7 +37,7 @@ _TILT = 0.5  # powers of ten of power at the lowest and highest band, 5 dB
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What is heard, features (T, bands) or samples (n,), and its digits."""
+    """What is heard, log-mel (T, mels) or samples (n,), and its digits."""
 
     data: F32
     digits: tuple[int, ...]
@@ -78,26 +80,24 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 class Strings:
-    """Makes training strings of the clips of some speakers; each call of `batch` draws new ones."""
+    """Makes training strings of the clips of one speaker; each call of `batch` draws new ones."""
 
-    def __init__(self, clips: Clips, bands: int, rng: np.random.Generator) -> None:
-        self._clips = clips
-        self._bands = bands
+    def __init__(self, of_digit: Mapping[int, Sequence[F32]], mels: int, rng: np.random.Generator) -> None:
+        self._of_digit = of_digit
+        self._mels = mels
         self._rng = rng
-        self._speakers = list(clips)
 
-    def batch(self, rows: int, count: int, strength: float = 1.0) -> list[Said]:
-        """`rows` strings of `count` digits each; `strength` 0..1 of what is done to them."""
-        return [self._string(count, strength) for _ in range(rows)]
+    def batch(self, counts: Sequence[int]) -> list[Said]:
+        """A string of each of so many digits, each changed with a strength of its own."""
+        return [self._string(count, float(self._rng.uniform(_LEAST_STRENGTH, 1.0))) for count in counts]
 
     def _string(self, count: int, strength: float) -> Said:
         rng = self._rng
-        of_speaker = self._clips[self._speakers[int(rng.integers(len(self._speakers)))]]
         digits = tuple(rng.integers(0, DIGITS, count).tolist())
         tempo = strength * rng.uniform(-_TEMPO, _TEMPO)
         parts = [_pause(rng)]
         for digit in digits:
-            takes = of_speaker[digit]
+            takes = self._of_digit[digit]
             clip = takes[int(rng.integers(len(takes)))]
             speed = float(np.exp(tempo + strength * rng.uniform(-_TEMPO_OF_CLIP, _TEMPO_OF_CLIP)))
             at = np.arange(0, clip.size - 1, speed)
@@ -106,13 +106,12 @@ class Strings:
         samples = np.concatenate(parts)
         warp = float(np.exp(tempo + strength * rng.uniform(-_THROAT, _THROAT)))
         bends = tuple((strength * rng.uniform(-_BEND, _BEND, len(BENT_HZ))).tolist())
-        power = banded_power(samples.astype(np.float32), self._bands, warp, bends)
+        power = warped(edged_power(samples.astype(np.float32), self._mels), warp, bends)
         power = _coloured(power, rng, strength)
         if rng.random() < 0.4 * strength:
             power = _echoed(power, float(rng.uniform(0.2, 0.75)))
-        power = _noisy(power, rng, float(rng.uniform(2.5 - strength, 7.0)))
-        features = normalised_log(power)
-        return Said(_hidden(features, rng, strength), digits)
+        power = _noisy(power, rng, float(rng.uniform(2.5 - strength, 10.0)))
+        return Said(_hidden(logged(power), rng, strength), digits)
 
 
 def _pause(rng: np.random.Generator) -> F32:
@@ -138,7 +137,10 @@ def _echoed(power: F32, kept: float) -> F32:
 
 
 def _noisy(power: F32, rng: np.random.Generator, below: float) -> F32:
-    """Noise `below` powers of ten under the loudest, of a smooth colour over the bands, with its own flutter."""
+    """Noise `below` powers of ten under the loudest, of a smooth colour over the bands, with its own flutter.
+
+    From 8 on nothing of it is left: recordings may be silent between words.
+    """
     bands = power.shape[1]
     colour = 10 ** np.interp(np.arange(bands), (0, bands - 1), rng.uniform(-0.7, 0.7, 2))
     level = float(power.max()) * 10**-below
@@ -147,14 +149,15 @@ def _noisy(power: F32, rng: np.random.Generator, below: float) -> F32:
 
 def _hidden(features: F32, rng: np.random.Generator, strength: float) -> F32:
     frames, bands = features.shape
+    mean = features.mean()
     for _ in range(2):
-        width = int(strength * rng.integers(0, 8))
+        width = int(strength * rng.integers(0, bands // 5))
         at = int(rng.integers(0, bands - width))
-        features[:, at : at + width] = 0.0
+        features[:, at : at + width] = mean
     for _ in range(1 + frames // 120):
         width = int(strength * rng.integers(0, 9))
         at = int(rng.integers(0, max(1, frames - width)))
-        features[at : at + width] = 0.0
+        features[at : at + width] = mean
     return features
 
 

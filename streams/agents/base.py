@@ -20,9 +20,9 @@ from streams.inference.failures import InferenceClosed
 from streams.inference.service import InferenceService
 from streams.observe.agents import AgentMetrics
 from streams.observe.catalogue import Metrics
-from streams.privacy.sealing import Seal
 from streams.refusals.deadletters import Letter, Sender, dead_letters
 from streams.refusals.rejected import Place, Rejected, class_name
+from streams.secrecy.sealing import Seal
 from streams.settings import Settings
 from streams.state.changelog import ChangelogReader
 from streams.state.progress import Recoveries

@@ -28,7 +28,7 @@ from streams.observe.quality import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.query.readers import Shelf
 from streams.refusals.rejected import Rejected
-from streams.secretfiles import secret
+from streams.secrecy.files import secret
 from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
 from streams.state.users import UserState
@@ -115,6 +115,7 @@ class ClicksAgent(Agent[ClickColumns]):
             self._taste.list_size,
             self._lists.further,
             self._beside.learning.weights,
+            self._beside.learning.ordering,
             self._beside.was_barred,
         )
         services = self.services
@@ -133,8 +134,8 @@ class ClicksAgent(Agent[ClickColumns]):
         return Profile(
             max_records=reader.max_poll_records,
             fetch_wait_ms=reader.fetch_max_wait_ms,
-            fetch_min_bytes=reader.fetch_min_bytes,
             batches_in_flight=reader.batches_in_flight,
+            pace_ms=reader.fetch_pace_ms,
         )
 
     async def start(self) -> None:

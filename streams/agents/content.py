@@ -63,7 +63,6 @@ class ContentAgent(TaskAgent[ContentWork]):
         return Profile(
             max_records=reader.max_poll_records,
             fetch_wait_ms=max(reader.fetch_max_wait_ms, 50),
-            fetch_min_bytes=1,
             batches_in_flight=4,
         )
 

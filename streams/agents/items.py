@@ -29,6 +29,7 @@ from streams.transport.consumer import Profile
 
 # Predecessors an item keeps, and publishes: the row is also the agent's changelog, so none may be left out.
 KEEP = 100
+FETCH_EVERY_MS = 250  # one group a second: larger, rarer fetches
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,11 @@ class ItemsAgent(Agent[ItemWork]):
 
     def profile(self) -> Profile:
         reader = self.services.settings.reader
-        # one group a second: larger, rarer fetches
         return Profile(
             max_records=reader.max_poll_records,
-            fetch_wait_ms=250,
-            fetch_min_bytes=reader.fetch_min_bytes,
+            fetch_wait_ms=FETCH_EVERY_MS,
             batches_in_flight=reader.batches_in_flight,
+            pace_ms=FETCH_EVERY_MS,
         )
 
     async def run(self, stream: "Stream[PartitionBatch]") -> None:

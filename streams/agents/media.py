@@ -79,7 +79,6 @@ class MediaAgent(TaskAgent[MediaWork]):
         return Profile(
             max_records=min(BATCH_RECORDS, self._media.records_in_flight),
             fetch_wait_ms=max(reader.fetch_max_wait_ms, 100),
-            fetch_min_bytes=1,
             batches_in_flight=max(4, self._media.records_in_flight // BATCH_RECORDS),
         )
 

@@ -62,7 +62,7 @@ class PrivacyAgent(Agent[PrivacyWork]):
         self._decoder = EventDecoder(Privacy, PRIVACY, MAX_BYTES)
 
     def profile(self) -> Profile:
-        return Profile(max_records=100, fetch_wait_ms=250, fetch_min_bytes=1, batches_in_flight=4)
+        return Profile(max_records=100, fetch_wait_ms=250, batches_in_flight=4)
 
     async def run(self, stream: "Stream[PartitionBatch]") -> None:
         async for event in stream.noack().events():

@@ -142,9 +142,9 @@ def _consumer(job: Job) -> AIOKafkaConsumer:
         auto_offset_reset="earliest",
         session_timeout_ms=6000,
         heartbeat_interval_ms=2000,
-        # a paced feed is answered at once, a backlog in full fetches
-        fetch_max_wait_ms=8 if not job.options.get("forever") else 500,
-        fetch_min_bytes=65_536 if not job.options.get("forever") else 1,
+        # a paced feed is answered at once (the embedded broker looks every half of the wait), a backlog in full fetches
+        fetch_max_wait_ms=8,
+        fetch_min_bytes=1 if job.options.get("forever") else 65_536,
     )
 
 

@@ -92,8 +92,8 @@ async def reader_alone(job: Job) -> dict[str, Any]:
         profile=Profile(
             max_records=job.max_poll_records,
             fetch_wait_ms=settings.reader.fetch_max_wait_ms,
-            fetch_min_bytes=settings.reader.fetch_min_bytes,
             batches_in_flight=settings.reader.batches_in_flight,
+            pace_ms=settings.reader.fetch_pace_ms,
         ),
         drain_s=settings.worker.drain_s,
         clock=SystemClock(),

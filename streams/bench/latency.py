@@ -29,6 +29,7 @@ from streams.transport.client import close
 
 WARM_S = 8.0
 READY_WITHIN_S = 60.0
+PROBE_WAIT_MS = 4  # the embedded broker looks for records every half of it
 TAIL_S = 3.0  # outputs that come later are lost to the figures, and counted as missing
 
 
@@ -146,7 +147,7 @@ class Probe:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=None,
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=PROBE_WAIT_MS,
             fetch_min_bytes=1,
             isolation_level="read_committed",
         )

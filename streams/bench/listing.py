@@ -21,6 +21,7 @@ from streams.clock import SystemClock
 from streams.taste.lists import named
 from streams.taste.transitions import WINDOW
 from streams.worker import collector
+from streams.worker.allocator import keep_freed_memory
 
 START_MS = 1_700_000_000_000
 HISTORY = 20  # clicks a reader had before
@@ -84,6 +85,7 @@ class _Named:
 async def lists_job(job: Job) -> dict[str, Any]:
     """A list for every click: groups of clicks of different readers, lists of `together` at a time."""
     world, settings, clock = _World(job), ListSettings(), SystemClock()
+    keep_freed_memory()  # as a worker does
     together, with_names = int(job.options["together"]), bool(job.options["named"])
     at_once = min(FOLD_TOGETHER, int(job.options["users"])) if together > 1 else 1
     starts = range(0, job.clicks, at_once)

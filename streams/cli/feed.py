@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streams.feed.clicks import BadLines
     from streams.feed.player import Played
     from streams.feed.records import Outgoing
-    from streams.privacy.pseudonyms import Pseudonyms
+    from streams.secrecy.pseudonyms import Pseudonyms
     from streams.settings import Settings
 
 app = typer.Typer()
@@ -40,7 +40,7 @@ def feed(
 
     settings, pace = settings_of(ctx), _speed(speed)
     bad = BadLines(strict, "file" if form == "media" else "line")
-    from streams.privacy.pseudonyms import Pseudonyms
+    from streams.secrecy.pseudonyms import Pseudonyms
 
     pseudonyms = Pseudonyms.read(settings_of(ctx).privacy.pseudonym_keys_file)
     records = itertools.islice(_records(paths, form, topic, bad, pseudonyms), limit)

@@ -62,8 +62,8 @@ async def _asked(settings: "Settings", user: str, kind: "PrivacyKind", wait_s: f
     from streams.clock import SystemClock
     from streams.errors import UserMistake
     from streams.events import Privacy
-    from streams.privacy.pseudonyms import Pseudonyms
     from streams.privacy.request import Asked, ask
+    from streams.secrecy.pseudonyms import Pseudonyms
     from streams.topology.admin import require_topics
     from streams.topology.topics import PRIVACY, PRIVACY_RECEIPTS
 

@@ -12,7 +12,7 @@ from streams.errors import EnvironmentProblem, UserMistake
 
 if TYPE_CHECKING:
     from streams.feed.records import Event
-    from streams.privacy.pseudonyms import Pseudonyms
+    from streams.secrecy.pseudonyms import Pseudonyms
     from streams.settings import Settings
 
 app = typer.Typer()
@@ -30,7 +30,7 @@ def send(
 ) -> None:
     """Send one event, or one a line. A missing `id` or `at` is filled in (a new id, now)."""
     from streams.clock import SystemClock
-    from streams.privacy.pseudonyms import Pseudonyms
+    from streams.secrecy.pseudonyms import Pseudonyms
 
     settings = settings_of(ctx)
     pseudonyms = Pseudonyms.read(settings.privacy.pseudonym_keys_file)

@@ -98,12 +98,16 @@ def characters(
     from models.errors import BadInput
     from models.train.ngrams import train_ngrams
 
+    try:
+        against, favour = (path.read_text("utf-8").splitlines() for path in (negative, positive))
+    except UnicodeDecodeError as error:
+        raise UserMistake(f"{negative} or {positive} is not UTF-8: {error}") from None
     torch.set_num_threads(threads)
     source = f"models/train/ngrams.py on {negative.name} and {positive.name}"
     try:
         done = train_ngrams(
-            negative,
-            positive,
+            against,
+            favour,
             out,
             name="characters-sentiment-zh",
             revision=revision,
@@ -111,7 +115,7 @@ def characters(
             seed=seed,
         )
     except BadInput as error:
-        raise UserMistake(str(error)) from None
+        raise UserMistake(f"{negative} and {positive}: {error}") from None
     low, high = done.test_ci95
     if as_json:
         print_json(

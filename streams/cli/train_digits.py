@@ -1,4 +1,4 @@
-"""`headrace train digits`: a network of spoken digits, from recordings to a folder that `transcribe` serves."""
+"""`headrace train digits`: a head for spoken digits, from recordings to a folder that `transcribe` serves."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,7 @@ def digits(
         str,
         typer.Option(help="Speakers to choose the best state by. Default: every tenth take of the others."),
     ] = "",
-    steps: Annotated[int, typer.Option(min=20, help="Batches of about 80 digits.")] = 700,
+    steps: Annotated[int, typer.Option(min=20, help="Batches of 32 strings.")] = 600,
     revision: Annotated[str, typer.Option(help="Name of these weights; every label carries it.")] = "own-1",
     seed: Annotated[int, typer.Option(help="Same seed, machine and thread count: same weights.")] = 1,
     picture: Annotated[
@@ -36,11 +36,11 @@ def digits(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a network of spoken digits (CTC) on some speakers, and test it on others. Minutes on one core.
+    """Train a head for spoken digits (CTC) on some speakers, and test it on others. Minutes on one core.
 
     To use it: media.tasks.transcribe.folder.
     """
-    threads = settings_of(ctx).media.threads
+    media = settings_of(ctx).media
     if not recordings.exists():
         raise EnvironmentProblem(f"there is no file or folder {recordings}")
     from streams.evaluate.confusion import draw_confusion
@@ -50,15 +50,19 @@ def digits(
     import torch
 
     from models.errors import BadInput
-    from models.train.digits import WORDS, Recipe, train_digits
+    from models.inference.ctc_files import Encoder
+    from models.train.digits import ENCODER_LAYERS, WORDS, Recipe, train_digits
     from models.train.spoken import read_clips
+    from models.types import LoadOptions
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(media.threads)
     try:
         clips = read_clips(recordings)
+        encoder = Encoder.load(LoadOptions(cache=media.cache), ENCODER_LAYERS)
         tested = _names(test) or sorted(clips)[-1:]
         done = train_digits(
             clips,
+            encoder,
             out,
             revision=revision,
             test=tested,
@@ -107,6 +111,9 @@ def _parts(validation: "Split", test: "Split") -> list[tuple[str, "Split"]]:
     return [("validation", validation), ("test", test)]
 
 
-def _progress(step: "Progress") -> None:
-    wrong = "" if step.validation is None else f", validation {step.validation:.4f} wrong\n"
-    typer.echo(f"\rstep {step.step} of {step.steps}, loss {step.loss:.3f}{wrong}", nl=False, err=True)
+def _progress(now: "Progress") -> None:
+    if now.loss is None:
+        typer.echo(f"\r{now.done} of {now.of} strings made", nl=False, err=True)
+        return
+    wrong = "" if now.validation is None else f", validation {now.validation:.4f} wrong\n"
+    typer.echo(f"\rstep {now.done} of {now.of}, loss {now.loss:.3f}{wrong}", nl=False, err=True)

@@ -29,6 +29,7 @@ class Catalogue:
 
     vectors: F32
     found: int  # items with a vector
+    years: F32 = field(default_factory=lambda: np.zeros(0, np.float32))  # (I,) NaN where unknown
     entries: dict[str, Entry] = field(default_factory=dict)
     bad: BadLines = field(default_factory=BadLines)
 
@@ -38,10 +39,12 @@ def read(path: Path, item_names: Sequence[str], dim: int = content.DIM) -> Catal
     if not path.is_file():
         raise UserMistake(f"there is no file {path}")
     place = {name: i for i, name in enumerate(item_names)}
-    made = Catalogue(np.zeros((len(item_names), dim), np.float32), 0)
+    years = np.full(len(item_names), np.nan, np.float32)
+    made = Catalogue(np.zeros((len(item_names), dim), np.float32), 0, years)
     for _, line in read_lines(path, made.bad):
         if line.item in place:
             made.vectors[place[line.item]] = content.vector(_fields(line), dim)
+            years[place[line.item]] = _year(line.year)
             made.entries[line.item] = Entry(line.author, 0, line.topics)
     made.found = int(np.count_nonzero(made.vectors.any(axis=1)))
     if not made.found:
@@ -59,6 +62,11 @@ def topic_vectors(entries: Mapping[str, Entry], item_names: Sequence[str]) -> F3
             vectors[nth, [at[topic] for topic in entries[name].topics]] = 1
     vectors /= np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), np.float32(1e-9))
     return vectors
+
+
+def _year(said: str | None) -> float:
+    """NaN for what is no year of four digits."""
+    return float(said) if said is not None and len(said) == 4 and said.isdecimal() else float("nan")
 
 
 def _fields(line: Line) -> list[content.Field]:

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from models.errors import WeightsMismatch
 from models.evaluate import meters, summary
+from models.evaluate.about import About
 from models.evaluate.baselines import MAX_KNN_ITEMS
 from models.evaluate.listed import ListedSettings
 from models.evaluate.prequential import Judge, Run, Scored
@@ -154,7 +157,12 @@ def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, not
         if read.found < len(names):
             notes.append(f"{wanted.catalogue.name} says nothing of {len(names) - read.found:,} items")
         topics = catalogue.topic_vectors(read.entries, names)
-        given = replace(given, content=read.vectors, topics=topics if topics.any() else None)
+        given = replace(
+            given,
+            content=read.vectors,
+            topics=topics if topics.any() else None,
+            about=About(topics, read.years) if topics.any() or np.isfinite(read.years).any() else None,
+        )
         if given.listed:
             given = replace(given, listed=replace(given.listed, entries=read.entries))
     if wanted.model:

@@ -22,8 +22,8 @@ from aiokafka import TopicPartition
 from streams.clock import Clock
 from streams.effects import Emit, Header
 from streams.feed.tail import POLL_MS, reading, records
-from streams.privacy.sealing import Seal, is_sealed
 from streams.refusals.deadletters import LEFT_OUT, REPLAYED, number_of, original_headers, replays_of
+from streams.secrecy.sealing import Seal, is_sealed
 from streams.settings import Settings
 from streams.topology.topics import DLQ_PROGRESS, dead_letter, prefixed
 from streams.transport.producer import BatchProducer

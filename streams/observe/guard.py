@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from streams.errors import EnvironmentProblem
-from streams.secretfiles import secret
+from streams.secrecy.files import secret
 from streams.sections.worker import Observe
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from streams.clock import Clock
-from streams.privacy.masking import masked
+from streams.secrecy.masking import masked
 
 QUIET_S = 30.0
 NOISY = ("aiokafka", "faust", "mode")

@@ -26,8 +26,8 @@ from streams.effects import Emit, Header
 from streams.errors import NoBroker, Retry
 from streams.feed.deadletters import Progress, letter_of, progress_of
 from streams.feed.tail import reading
-from streams.privacy.sealing import Seal, is_sealed
 from streams.refusals.deadletters import FIRST_AT, REPLAYED
+from streams.secrecy.sealing import Seal, is_sealed
 from streams.settings import Settings
 from streams.topology.admin import admin_client
 from streams.topology.topics import CLICKS, DAY_MS, PRIVACY, dead_letter

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.effects import Emit, Header, batch_bytes
-from streams.privacy.masking import masked
-from streams.privacy.sealing import FORM, SEALED, Seal
 from streams.refusals.rejected import Place, Rejected
+from streams.secrecy.masking import masked
+from streams.secrecy.sealing import FORM, SEALED, Seal
 from streams.topology.topics import dead_letter
 
 MESSAGE_CHARS = 300

@@ -1,5 +1,6 @@
 """Readers in arms."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -37,6 +38,12 @@ class Experiment(Section):
         for arm in self.arms:
             _check_list(arm)
         return self
+
+
+def listings(base: Listing, experiments: Mapping[str, Experiment]) -> list[Listing]:
+    """How lists are made in each arm."""
+    arms_of = [arm for one in experiments.values() for arm in one.arms]
+    return [Listing.model_validate({**base.model_dump(), **arm.list}) for arm in arms_of]
 
 
 def _check_list(arm: Arm) -> None:

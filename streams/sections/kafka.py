@@ -90,13 +90,24 @@ class Reader(Section):
     """Flow control of the batch reader: a partition is paused while more than this is in flight."""
 
     max_poll_records: Count = Field(4000, description="records of one poll over all partitions")
-    fetch_max_wait_ms: Count = Field(8, description="how long a broker may gather records for one fetch")
-    fetch_min_bytes: Count = Field(65_536, description="a fetch with so much is answered at once")
+    fetch_max_wait_ms: Count = Field(
+        20,
+        description="how long a broker with nothing new holds its answer back; the embedded one looks every half of it",
+    )
+    fetch_pace_ms: float = Field(
+        8.0,
+        ge=0,
+        le=1000,
+        description="clicks gather for so long while they flow: a broker is asked at most once in this time",
+    )
+    fetch_full_bytes: Count = Field(
+        65_536, description="after a fetch that brought so much the next one follows at once"
+    )
     fetch_bytes: Count = Field(1 << 20, description="of one partition in one fetch")
     batches_in_flight: Count = Field(32, description="per partition")
     bytes_in_flight: Count = Field(64 << 20, description="over all partitions of one agent")
-    gather_ms: float = Field(
-        2.0, ge=0, le=100, description="how long a first batch waits for others to share its group"
+    group_interval_ms: float = Field(
+        4.0, ge=0, le=1000, description="group commits of one agent begin at most once in this time"
     )
     group_records: Count = Field(
         8000, description="records decided at once; a group ends with the batch that reaches it"

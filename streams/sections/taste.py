@@ -62,6 +62,11 @@ class Listing(Section):
         description="the `candidates` best are scored anew, with weights learnt from what readers choose "
         "(`taste.blend`)",
     )
+    order: bool = Field(
+        False,
+        description="these and further candidates are ordered anew by all that this worker learns from what readers "
+        "choose: finds most, costs milliseconds a list (`taste.blend`)",
+    )
     repeat: bool = Field(False, description="may an item that the reader had be listed again")
     own_first: bool = Field(
         False,
@@ -81,22 +86,24 @@ class Listing(Section):
     author_most: int = Field(
         0, ge=0, le=10, description="items of one author in ten places of a list; 0: no limit"
     )
-    diversity: Literal["none", "mmr", "spread", "dpp", "calibration"] = Field(
-        "none", description="how a list is made less alike, or its topics as those of the reader's items"
+    diversity: Literal["none", "mmr", "spread", "expected", "dpp", "calibration"] = Field(
+        "none",
+        description="how a list is made less alike, or its topics as those of the reader's items; `expected` needs "
+        "`blend` or `order`",
     )
     calibration: float = Field(
         0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
     )
     alike: Literal["readers", "topics", "both"] = Field(
         "readers",
-        description="to mmr, spread and dpp: items whose readers came from the same items, of the same topics, or "
-        "the mean of both",
+        description="to mmr, spread, expected and dpp: items whose readers came from the same items, of the same "
+        "topics, or the mean of both",
     )
     theta: float = Field(
         0.8,
         ge=0,
         lt=1,
-        description="of mmr, spread and dpp: near 1 is relevance alone, 0 is difference alone",
+        description="of mmr, spread, expected and dpp: near 1 is relevance alone, 0 is difference alone",
     )
     candidates: int = Field(100, ge=1, le=1000, description="how many of the best diversity chooses from")
     explore_below: float = Field(
@@ -107,6 +114,14 @@ class Listing(Section):
     budget_s: Seconds = Field(
         5.0, description="for the lists of one group; after it stages are left out, last of all scores"
     )
+
+    @model_validator(mode="after")
+    def _chances_are_learnt(self) -> "Listing":
+        if self.diversity == "expected" and not (self.blend or self.order):
+            raise ValueError(
+                "diversity = expected trades chances, which only blend = true or order = true learns"
+            )
+        return self
 
 
 class Sequence(Section):
@@ -122,10 +137,10 @@ class Sequence(Section):
 
 
 class Blend(Section):
-    """Weights of lists learnt from what readers choose; takes effect where `taste.list.blend` is on."""
+    """Weights of lists learnt from what readers choose; takes effect where `taste.list.blend` or `order` is on."""
 
     sample: float = Field(0.1, ge=0, le=1, description="share of lists that are learnt from; 0: none")
-    rate: float = Field(0.1, ge=0, le=1, description="the most that a weight moves a choice")
+    rate: float = Field(0.1, ge=0, le=1, description="the most that a weight of `blend` moves a choice")
     remembered: int = Field(
         2_048,
         ge=1,

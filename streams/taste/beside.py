@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from models.taste import actions
 from models.taste.filters import NO_PAIRS
+from models.taste.ordering import Ordering, OrderSettings
 from models.taste.readersalike import ReadersAlike
 from models.taste.shown import Shown
 from models.taste.sources import Weighted
 from models.taste.users import UserRows
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics
+from streams.sections.experiments import listings
 from streams.sections.taste import Taste
 from streams.settings import Settings
 from streams.taste.learning import Anonymous, Learning
@@ -45,6 +47,7 @@ class Beside:
             kept / f"{settings.kafka.topic_prefix}{WEIGHTS_FILE}" if kept is not None else None,
             settings.state.snapshot_interval_s,
             BlendMetrics(metrics),
+            _ordering(settings),
         )
         self._shown = Shown(taste.served.lists, taste.list_size, taste.served.for_s, self._by_lists)
         users.freed.append(self._shown.forget)
@@ -59,6 +62,7 @@ class Beside:
     def follow(self, rows: I32, items: I32, kinds: I8, at_ms: I64, partitions: I32, applied: Bools) -> None:
         """Events (n,) in their order, by row of the reader, that were just folded."""
         self.learning.chosen(rows, items, kinds, partitions, applied)
+        self.learning.follow(rows, items, kinds, at_ms, partitions, applied)
         if self._alike is not None:
             self._alike.follow(rows, items, kinds, applied)
         if self._shown:
@@ -82,6 +86,7 @@ class Beside:
 
     async def read_back(self, partition: int) -> None:
         """What follows from the states of a partition that were just read."""
+        await self.learning.read_back(partition)
         if self._alike is None:
             return
         rows = self._users.rows_of(self._users.users(partition), partition)
@@ -97,6 +102,17 @@ class Beside:
     @property
     def _by_lists(self) -> bool:
         return self._served.by == "lists"
+
+
+def _ordering(settings: Settings) -> Ordering | None:
+    """Where the lists of some reader are ordered by it."""
+    taste = settings.taste
+    own_first = [
+        listing.own_first
+        for listing in (taste.list, *listings(taste.list, settings.experiments))
+        if listing.order and taste.list.profile == "on"
+    ]
+    return Ordering(OrderSettings(own_first=any(own_first))) if own_first else None
 
 
 def _alike(taste: Taste, users: UserRows) -> ReadersAlike | None:

@@ -72,16 +72,14 @@ def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
     place = np.maximum(lists.because, 0)
     because = np.where(lists.because >= 0, lists.past[np.arange(len(place))[:, None], place], -1)
     rest = shares[..., LAYERS.index("counts")] - lists.because_share
-    parts = np.stack([lists.because_share, rest, shares[..., 1], shares[..., 2]], axis=2)
     # float64 first: a rounded float32 becomes a long decimal again
-    columns = (
-        lists.items,
-        np.round(lists.scores.astype(np.float64), 6),
-        because,
-        np.round(parts.astype(np.float64), 4),
+    parts = np.round(
+        np.stack([lists.because_share, rest, shares[..., 1], shares[..., 2]]).astype(np.float64), 4
     )
+    columns = (lists.items, np.round(lists.scores.astype(np.float64), 6), because, *parts)
     found = [_list(names, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-    _add_sources(found, lists.sources, shares[..., len(LAYERS) :])
+    if lists.sources:
+        _add_sources(found, lists.sources, shares[..., len(LAYERS) :])
     for reader, nth in np.argwhere(lists.propensity > 0).tolist():
         one = found[reader][nth]
         chance = float(f"{lists.propensity[reader, nth]:.6g}")
@@ -103,12 +101,15 @@ def _list(
     items: Sequence[int],
     scores: Sequence[float],
     pasts: Sequence[int],
-    shares: Sequence[tuple[float, float, float, float]],
+    shares: Sequence[float],
+    histories: Sequence[float],
+    tastes: Sequence[float],
+    popularities: Sequence[float],
 ) -> list[Recommended]:
     """One list. Plain loop: it runs 20 times a list, and calls and generators here cost as much as ranking."""
     found: list[Recommended] = []
-    for item, score, past, (after, history, taste, popularity) in zip(
-        items, scores, pasts, shares, strict=True
+    for item, score, past, after, history, taste, popularity in zip(
+        items, scores, pasts, shares, histories, tastes, popularities, strict=True
     ):
         if item < 0:
             break

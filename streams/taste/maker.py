@@ -56,6 +56,7 @@ def list_settings(listing: Listing) -> ListSettings:
         blocked_authors=listing.blocked_authors,
         only_catalogued=listing.only_catalogued,
         blend=listing.blend,
+        order=listing.order,
         theta=listing.theta,
         alike=listing.alike,
         explore_below=listing.explore_below,
@@ -178,6 +179,7 @@ class ListMaker:
                 late,
                 self.further(),
                 self._beside.learning.weights,
+                self._beside.learning.ordering,
             )
             for stage, count in made.left_out.items():
                 self._metrics.stages_left_out.labels(stage).inc(count)
@@ -207,6 +209,7 @@ class ListMaker:
             how,
             further=self.further(),
             learnt=self._beside.learning.weights,
+            ordering=self._beside.learning.ordering,
         ).lists
 
     def _deadline(self) -> Callable[[], bool]:

@@ -18,6 +18,7 @@ from models.taste.calibrated import Calibrated
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.filters import NO_PAIRS, Wishes
+from models.taste.ordering import Ordering
 from models.taste.pipeline import ListSettings, Requests, lists
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
@@ -50,6 +51,7 @@ class Served:
     size: int
     further: Callable[[], Sequence[Weighted]] = lambda: ()  # sources beside counts, taste and popularity
     learnt: Calibrated | None = None  # weights of lists with `blend` on
+    ordering: Ordering | None = None  # the same of those with `order` on
     shown: Callable[[I32, I64], I64] | None = (
         None  # pairs of place and item that newest lists were not to hold
     )
@@ -176,6 +178,7 @@ class LiveQuality:
                 how,
                 further=served.further(),
                 learnt=served.learnt,
+                ordering=served.ordering,
             )
             found[start : start + live.TOGETHER] = live.places(made.lists.items, asked.targets[part])
         return found

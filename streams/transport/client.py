@@ -13,7 +13,7 @@ from cryptography import x509
 
 from streams.clock import SystemClock
 from streams.errors import EnvironmentProblem
-from streams.secretfiles import secret
+from streams.secrecy.files import secret
 from streams.sections.kafka import Kafka
 
 log = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 W = TypeVar("W")
 
-FEW_BATCHES = 8
+GATHERED_BATCHES = 64  # with so many at hand a group is large enough to be cheap
 
 
 @dataclass(slots=True)
@@ -111,8 +111,7 @@ class GroupCommit(Commit[W]):
         observer: CommitObserver,
         groups_in_flight: int,
         group_records: int,
-        gather_s: float = 0.0,
-        period_s: float = 0.0,
+        interval_s: float = 0.0,
     ) -> None:
         self._decide = decide
         self._producer = producer
@@ -122,8 +121,7 @@ class GroupCommit(Commit[W]):
         self._observer = observer
         self._slots = asyncio.Semaphore(groups_in_flight)
         self._group_records = group_records
-        self._gather_s = gather_s
-        self._period_s = period_s
+        self._interval_s = interval_s
         self._waiting: list[Submission[W]] = []
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,11 +143,9 @@ class GroupCommit(Commit[W]):
         next_s = 0.0
         while True:
             await self._wake.wait()
-            if self._period_s:
-                await asyncio.sleep(max(0.0, next_s - self._clock.monotonic_s()))
-                next_s = self._clock.monotonic_s() + self._period_s
-            elif self._gather_s and len(self._waiting) < FEW_BATCHES:
-                await asyncio.sleep(self._gather_s)  # the rest of the same poll is being decoded
+            await asyncio.sleep(max(0.0, next_s - self._clock.monotonic_s()))
+            await self._gathered()
+            next_s = self._clock.monotonic_s() + self._interval_s
             await self._slots.acquire()
             group = self._next_group()
             if not group:
@@ -165,6 +161,14 @@ class GroupCommit(Commit[W]):
             self._tasks.add(task)
             task.add_done_callback(self._ended)
             await asyncio.sleep(0)  # the sends of this group go first, then the next is formed
+
+    async def _gathered(self) -> None:
+        """Return when a turn of the loop brings no further batch. A poll has one a partition, and Faust hands on one a
+        turn."""
+        seen = 0
+        while seen < len(self._waiting) < GATHERED_BATCHES:
+            seen = len(self._waiting)
+            await asyncio.sleep(0)
 
     def _next_group(self) -> list[Submission[W]]:
         """What is waiting, oldest first, up to the bound: a decision runs on the event loop, and heartbeats wait."""

@@ -18,9 +18,9 @@ class Profile:
     """How one agent reads. Clicks want little delay, media small batches, items one group a second."""
 
     max_records: int
-    fetch_wait_ms: int
-    fetch_min_bytes: int
+    fetch_wait_ms: int  # how long a broker with nothing new holds its answer back
     batches_in_flight: int
+    pace_ms: float = 0.0  # a broker is asked at most once in this time (`streams.transport.pace`)
     left_ms: Callable[[Record, int], int] | None = (
         None  # how long from now_ms a record is to wait; None: never
     )
@@ -40,7 +40,7 @@ def consumer_for(
         heartbeat_interval_ms=int(kafka.heartbeat_interval_s * 1000),
         rebalance_timeout_ms=int(kafka.rebalance_timeout_s * 1000),
         fetch_max_wait_ms=profile.fetch_wait_ms,
-        fetch_min_bytes=profile.fetch_min_bytes,
+        fetch_min_bytes=1,
         max_partition_fetch_bytes=reading.fetch_bytes,
         max_poll_records=profile.max_records,
         isolation_level="read_committed",  # upstream may write in transactions

@@ -31,6 +31,7 @@ from streams.transport.ledger import Entry
 from streams.transport.naps import Naps
 from streams.transport.offsets import OffsetObserver, Offsets, on_heartbeat, only_as_member
 from streams.transport.openings import OpeningObserver, Openings, StatefulAgent
+from streams.transport.pace import keep_pace
 from streams.transport.partitions import Partitions
 from streams.transport.standing import Standing
 
@@ -194,6 +195,8 @@ class BatchReader(Service):
             # at hand before start: partitions may come within it
             consumer = consumer_for(self._kafka, self._reader, self._profile, self.group, self.address)
             self._owned.consumer = consumer
+            if self._profile.pace_ms:
+                keep_pace(consumer, self._profile.pace_ms / 1000, self._reader.fetch_full_bytes, self._clock)
             try:
                 consumer.subscribe([prefixed(self._kafka.topic_prefix, self.topic)], listener=_Listener(self))
                 await consumer.start()

@@ -115,6 +115,5 @@ def _commit(
         observer=agent.metrics,
         groups_in_flight=reading.groups_in_flight,
         group_records=group_records,
-        gather_s=reading.gather_ms / 1000,
-        period_s=agent.period_s,
+        interval_s=max(agent.period_s, reading.group_interval_ms / 1000),
     )

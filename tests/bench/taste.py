@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from models.taste import actions
+from models.taste.calibrated import Calibrated
 from models.taste.catalogue import Catalogue, Entry
 from models.taste.choose import rank
 from models.taste.items import ItemIndex
@@ -164,17 +165,21 @@ def measure_stages(users: UserRows, table: ItemTable, seed: int) -> list[Row]:
         "mmr": (none, ListSettings(diversity="mmr")),
         "mmr, 12 topics": (full, ListSettings(diversity="mmr", alike="topics")),
         "spread, 12 topics": (full, ListSettings(diversity="spread", alike="topics")),
+        "expected, 12 topics, blend": (full, ListSettings(diversity="expected", alike="topics", blend=True)),
+        "spread, 12 topics, blend": (full, ListSettings(diversity="spread", alike="topics", blend=True)),
         "spread, both": (full, ListSettings(diversity="spread", alike="both")),
         "dpp": (none, ListSettings(diversity="dpp")),
         "calibration, 12 topics": (full, ListSettings(diversity="calibration")),
         "exploration": (none, ListSettings(explore_below=10.0)),
     }
 
+    weights = Calibrated()
+
     def of(case: str, catalogue: Catalogue, settings: ListSettings) -> Row:
         began = time.process_time()
         for start in range(0, len(rows), batch):
             some = Requests(rows[start : start + batch], np.full(batch, 0.5))
-            lists(table, catalogue, users, some, now_ms, 20, settings)
+            lists(table, catalogue, users, some, now_ms, 20, settings, learnt=weights)
         return {"case": case, "us_per_list": (time.process_time() - began) / len(rows) * 1e6}
 
     def plain() -> Row:

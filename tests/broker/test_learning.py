@@ -7,9 +7,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bad_records import NOW_MS, click
+from models.taste.knowledge import NAMES, Past
+from models.taste.ordering import Ordering
 from running import produce, read_all, running, settings_for, until
 from streams.agents.clicks import ClicksAgent
 from streams.worker.app import Worker
@@ -73,6 +76,56 @@ def test_weights_are_learnt_from_choices_and_outlive_the_worker(
         (tmp_path / f"{topic_prefix}blend.weights").write_bytes(b"something else")
         async with running(settings) as worker:
             assert learnt_by(worker) == first
+
+    asyncio.run(main())
+
+
+def test_the_learnt_order_is_served_explained_and_outlives_the_worker(
+    embedded_broker: Any, topic_prefix: str, tmp_path: Path
+) -> None:
+    bootstrap = embedded_broker.bootstrap
+    settings = settings_for(
+        bootstrap,
+        topic_prefix,
+        ("clicks", "items"),
+        taste={"list": {"order": True, "own_first": True}, "blend": {"sample": 1.0}, "list_size": 10},
+        state={"snapshots": tmp_path},
+    )
+    draw = random.Random(5)
+
+    def ordering_of(worker: Worker) -> Ordering:
+        agent = worker._lines[0].agent
+        assert isinstance(agent, ClicksAgent)
+        found = agent._beside.learning.ordering
+        assert found is not None
+        return found
+
+    async def main() -> None:
+        async with running(settings) as worker:
+            applied = worker.metrics.applied.labels("clicks")._value
+            at = [draw.randrange(40) for _ in range(20)]
+            for nth in range(10):
+                part: list[tuple[bytes | None, bytes | None]] = []
+                for reader in range(20):
+                    at[reader] = (at[reader] + draw.choice((0, 1, 1, 1, 7))) % 40
+                    value = click(
+                        20 * nth + reader, user=f"u{reader}", item=f"i{at[reader]}", at=NOW_MS + 60_000 * nth
+                    )
+                    part.append((f"u{reader}".encode(), value))
+                await produce(bootstrap, f"{topic_prefix}clicks", part)
+                await until(lambda n=nth: applied.get() == 20 * (n + 1), 20, "the round is applied")
+            choices = ordering_of(worker).choices
+            assert choices == worker.metrics.blend_choices.labels("learnt")._value.get() > 15
+            kept = ordering_of(worker).encode()
+        made = [json.loads(r.value) for r in await read_all(bootstrap, f"{topic_prefix}recommendations", 150)]
+        shares = [sum(r["share"] for r in one["reasons"]) for m in made for one in m["items"] if one["score"]]
+        types = {r["type"] for m in made for one in m["items"] for r in one["reasons"]}
+        assert types >= {"after", "popularity", "steps", "readers", "now", "own", "order"}
+        assert len(shares) > 1000 and shares == pytest.approx([1.0] * len(shares), abs=8e-3)
+        async with running(settings) as worker:
+            assert ordering_of(worker).encode() == kept
+            past = Past(-1, np.array([1], np.int32), np.array([NOW_MS]))
+            assert ordering_of(worker).known.scores(past, 41)[NAMES.index("next")].any()  # from the rings
 
     asyncio.run(main())
 

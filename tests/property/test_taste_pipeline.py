@@ -14,9 +14,12 @@ from models.taste.choose import rank
 from models.taste.explore import draws
 from models.taste.filters import Wishes
 from models.taste.items import ItemIndex, hash_of
+from models.taste.knowledge import Past, pasts_of
 from models.taste.neighbours import ItemColumns
+from models.taste.ordering import SOURCES, Ordering, OrderSettings
 from models.taste.pipeline import ListSettings, Made, Requests, lists
 from models.taste.rank import RankSettings
+from models.taste.reranker import RerankSettings
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows
@@ -138,7 +141,7 @@ choices = st.builds(
     candidates=st.sampled_from([5, 40, 100]),
     author_decay=st.sampled_from([0.5, 1.0]),
     author_most=st.sampled_from([0, 1, 2]),
-    diversity=st.sampled_from(["none", "mmr", "spread", "dpp", "calibration"]),
+    diversity=st.sampled_from(["none", "mmr", "spread", "expected", "dpp", "calibration"]),
     alike=st.sampled_from(["readers", "topics", "both"]),
     explore_below=st.sampled_from([0.0, 5.0, 1e9]),
     explore_place=st.sampled_from([1, 3, 50]),
@@ -146,6 +149,8 @@ choices = st.builds(
     blocked_authors=st.sampled_from([(), ("a3", "a7", "nobody")]),
     only_catalogued=st.booleans(),
     blend=st.booleans(),
+    order=st.booleans(),
+    own_first=st.booleans(),
 )
 
 
@@ -156,6 +161,27 @@ def learnt(seed: int) -> Calibrated:
         parts = rng.random((30, 3)).astype(np.float32)
         weights.learn(("counts", "taste", "popularity"), parts, int(rng.integers(30)), np.ones(30, np.bool_))
     return weights
+
+
+def ordering(world: World, seed: int) -> Ordering:
+    """That knows what these readers chose, and has learnt from choices by chance."""
+    rng, found = np.random.default_rng(seed), Ordering(OrderSettings(network=RerankSettings(240, group=2)))
+    for past in pasts_of(world.users, world.rows):
+        for nth, item in enumerate(past.items.tolist()):
+            before = Past(past.reader, past.items[:nth], past.times_ms[:nth])
+            found.known.learn(before, item, int(past.times_ms[nth]))
+    how = ListSettings(order=True)
+    asked = Requests(world.rows[:10], np.zeros(10))
+    made = lists(
+        world.table, world.catalogue, world.users, asked, NOW_MS, 20, how, ordering=found
+    ).candidates[0]
+    for nth in range(10):
+        held = made.items[nth] >= 0
+        found.learn(made.names, made.parts[nth], int(rng.integers(held.sum())), held)
+    return found
+
+
+ORDERING = ordering(World(), 1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -177,8 +203,20 @@ def test_nothing_barred_is_listed_and_parts_add_up(
 
     barred = barred_by_loops(world, requests, how)
     made = lists(
-        world.table, world.catalogue, world.users, requests, NOW_MS, k, how, late, learnt=learnt(seed)
+        world.table,
+        world.catalogue,
+        world.users,
+        requests,
+        NOW_MS,
+        k,
+        how,
+        late,
+        learnt=learnt(seed),
+        ordering=ORDERING,
     )
+    if how.order and not made.left_out:
+        assert made.lists.sources[-len(SOURCES) :] == tuple(SOURCES)
+        assert made.lists.layers[..., 3:].min() >= 0 < made.lists.layers[..., 3:].sum()
     assert check(world, made, barred, k, how) > 0
     for one in made.candidates:
         place_of = {row: place for place, row in enumerate(requests.rows.tolist())}
@@ -378,3 +416,31 @@ def test_a_learnt_blend_orders_the_candidates_and_its_parts_are_the_reasons() ->
     off = Requests(world.rows, np.zeros(READERS), np.ones(READERS, np.bool_))
     made = lists(world.table, world.catalogue, world.users, off, NOW_MS, 10, how, learnt=weights)
     assert len(made.candidates[0].rows) == 0  # nothing of theirs is learnt
+
+
+def test_lists_trade_chances_for_difference_behind_what_leads() -> None:
+    world, weights = World(), learnt(3)
+    repeat = RankSettings(repeat=True)
+    requests = Requests(world.rows, np.zeros(READERS))
+
+    def items(how: ListSettings) -> np.ndarray:  # type: ignore[type-arg]
+        return lists(
+            world.table, world.catalogue, world.users, requests, NOW_MS, 10, how, learnt=weights
+        ).lists.items
+
+    def alike(found: np.ndarray) -> float:  # type: ignore[type-arg]
+        vectors = world.table.sketches[found]
+        return float((vectors @ vectors.transpose(0, 2, 1))[:, ~np.eye(10, dtype=np.bool_)].mean())
+
+    plain = ListSettings(blend=True)
+    spread = replace(plain, diversity="expected", theta=0.3)
+    assert alike(items(spread)) < 0.9 * alike(items(plain))
+    np.testing.assert_array_equal(items(replace(spread, theta=0.9999)), items(plain))
+
+    own = world.users.recent(world.rows, world.users.ring)[0]
+    led = items(replace(plain, own_first=True, rank=repeat))
+    both = items(replace(spread, own_first=True, rank=repeat))
+    mine = (led[:, :, None] == own[:, None, :]).any(axis=2)
+    assert 0 < mine.mean() < 1
+    np.testing.assert_array_equal(both[mine], led[mine])  # in their places, in their order
+    assert (both[~mine] != led[~mine]).any()

@@ -29,7 +29,7 @@ class CountingAgent(Agent[list[Any]]):
         self._changelog = ChangelogReader(services.settings.kafka, TASTE_CHANGELOG)
 
     def profile(self) -> Profile:
-        return Profile(max_records=200, fetch_wait_ms=8, fetch_min_bytes=1, batches_in_flight=8)
+        return Profile(max_records=200, fetch_wait_ms=8, batches_in_flight=8)
 
     async def run(self, stream: Any) -> None:
         async for event in stream.noack().events():

@@ -28,7 +28,7 @@ class SlowAgent(Agent[None]):
         self.seen: dict[int, int] = {}
 
     def profile(self) -> Profile:
-        return Profile(max_records=50, fetch_wait_ms=8, fetch_min_bytes=1, batches_in_flight=4)
+        return Profile(max_records=50, fetch_wait_ms=8, batches_in_flight=4)
 
     async def run(self, stream: Any) -> None:
         async for event in stream.noack().events():

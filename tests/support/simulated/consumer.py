@@ -60,6 +60,9 @@ class SimulatedConsumer:
         self._settled.set()
         broker.readers.append(self._grown)
         self._coordinator = _Membership(self)  # named as in aiokafka: `offsets.is_member` reaches for it
+        self._client = SimpleNamespace(
+            send=None
+        )  # `pace.keep_pace` reaches for it; nothing is fetched through it
 
     # -- life
 

@@ -11,36 +11,41 @@ import torch
 
 import made_up_digits
 from models.errors import BadInput, WeightsMismatch
+from models.inference.ctc_files import Encoder
 from models.inference.offline import label_all
 from models.media.audio import decode_audio
-from models.media.bands import EDGE, features
+from models.media.edged import features, warped
+from models.media.mel import log_mel, mel_power
 from models.media.speech import speech_windows
-from models.networks.ctc import ConvGruCtc, CtcShape, outputs_of
+from models.networks.ctc import CtcHead, CtcShape
 from models.tasks.transcribe import Transcribe
 from models.tasks.transcribe_ctc import TranscribeCtc
-from models.train.digits import WORDS, Recipe, TrainedDigits, listen, split, train_digits
+from models.train.digits import WORDS, Recipe, TrainedDigits, encoded, listen, split, train_digits
 from models.train.spoken import Said, Strings, plain_strings, read_clips
 from models.types import LoadOptions, Outcome, Payload, Task
 from streams.cli.run import run
 
+LAYERS = 1
 RECIPE = Recipe(
-    steps=150,
-    shape=CtcShape(bands=24, tokens=11, channels=(12, 16, 24), hidden=32, layers=1),
-    learning_rate=1e-2,
-    dropout=0.0,
-    rows=(24,),
-    alone=1.0,
-    blank_bias=-1.0,
-    judged=1,
+    strings=54, digits=(1,), steps=100, shape=CtcShape(tokens=11, width=64), dropout=0.0, rows=20, judged=1
 )
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedDigits:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def encoder(cache: Path) -> Encoder:
+    return Encoder.load(LoadOptions(cache=cache), LAYERS)
+
+
+@pytest.fixture(scope="module")
+def trained(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> TrainedDigits:
     clips = made_up_digits.clips(["ada", "bob", "cleo", "dan"], takes=4)
-    return train_digits(
-        clips, tmp_path_factory.mktemp("digits") / "mine", revision="t-1", test=["dan"], recipe=RECIPE
-    )
+    out = tmp_path_factory.mktemp("digits") / "mine"
+    return train_digits(clips, encoder, out, revision="t-1", test=["dan"], recipe=RECIPE)
 
 
 def texts(task: Task, *recordings: bytes) -> list[Outcome]:
@@ -62,20 +67,23 @@ def test_a_speaker_that_was_not_heard_is_understood_better_than_by_chance(traine
 
 
 def test_the_folder_is_served_by_transcribe_with_the_same_answers(
-    trained: TrainedDigits, tmp_path: Path
+    trained: TrainedDigits, encoder: Encoder, cache: Path
 ) -> None:
-    task = Transcribe.load(LoadOptions(cache=tmp_path, folder=trained.folder))
+    task = Transcribe.load(LoadOptions(cache=cache, folder=trained.folder))
     assert isinstance(task, TranscribeCtc) and task.model.revision == "t-1"
     assert task.model.sha256 == trained.manifest.sha256
     said = [made_up_digits.digit(number, "bob", 0) for number in range(10)]
     silence = np.zeros(16_000, np.float32)
     outcomes = texts(task, *map(made_up_digits.wav, [*said, silence]))
 
-    net = ConvGruCtc(RECIPE.shape)
-    net.load_state_dict({name: t.float() for name, t in _tensors(trained.folder).items()}, strict=False)
+    head = CtcHead(RECIPE.shape)
+    head.load_state_dict({name: t.float() for name, t in _tensors(trained.folder).items()})
     decoded = [decode_audio(made_up_digits.wav(samples)) for samples in said]
     windows = [(samples, *speech_windows(samples, close_cut=True)) for samples in decoded]
-    wanted = listen(net, [Said(samples[window.start : window.end], (0,)) for samples, window in windows])
+    wanted = listen(
+        head,
+        encoded(encoder, [Said(samples[window.start : window.end], (0,)) for samples, window in windows]),
+    )
     heard = [str(one.findings[0].value) for one in outcomes[:10]]
     assert heard == [" ".join(WORDS[number] for number in numbers) for numbers in wanted]
     assert sum(word == WORDS[number] for number, word in enumerate(heard)) >= 8
@@ -85,8 +93,8 @@ def test_the_folder_is_served_by_transcribe_with_the_same_answers(
     assert outcomes[10].findings[0].value == "" and outcomes[10].findings[0].spans == ()
 
 
-def test_other_languages_and_hostile_recordings_are_refused(trained: TrainedDigits, tmp_path: Path) -> None:
-    task = Transcribe.load(LoadOptions(cache=tmp_path, folder=trained.folder))
+def test_other_languages_and_hostile_recordings_are_refused(trained: TrainedDigits, cache: Path) -> None:
+    task = Transcribe.load(LoadOptions(cache=cache, folder=trained.folder))
     wav = made_up_digits.wav(made_up_digits.digit(1, "ada", 0))
     german = task.prepare(Payload("audio/wav", wav, language="de-AT"))
     assert task.finish(german, []).findings[0].value == "unsupported_language"
@@ -94,13 +102,13 @@ def test_other_languages_and_hostile_recordings_are_refused(trained: TrainedDigi
         with pytest.raises(BadInput):
             task.prepare(Payload("audio/wav", data))
     with pytest.raises(BadInput) as caught:
-        short = LoadOptions(cache=tmp_path, folder=trained.folder, options={"max_s": 0.1})
+        short = LoadOptions(cache=cache, folder=trained.folder, options={"max_s": 0.1})
         Transcribe.load(short).prepare(Payload("audio/wav", wav))
     assert caught.value.reason == "too_long"
 
 
-def test_a_row_does_not_depend_on_its_neighbours(trained: TrainedDigits, tmp_path: Path) -> None:
-    task = Transcribe.load(LoadOptions(cache=tmp_path, folder=trained.folder))
+def test_a_row_does_not_depend_on_its_neighbours(trained: TrainedDigits, cache: Path) -> None:
+    task = Transcribe.load(LoadOptions(cache=cache, folder=trained.folder))
     strings = plain_strings(made_up_digits.clips(["cleo"], 2), 5, np.random.default_rng(3))
     units = [
         u for one in strings for u in task.prepare(Payload("audio/wav", made_up_digits.wav(one.data))).units
@@ -112,33 +120,37 @@ def test_a_row_does_not_depend_on_its_neighbours(trained: TrainedDigits, tmp_pat
         assert alone.tokens == one.tokens and alone.scores == pytest.approx(one.scores, abs=1e-4)
 
 
-def test_padding_reaches_no_output() -> None:
+def test_padding_reaches_no_output(encoder: Encoder) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = ConvGruCtc(RECIPE.shape).eval()
-        for norm in net.norms:
-            norm.bias.data.fill_(0.7)  # so that padding would not stay zero by itself
-        for frames in (1, 2, 3, 5, 21, 22, 23):
-            row = torch.randn(1, frames, 24)
-            alone = net(row, torch.tensor([frames]))
-            beside = torch.cat([torch.cat([row, torch.zeros(1, 40 - frames, 24)], 1), torch.randn(1, 40, 24)])
-            together = net(beside, torch.tensor([frames, 40]))
-            assert alone.shape[1] == outputs_of(frames)
-            torch.testing.assert_close(together[:1, : alone.shape[1]], alone, atol=1e-5, rtol=0)
+        head = CtcHead(RECIPE.shape).eval()
+        for frames in (4, 8, 20, 24, 36):
+            row, other = torch.randn(frames, 80).numpy(), torch.randn(40, 80).numpy()
+            alone, _ = encoder.states([row])
+            both, lengths = encoder.states([row, other])
+            real = frames // 4
+            assert alone.shape[1] == real and lengths.tolist() == [real, 10]
+            torch.testing.assert_close(both[:1, :real], alone, atol=1e-4, rtol=0)
+            torch.testing.assert_close(
+                head(both, lengths)[:1, :real], head(alone, lengths[:1]), atol=1e-4, rtol=0
+            )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"hidden": 48}, "does not fit its config.json"),
-        ({"hidden": 10**9}, "gives no sizes"),
-        ({"channels": [8, 12]}, "gives no sizes"),
+        ({"width": 48}, "does not fit its config.json"),
+        ({"width": 10**9}, "gives no sizes"),
+        ({"width": "64"}, "gives no sizes"),
+        ({"encoder": None}, "names no encoder"),
+        ({"encoder": {"layers": 9}}, "9 layers of an encoder that has 4"),
+        ({"encoder": {"layers": 1, "sha256": "0" * 64}}, "trained on another encoder"),
         ({"words": []}, "lists no words"),
         ({"words": ["zero"] * 9}, "does not fit its config.json"),
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(
-    trained: TrainedDigits, tmp_path: Path, change: dict[str, object], said: str
+    trained: TrainedDigits, cache: Path, tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
     folder = tmp_path / "changed"
     folder.mkdir()
@@ -147,10 +159,10 @@ def test_a_folder_that_does_not_fit_is_refused(
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsMismatch, match=said):
-        Transcribe.load(LoadOptions(cache=tmp_path, folder=folder))
+        Transcribe.load(LoadOptions(cache=cache, folder=folder))
 
 
-def test_a_changed_weight_is_refused(trained: TrainedDigits, tmp_path: Path) -> None:
+def test_a_changed_weight_is_refused(trained: TrainedDigits, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "changed"
     folder.mkdir()
     for path in trained.folder.iterdir():
@@ -159,7 +171,7 @@ def test_a_changed_weight_is_refused(trained: TrainedDigits, tmp_path: Path) -> 
     data[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(data)
     with pytest.raises(WeightsMismatch, match="has sha256"):
-        Transcribe.load(LoadOptions(cache=tmp_path, folder=folder))
+        Transcribe.load(LoadOptions(cache=cache, folder=folder))
 
 
 def test_speakers_are_in_one_part_and_takes_in_one() -> None:
@@ -195,21 +207,32 @@ def test_recordings_are_read_from_a_tar_or_a_folder_and_odd_files_passed_over(tm
 
 
 def test_training_strings_say_what_they_are_made_of_and_differ_each_time() -> None:
-    strings = Strings(made_up_digits.clips(["ada"], 2), 40, np.random.default_rng(1))
-    batch = [*strings.batch(6, 3), *strings.batch(2, 1, 0.0)]
+    strings = Strings(made_up_digits.clips(["ada"], 2)["ada"], 80, np.random.default_rng(1))
+    batch = strings.batch([3] * 6 + [1] * 2)
     assert [len(one.digits) for one in batch] == [3] * 6 + [1] * 2
-    assert all(one.data.shape[1] == 40 and np.isfinite(one.data).all() for one in batch)
+    assert all(one.data.shape[1] == 80 and np.isfinite(one.data).all() for one in batch)
     assert len({one.data.tobytes() for one in batch}) == len(batch)
 
 
-def test_a_quiet_word_reads_like_the_same_word_said_loud() -> None:
-    word, pause = made_up_digits.digit(3, "bob", 0), np.zeros(8_000, np.float32)
-    frames = (word.size + pause.size) // 160
-    alike = features(np.concatenate([word, pause, word]), 30)
-    quiet = features(np.concatenate([word, pause, word * np.float32(10**-0.6)]), 30)  # 12 dB
-    assert np.abs(quiet - alike)[EDGE // 160 + frames :][: word.size // 160].mean() < 0.1, (
-        "2.4 dB; 12 unlevelled"
-    )
+def test_features_are_whispers_own_with_silence_around_the_word() -> None:
+    word = made_up_digits.digit(3, "bob", 0)
+    read = features(word, 80)
+    assert read.shape == (4 * -(-(word.size + 6_400) // 640), 80)
+    np.testing.assert_array_equal(read.T, log_mel(np.pad(word, 3_200), len(read)))
+    np.testing.assert_allclose(features(word * np.float32(0.1), 80) - read, -0.5, atol=1e-3)  # 20 dB
+
+
+def test_a_longer_throat_moves_tones_and_leaves_the_rest() -> None:
+    hz = np.arange(16_000) / 16_000
+    tone = np.sin(2 * np.pi * 1000 * hz).astype(np.float32)
+    power = mel_power(tone, 100, 80).T
+    np.testing.assert_array_equal(warped(power, 1.0, (0.0,) * 4), power)
+    longer = warped(power, 1.25, (0.0,) * 4)
+    lower = mel_power(np.sin(2 * np.pi * 800 * hz).astype(np.float32), 100, 80).T
+    assert abs(int(longer.mean(0).argmax()) - int(lower.mean(0).argmax())) <= 1
+    assert int(lower.mean(0).argmax()) < int(power.mean(0).argmax()) - 4
+    high = mel_power(np.sin(2 * np.pi * 6000 * hz).astype(np.float32), 100, 80).T
+    np.testing.assert_allclose(warped(high, 1.25, (0.05,) * 4)[:, 70:], high[:, 70:], rtol=1e-5)
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -223,15 +246,16 @@ def test_the_command_trains_draws_and_what_it_wrote_can_be_evaluated(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    cache: Path,
 ) -> None:
     def quickly(*arguments: Any, **named: Any) -> TrainedDigits:
-        return train_digits(*arguments, **{**named, "recipe": replace(RECIPE, steps=4)})
+        return train_digits(*arguments, **{**named, "recipe": replace(RECIPE, strings=2, steps=4)})
 
     monkeypatch.setattr("models.train.digits.train_digits", quickly)
     monkeypatch.setattr("models.train.digits.STRINGS", 5)
     tar = made_up_digits.write_tar(tmp_path / "all.tar", ["ada", "bob", "cleo"], takes=2)
     out = tmp_path / "out"
-    command = ["train", "digits", str(tar), "--out", str(out), "--json"]
+    command = ["--set", f"media.cache={cache}", "train", "digits", str(tar), "--out", str(out), "--json"]
 
     assert run([*command, "--validation", "bob"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -251,7 +275,7 @@ def test_the_command_trains_draws_and_what_it_wrote_can_be_evaluated(
         lines.append(f"{number}.wav\t{WORDS[number]}")
     listed = tmp_path / "list.tsv"
     listed.write_text("\n".join(lines))
-    served = ["--set", f"media.tasks.transcribe.folder={trained.folder}"]
+    served = ["--set", f"media.cache={cache}", "--set", f"media.tasks.transcribe.folder={trained.folder}"]
     assert run([*served, "evaluate", "transcribe", str(listed), "--json"]) == 0
     scored = json.loads(capsys.readouterr().out)
     assert scored["model"]["name"] == "digits-ctc" and scored["figures"]["rate"]["value"] <= 0.3

@@ -34,6 +34,10 @@ def reviews(tmp_path: Path) -> tuple[Path, Path]:
     return paths[0], paths[1]
 
 
+def texts(*paths: Path) -> list[list[str]]:
+    return [path.read_text("utf-8").splitlines() for path in paths]
+
+
 def test_places_are_those_of_runs_of_one_and_two_whatever_the_blanks() -> None:
     assert len(places("很好")) == 3
     assert places("很 好\n").tolist() == places("很好").tolist() == sorted(set(places("很好").tolist()))
@@ -54,7 +58,7 @@ def test_the_logit_is_a_sum_over_the_root_of_the_count() -> None:
 def test_it_learns_and_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
     negative, positive = reviews(tmp_path)
     made = [
-        train_ngrams(negative, positive, tmp_path / out, name="zh", revision="1", source="made up")
+        train_ngrams(*texts(negative, positive), tmp_path / out, name="zh", revision="1", source="made up")
         for out in ("a", "b")
     ]
     assert made[0].manifest.sha256 == made[1].manifest.sha256
@@ -83,4 +87,4 @@ def test_too_few_texts_are_refused(tmp_path: Path) -> None:
     negative, positive = reviews(tmp_path)
     negative.write_text("差\n", "utf-8")
     with pytest.raises(BadInput, match="fewer than 20"):
-        train_ngrams(negative, positive, tmp_path / "out", name="zh", revision="1", source="made up")
+        train_ngrams(*texts(negative, positive), tmp_path / "out", name="zh", revision="1", source="made up")

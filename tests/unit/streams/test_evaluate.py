@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from made_up_clicks import random_pairs
@@ -395,6 +396,26 @@ def test_diversity_by_the_topics_of_a_catalogue(capsys: pytest.CaptureFixture[st
     assert rows["list"]["topic_distance"] > 0.98 > rows["blend"]["topic_distance"]  # 1: each of another topic
     assert run(["evaluate", "clicks", *arguments, "--list", "{}"]) == 0
     assert "by topics" in capsys.readouterr().out
+
+
+def test_the_learnt_blend_looks_at_topics_and_years_of_a_catalogue(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every reader stays in one decade; in what order is chance."""
+    rng = np.random.default_rng(5)
+    ways = {u: [3 * int(i) + u % 3 for i in rng.permutation(12)] for u in range(18)}
+    lines = [f"u{u}\ti{ways[u][n]}\t5\t{100 * (18 * n + u)}" for n in range(9) for u in range(18)]
+    path = written("user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + "\n".join(lines) + "\n")
+    arguments = (path, "--format", "movielens", "--protocol", "all", "--top", "2", "--layers", "blend-online")
+
+    def said(of: str) -> float:
+        items = [f"i{n}\tT\t{1950 + n % 3 * 10 if of != 'nothing' else 'unkonwn'}\t" for n in range(36)]
+        head = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+        found = evaluated(capsys, *arguments, "--catalogue", written(head + "\n".join(items) + "\n", of))
+        return float(found["rows"][0]["mrr_at_k"])
+
+    without = float(evaluated(capsys, *arguments)["rows"][0]["mrr_at_k"])
+    assert said("years") != without == said("nothing")
 
 
 def test_interleaved_rows_are_preferred_by_what_they_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,11 +17,11 @@ from streams.events import Click, Privacy
 from streams.feed.deadletters import letter_of
 from streams.observe.logs import set_up
 from streams.privacy.letters import Names
-from streams.privacy.masking import masked
-from streams.privacy.pseudonyms import Pseudonyms
-from streams.privacy.sealing import SEALED, Seal
 from streams.refusals.deadletters import Letter, Sender, dead_letters
 from streams.refusals.rejected import Place, Rejected
+from streams.secrecy.masking import masked
+from streams.secrecy.pseudonyms import Pseudonyms
+from streams.secrecy.sealing import SEALED, Seal
 
 CARD = "4539 5787 6362 1486"
 

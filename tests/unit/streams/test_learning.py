@@ -16,6 +16,7 @@ from streams.sections.taste import Blend
 from streams.taste.learning import AT_ONCE, Learning
 
 CLICK, SKIP = actions.CODES["click"], actions.CODES["skip"]
+NAMES = ("counts", "taste", "popularity")
 ITEMS = np.arange(10, 20, dtype=np.int32)
 
 
@@ -33,7 +34,7 @@ class Bench:
 
     def show(self, rows: np.ndarray, offsets: np.ndarray) -> None:  # type: ignore[type-arg]
         parts = np.random.default_rng(1).random((len(rows), len(ITEMS), 3)).astype(np.float32)
-        made = Candidates(rows, np.tile(ITEMS, (len(rows), 1)), parts, ("counts", "taste", "popularity"))
+        made = Candidates(rows, np.tile(ITEMS, (len(rows), 1)), parts, NAMES, self.learning.weights)
         self.learning.shown([made], rows, np.zeros(len(rows), np.int32), offsets)
 
     def choose(self, rows: np.ndarray, item: int = 12, kind: int = CLICK, applied: bool = True) -> None:  # type: ignore[type-arg]

@@ -242,6 +242,15 @@ def test_a_list_is_told_nothing_that_makes_no_sense(setting: str, given: object)
     assert mistake.startswith(f"taste.list.{setting}")
 
 
+def test_chances_are_traded_only_where_they_are_learnt() -> None:
+    (mistake,) = mistakes(overrides={"taste": {"list": {"diversity": "expected"}}})
+    assert mistake.startswith("taste.list") and "blend = true" in mistake
+    for learnt in ("blend", "order"):
+        assert load(
+            overrides={"taste": {"list": {"diversity": "expected", learnt: True}}}
+        ).taste.list.order is (learnt == "order")
+
+
 ARMS = "[[experiments.e.arms]]\nname = 'control'\n"
 
 

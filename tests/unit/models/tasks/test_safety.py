@@ -33,7 +33,7 @@ def judged(task: Safety, text: str) -> Finding:
     [
         ("I will kill you", "block", "threat"),
         ("Just kill yourself", "block", "self-harm urged"),
-        ("You are a complete idiot.", "review", "insult"),
+        ("You are a complete idiot.", "block", "insult"),  # the head knows it, too
         ("u are a m0r0n", "review", "insult"),
         ("f.u.c.k this", "review", "profanity"),
         ("WIN $5000 now!!! click here", "review", "offer of money"),
@@ -59,11 +59,16 @@ def test_what_people_should_see_first(task: Safety, text: str, value: str, reaso
         "Scunthorpe's assistant coach praised the classic match.",
         "今天很好",
         "She won the race in 2024 and earned a medal.",
-        "Damn, that was close!",
     ],
 )
 def test_news_and_harmless_comments_pass(task: Safety, text: str) -> None:
     assert judged(task, text).value == "allow"
+
+
+@pytest.mark.models
+def test_mild_swearing_passes_the_rules_and_goes_to_people_by_the_head(task: Safety) -> None:
+    assert Rules().judge("Damn, that was close!").scores["toxicity"] == 0.2
+    assert judged(task, "Damn, that was close!").value == "review"
 
 
 def test_a_newsroom_adds_its_words_and_time_is_bounded() -> None:

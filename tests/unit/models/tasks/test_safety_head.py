@@ -51,9 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tasks(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Safety, Safety]:
     """By rules alone, and with the head."""
     cache = tmp_path_factory.getbasetemp() / "weights"
-    return Safety.load(LoadOptions(cache=cache)), Safety.load(
-        LoadOptions(cache=cache, options={"head": str(folder)})
-    )
+    rules, both = ({"head": False}, {"head": str(folder)})
+    return tuple(Safety.load(LoadOptions(cache=cache, options=options)) for options in (rules, both))
 
 
 def found(task: Safety, *payloads: Payload) -> list[Finding]:

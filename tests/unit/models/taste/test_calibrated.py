@@ -9,11 +9,11 @@ from models.taste.calibrated import FORM_NAMES, PARTS, Calibrated, Candidates, W
 NAMES = ("counts", "taste", "popularity")
 
 
-def made(rows: list[int], count: int = 6, seed: int = 0) -> Candidates:
+def made(rows: list[int], count: int = 6, seed: int = 0, by: Calibrated | None = None) -> Candidates:
     rng = np.random.default_rng(seed)
     items = np.tile(np.arange(10, 10 + count, dtype=np.int32), (len(rows), 1))
     parts = rng.random((len(rows), count, 3)).astype(np.float32)
-    return Candidates(np.array(rows, np.int32), items, parts, NAMES)
+    return Candidates(np.array(rows, np.int32), items, parts, NAMES, by or Calibrated())
 
 
 def test_before_anything_is_learnt_counts_lead_and_the_rest_adds_a_tenth() -> None:
@@ -82,10 +82,10 @@ def test_the_state_is_kept_and_another_is_refused() -> None:
 
 def test_a_list_is_learnt_from_once_and_only_by_what_was_among_its_candidates() -> None:
     weights, watch = Calibrated(), Watch()
-    watch.show(made([7, 9, 200]), [0, 2])
+    watch.show(made([7, 9, 200], by=weights), [0, 2])
     assert watch.waiting(np.array([7, 9, 200, 5000], np.int32)).tolist() == [True, False, True, False]
-    assert not watch.chose(7, 99, weights) and weights.choices == 0
-    assert watch.chose(200, 12, weights) and weights.choices == 1
+    assert not watch.chose(7, 99) and weights.choices == 0
+    assert watch.chose(200, 12) and weights.choices == 1
     assert len(watch) == 0 and not watch.waiting(np.array([7, 200], np.int32)).any()
     assert watch.bytes_used() == 0
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.taste.authors import Room, decayed, occurrence
-from models.taste.diversity import Best, Calibrated, Dpp, Mmr, Spread, choose, in_order, relevance
+from models.taste.diversity import Best, Calibrated, Dpp, Mmr, Spread, choose, expected, in_order, relevance
 
 F32 = NDArray[np.float32]
 
@@ -137,6 +137,54 @@ def test_relevance_lies_between_0_and_1() -> None:
     assert relevance(scores, held).tolist() == [[1.0, 0.0, 0.5, 0.0], [1.0, 1.0, 1.0, 0.0], [0.0] * 4]
 
 
+def test_expected_is_what_a_list_loses_without_an_item() -> None:
+    rng = np.random.default_rng(11)
+    scores = -np.sort(-rng.normal(size=(5, 9)) * 2, axis=1).astype(np.float32)
+    held = np.ones((5, 9), np.bool_)
+    held[3, 6:] = False
+    for k in (1, 4, 9, 12):
+        found = expected(scores, held, k)
+        for row in range(5):
+            many = int(held[row].sum())
+            odds = np.exp(scores[row, :many].astype(np.float64))
+            chances = 100 * odds / odds.sum()
+
+            def gain(listed: list[int], chances: NDArray[np.float64] = chances) -> float:
+                return sum(float(chances[c]) / math.log2(2 + place) for place, c in enumerate(listed))
+
+            best = list(range(min(k, many)))
+            for item in best:  # it leaves, those behind it move up, and the best of the others comes last
+                rest = [c for c in best if c != item] + ([k] if many > k else [])
+                wanted = gain(best) - gain(rest)
+                beyond = found[row, k] if many > k else 0.0  # what is expected of the one that came
+                assert found[row, item] - beyond == pytest.approx(wanted, abs=1e-9)
+            if many > k:  # who comes from behind comes into the last place
+                np.testing.assert_allclose(found[row, k:many], chances[k:] / math.log2(1 + k))
+            assert (np.diff(found[row, :many]) <= 1e-12).all() and not found[row, many:].any()
+
+
+def test_expected_knows_sure_lists_from_unsure_ones() -> None:
+    """Where scores say which item it is, a list keeps its items; where all are alike, it spreads. Scaled to 0..1 both
+    would look the same."""
+    sure, unsure = np.linspace(4, -4, 20), np.linspace(0.04, -0.04, 20)
+    scores = np.stack([sure, unsure]).astype(np.float32)
+    vectors = np.zeros((2, 20, 2), np.float32)
+    vectors[:, :10, 0] = vectors[:, 10:, 1] = 1  # the ten best are all alike
+    held = np.ones((2, 20), np.bool_)
+    chosen = choose(Spread(expected(scores, held, 6), vectors, 0.5), held, free(2, 20), 6)
+    assert (chosen < 10).sum(axis=1).tolist() == [6, 3]
+    scaled = choose(Spread(relevance(scores, held), vectors, 0.5), held, free(2, 20), 6)
+    assert (scaled[0] == scaled[1]).all()
+
+
+def test_expected_of_no_candidates_and_of_far_scores() -> None:
+    scores = np.array([[1e30, 0, -1e30], [5, 5, 5], [0, 0, 0]], np.float32)
+    held = np.array([[True] * 3, [True] * 3, [False] * 3])
+    found = expected(scores, held, 10)
+    assert found[0].tolist() == [100.0, 0.0, 0.0]
+    assert found[1] == pytest.approx(100 / 3 / math.log2(4)) and not found[2].any()
+
+
 authors_of = st.lists(st.lists(st.integers(-1, 4), min_size=12, max_size=12), min_size=1, max_size=5)
 
 
@@ -161,7 +209,7 @@ def test_decay_keeps_a_floor_and_never_raises_a_score() -> None:
     authors_of,
     st.integers(1, 3),
     st.integers(1, 25),
-    st.sampled_from(["best", "mmr", "spread", "dpp"]),
+    st.sampled_from(["best", "mmr", "spread", "expected", "dpp"]),
     st.integers(0, 9),
 )
 def test_no_author_has_more_than_its_room(
@@ -170,10 +218,12 @@ def test_no_author_has_more_than_its_room(
     authors = np.repeat(np.array(given_, np.int32), 3, axis=1)  # (B, 36)
     rng = np.random.default_rng(seed)
     relevant, vectors = rng.random(authors.shape), unit(rng, *authors.shape, 4)
+    scores = -np.sort(-rng.normal(size=authors.shape), axis=1).astype(np.float32)
     aims = {
         "best": Best(authors.shape),
         "mmr": Mmr(relevant, vectors, 0.7),
         "spread": Spread(relevant, vectors, 0.7),
+        "expected": Spread(expected(scores, everything(relevant), k), vectors, 0.5),
         "dpp": Dpp(relevant, vectors, 0.7, k),
     }
     chosen = in_order(choose(aims[aim], everything(relevant), Room(authors, most), k))

@@ -240,3 +240,14 @@ def test_a_large_batch_is_ranked_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert parts.by_past.shape == whole.by_past.shape
     monkeypatch.setattr("models.taste.choose._CELLS", 1)
     assert system.lists(users, taste=0.2).items.shape == whole.items.shape
+
+
+def test_the_table_by_column_follows_its_changes() -> None:
+    system = System()
+    system.play(random_events(9, 200))
+    system.table.cover()
+    size, before = len(system.index), system.table.across()
+    np.testing.assert_array_equal(before, system.table.vectors[:size].T)
+    system.table.apply([system.index.names[1] or ""], [None])
+    np.testing.assert_array_equal(system.table.across(), system.table.vectors[:size].T)
+    assert not np.array_equal(system.table.across(), before)

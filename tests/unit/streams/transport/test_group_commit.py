@@ -265,3 +265,14 @@ def test_cancel_gives_up_what_is_on_its_way() -> None:
         assert bench.finished == [] and bench.producer.sent(LOG) == []
 
     run(story)
+
+
+def test_batches_that_come_one_a_turn_of_the_loop_share_a_group() -> None:
+    async def story(bench: Bench) -> None:
+        for nth in range(8):
+            bench.submit(b"%d" % nth, nth)
+            await asyncio.sleep(0)
+        await settled()
+        assert bench.observer.groups == [8]
+
+    run(story)

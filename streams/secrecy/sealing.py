@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from streams.effects import Header
 from streams.errors import EnvironmentProblem
-from streams.secretfiles import secret
+from streams.secrecy.files import secret
 
 SETTING = "privacy.dead_letter_keys_file"
 SEALED = "dlt.sealed"

@@ -16,7 +16,7 @@ import msgspec
 
 from streams.errors import EnvironmentProblem
 from streams.events import Click, Privacy
-from streams.secretfiles import secret
+from streams.secrecy.files import secret
 
 SETTING = "privacy.pseudonym_keys_file"
 HASH_CHARS = 40  # of hex: 160 bits
