@@ -28,7 +28,7 @@ _MERGE_GAP_HOPS = 40
 # White noise reaches 0.25 of its power at the best lag, vowels 0.5 to 0.95; a spoken "six" has five such blocks.
 _PITCH_SAMPLES, _PITCH_LAGS = 512, (RATE_HZ // 400, RATE_HZ // 60)
 _LEAST_PITCH, _LEAST_PITCHED_HOPS = 0.4, 3
-_PITCH_HOPS_AT_ONCE = 256
+_PITCH_HOPS_AT_ONCE = 32
 # A beep repeats itself too, but a voice has overtones: of a tone's power four fifths lie within 125 Hz of its peak,
 # also where it begins within the block; of 1,400 blocks of speech that repeat themselves 21 are so.
 _MOST_PEAK, _PEAK_BINS = 0.8, 8
