@@ -96,10 +96,9 @@ class Pairs:
         how, found = self.settings, np.zeros(size, np.float32)
         if len(items):
             heads = weights / (1 + self._row[items]) ** how.row_power
-            keys = self.counts.keys[items]
-            parts = self.counts.weights[items] * heads[:, None]
-            held = (keys >= 0) & (keys < size)
-            found += np.bincount(keys[held], parts[held], size).astype(np.float32)
+            cells = self.counts.keys[items].reshape(-1) + 1  # a free slot has key -1 and weighs nothing
+            parts = (self.counts.weights[items] * heads[:, None]).reshape(-1)
+            found += np.bincount(cells, parts, size + 1)[1 : size + 1].astype(np.float32)
             some = min(size, len(self._column))
             found[:some] /= ((1 + self._column[:some]) ** how.popularity_power).astype(np.float32)
         return found

@@ -29,6 +29,8 @@ from models.taste.users import UserRows
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics, QualityMetrics
 from streams.sections.taste import Blend, Listing, Quality
+from streams.settings import Settings
+from streams.taste.beside import _ordering
 from streams.taste.experiments import Experiments
 from streams.taste.learning import Learning
 from streams.taste.maker import list_settings
@@ -76,9 +78,9 @@ class Worker:
         assert self.learning.ordering is not None
         return self.learning.ordering.known
 
-    def play(self, given: Recording, group: int = 1) -> None:
-        for start in range(0, len(given), group):
-            numbers = np.arange(start, min(start + group, len(given)))
+    def play(self, given: Recording, group: int = 1, first: int = 0, until: int = EVENTS) -> None:
+        for start in range(first, until, group):
+            numbers = np.arange(start, min(start + group, until))
             rows = self.users.rows_of([str(user) for user in given.users[numbers].tolist()])
             items = self.index.lookup([given.item_names[item] for item in given.items[numbers].tolist()])
             kinds, weights, at_ms = given.kinds[numbers], given.weights[numbers], given.at_ms[numbers]
@@ -150,11 +152,11 @@ def test_what_is_known_comes_back_from_the_rings_and_is_not_counted_twice() -> N
     given, worker, again = walkers(), Worker(Listing(order=True)), Worker(Listing(order=True))
     for one in (worker, again):
         one.index.lookup(given.item_names)
-    worker.play(given, group=9)
-    names = worker.users.users(0)
-    again.users.load(names, worker.users.encode(worker.users.rows_of(names)))
-    asyncio.run(again.learning.read_back(0))
-    asyncio.run(again.learning.read_back(0))  # the partition came back: nothing is new
+    for first, last in ((0, EVENTS // 2), (EVENTS // 2, EVENTS), (EVENTS, EVENTS)):  # it comes back twice
+        worker.play(given, 9, first, last)
+        names = worker.users.users(0)
+        again.users.load(names, worker.users.encode(worker.users.rows_of(names)))
+        asyncio.run(again.learning.read_back(0))
     past = Past(-1, worker.index.lookup(["i3", "i4"]), np.array([10**12, 10**12]))
     wanted, found = (one.known.scores(past, len(one.index)) for one in (worker, again))
     for name in ("next", "skip", "pair", "follows", "steps"):
@@ -188,3 +190,16 @@ def test_nothing_is_learnt_of_who_wishes_no_profile() -> None:
     assert not worker.known.scores(past, len(worker.index)).any()
     asyncio.run(worker.learning.read_back(0))
     assert not worker.known.scores(past, len(worker.index)).any()
+
+
+def test_a_worker_learns_an_order_where_some_reader_is_given_one() -> None:
+    def found(**taste: Any) -> Ordering | None:
+        return _ordering(Settings.model_validate(taste))
+
+    arms = [{"name": "a"}, {"name": "b", "list": {"order": True, "own_first": True}}]
+    in_an_arm = found(experiments={"try": {"arms": arms}})
+    assert in_an_arm is not None and in_an_arm._how.own_first
+    alone = found(taste={"list": {"order": True}})
+    assert alone is not None and not alone._how.own_first
+    assert found() is None
+    assert found(taste={"list": {"order": True, "profile": "off"}}) is None
