@@ -2,9 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """For each row and what is computed of it (B, P): the positions [starts, ends) of the window that it stands for,
+    where their sound is found, what to add to its score (minus infinity: it fills up the row)."""
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    heard: NDArray[np.int64]
+    weights: NDArray[np.float32]
 
 
 def sampled_positions(frames: int, positions: int, stride: int) -> int:
@@ -12,21 +24,18 @@ def sampled_positions(frames: int, positions: int, stride: int) -> int:
     return frames // 2 + -(-(positions - frames // 2) // stride)
 
 
-def sampled(
-    frames: Sequence[int], positions: int, stride: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For each row (B, P): which positions are kept, where the sound of each is found, what to add to its score."""
+def sampled(frames: Sequence[int], positions: int, stride: int) -> Sampled:
+    """Each position of sound by itself, and of the silence after it runs of `stride`."""
     longest = max(sampled_positions(one, positions, stride) for one in frames)
-    kept = np.zeros((len(frames), longest), np.int64)
-    heard = np.zeros((len(frames), longest), np.int64)
-    weights = np.full((len(frames), longest), -math.inf, np.float32)
+    shape = (len(frames), longest)
+    starts, heard = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    ends, weights = np.ones(shape, np.int64), np.full(shape, -math.inf, np.float32)
     for row, one in enumerate(frames):
         end = one // 2
-        starts = np.arange(end, positions, stride)  # of runs of silence, each heard at its middle
-        ends = np.minimum(starts + stride, positions)
-        size = end + len(starts)
-        kept[row, :size] = np.concatenate((np.arange(end), (starts + ends) // 2))
+        size = sampled_positions(one, positions, stride)
+        starts[row, :size] = np.concatenate((np.arange(end), np.arange(end, positions, stride)))
+        ends[row, :size] = np.append(starts[row, 1:size], positions)
         # The last positions look beyond the row's end, where another row may have sound, or nothing at all.
-        heard[row, :size] = np.minimum(kept[row, :size], end - 3) if end < positions else kept[row, :size]
-        weights[row, :size] = np.concatenate((np.zeros(end), np.log(ends - starts)))
-    return kept, heard, weights
+        heard[row, :size] = np.minimum(starts[row, :size], end - 3 if end < positions else end)
+        weights[row, :size] = np.log(ends[row, :size] - starts[row, :size])
+    return Sampled(starts, ends, heard, weights)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from models.networks.packed import PackedLinear, can_pack, pack_linears
-from models.networks.silence import sampled, sampled_positions
+from models.networks.silence import Sampled, sampled, sampled_positions
 from models.networks.whisper_cache import Cache, LayerCache, Places
 
 
@@ -142,6 +142,7 @@ class Whisper(nn.Module):
         self.decoder = nn.ModuleList(_DecoderLayer(shape) for _ in range(shape.decoder_layers))
         self.decoder_norm = nn.LayerNorm(shape.width)
         self._head: PackedLinear | None = None
+        self._sums: Tensor | None = None  # of the positions before each one of sound
 
     def pack(self) -> None:
         """Lay the weights out for this processor, where that is quicker. Nothing may be loaded or moved after it."""
@@ -149,24 +150,27 @@ class Whisper(nn.Module):
         if can_pack(self.tokens):
             self._head = PackedLinear(self.tokens)
 
-    def encode(self, mel: Tensor, frames: Sequence[int], stride: int = 1) -> tuple[Tensor, Tensor | None]:
+    def encode(
+        self, mel: Tensor, frames: Sequence[int], stride: int = 1, mean: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """mel (B, M, T), T even and at most 2 * positions, each row filled up with its own silence; frames (B,), even:
         where it begins in each row. The last ten before that are silence too, unless it has no more.
 
         Whisper was trained on windows of 30 s, and without the silence that fills them it hears other words. It is
-        all but the same from one position to the next, so every `stride`-th stands for its neighbours: by the
-        logarithm of their number, added to its score, attention weighs it as them.
+        all but the same from one position to the next, so one stands for `stride` of them: by the logarithm of their
+        number, added to its score, attention weighs it as them. It lies amidst them, or, `mean`, its place is the mean
+        of theirs.
 
         Gives states (B, P, D) and a mask (B, 1, 1, P) to add to scores, None if it is 0. What lies beyond a row's
         frames changes nothing in it: a row's states are those it would have alone. On a CPU each is computed alone:
         that is no slower, pays for no padding, and takes less memory.
         """
         if mel.device.type == "cpu":
-            return self._encode_each(mel, frames, stride)
-        return self.encode_together(mel, frames, stride)
+            return self._encode_each(mel, frames, stride, mean)
+        return self.encode_together(mel, frames, stride, mean)
 
     def encode_together(
-        self, mel: Tensor, frames: Sequence[int], stride: int = 1
+        self, mel: Tensor, frames: Sequence[int], stride: int = 1, mean: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """`encode`, all rows at once: for a device that needs many to be busy."""
         x = F.gelu(self.conv1(mel))
@@ -174,20 +178,34 @@ class Whisper(nn.Module):
         positions = self.shape.positions
         if min(frames) == 2 * positions:
             return self._encoded(x + self.audio_positions, None), None
-        kept, heard, weights = sampled(frames, positions, stride)
+        what = sampled(frames, positions, stride)
         rows = torch.arange(len(frames), device=x.device)[:, None]
-        x = x[rows, torch.from_numpy(heard).to(x.device)]
-        x = x + self.audio_positions[torch.from_numpy(kept).to(x.device)]
-        mask = torch.from_numpy(weights).to(x.device, x.dtype)[:, None, None]
+        x = x[rows, torch.from_numpy(what.heard).to(x.device)]
+        x = x + (self._mean_positions(what) if mean else self._middle_positions(what))
+        mask = torch.from_numpy(what.weights).to(x.device, x.dtype)[:, None, None]
         return self._encoded(x, mask), mask
 
-    def _encode_each(self, mel: Tensor, frames: Sequence[int], stride: int) -> tuple[Tensor, Tensor | None]:
+    def _middle_positions(self, what: Sampled) -> Tensor:
+        return self.audio_positions[torch.from_numpy((what.starts + what.ends) // 2).to(self.tokens.device)]
+
+    def _mean_positions(self, what: Sampled) -> Tensor:
+        """(B, P, D): of the positions that each stands for. The quick ones among their waves cancel out, as they do in
+        what attends to them all; at one of them they would not."""
+        if self._sums is None:
+            self._sums = F.pad(self.audio_positions.double().cumsum(0), (0, 0, 1, 0))
+        starts, ends = (torch.from_numpy(one).to(self._sums.device) for one in (what.starts, what.ends))
+        means = (self._sums[ends] - self._sums[starts]) / (ends - starts)[..., None]
+        return means.to(self.audio_positions.dtype)
+
+    def _encode_each(
+        self, mel: Tensor, frames: Sequence[int], stride: int, mean: bool
+    ) -> tuple[Tensor, Tensor | None]:
         positions = self.shape.positions
         longest = max(sampled_positions(one, positions, stride) for one in frames)
         states = mel.new_zeros((len(frames), longest, self.shape.width))
         mask = mel.new_full((len(frames), 1, 1, longest), -math.inf)
         for row, one in enumerate(frames):
-            alone, weights = self.encode_together(mel[row : row + 1, :, :one], [one], stride)
+            alone, weights = self.encode_together(mel[row : row + 1, :, :one], [one], stride, mean)
             size = alone.shape[1]
             states[row, :size] = alone[0]
             mask[row, :, :, :size] = 0.0 if weights is None else weights[0]

@@ -37,12 +37,8 @@ from models.types import Finding, Json, LoadOptions, Outcome, Payload, Prepared,
 F32 = NDArray[np.float32]
 
 _LONGEST_S = 28.0
-# Silence after the last word that is encoded in full; of the rest of the 30 s every fourth position is. Measured
-# against whole windows on 37 recordings of 2 to 21 s: 3 of 499 words of tiny.en differ, 41 where windows end early.
-_TAIL_S = 1.0
-_STRIDE = 4
-# Lengths come in steps so that batches share shapes.
-_STEP_FRAMES = 100
+# Lengths come in steps so that the windows of a long recording, nearly all full, are asked for in order.
+_STEP_FRAMES, _SHORT_STEP_FRAMES, _SHORT_S = 100, 20, 10.0
 _WINDOW_FRAMES = 3000
 # Windows of a recording that are made at once; the later ones of a long one when their turn comes.
 _AT_ONCE = 8
@@ -61,6 +57,22 @@ _LEAST_LOGPROB = -1.0
 _MOST_COMPRESSION = 2.4
 # Fast speech is 7 tokens a second; beyond this a decoder is in a loop.
 _TOKENS_PER_S, _TOKENS_SPARE = 12, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What is encoded of the silence that fills a window: all of its first `tail_s`, then one position for `stride`;
+    for `mean` see `Whisper.encode`."""
+
+    tail_s: float
+    stride: int
+    mean: bool = False
+
+
+WHOLE = Silence(0.0, 1)
+# Measured against whole windows, by words and by how far the next token's chances move: docs/speech.md.
+_SILENCES = {"whisper-tiny.en": Silence(0.5, 8, mean=True)}
+_SILENCE = Silence(1.0, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +125,12 @@ class Transcribe:
     max_units = _MAX_UNITS
 
     def __init__(
-        self, whisper: LoadedWhisper, limits: AudioLimits | None = None, stride: int = _STRIDE
+        self, whisper: LoadedWhisper, limits: AudioLimits | None = None, silence: Silence | None = None
     ) -> None:
-        """`stride`: of the positions of silence, see `Whisper.encode`. `decoder_steps` counts up."""
+        """`silence`, None: as is known to do for this model. `decoder_steps` counts up."""
         self._whisper = whisper
         self._limits = limits or AudioLimits()
-        self._stride = stride
+        self._silence = silence or _SILENCES.get(whisper.info.name, _SILENCE)
         self._ahead = ThreadPoolExecutor(1, "transcribe-ahead")
         self.model = whisper.info
         self._device = whisper.net.tokens.device
@@ -152,7 +164,7 @@ class Transcribe:
         if not isinstance(whole, bool):
             raise ValueError(f"transcribe: whole_windows is {whole!r}, expected true or false")
         whisper = load_whisper(options, str(embedded))
-        return cls(whisper, limits, 1 if whole else _STRIDE)
+        return cls(whisper, limits, WHOLE if whole else None)
 
     @classmethod
     def accepts(cls, media_type: str) -> bool:
@@ -184,7 +196,7 @@ class Transcribe:
                 later=None if at_once else (again, number),
             )
             positions = self._whisper.net.shape.positions
-            units.append(Unit(2 * sampled_positions(frames, positions, self._stride), piece))
+            units.append(Unit(2 * sampled_positions(frames, positions, self._silence.stride), piece))
         if foreign:
             assert language is not None
             return Prepared((), Language(language, 1.0, letters=True))
@@ -201,9 +213,10 @@ class Transcribe:
 
     def _frames(self, samples: int) -> int:
         """Of sound, and the silence after it that is encoded in full."""
-        if self._stride == 1:
+        if self._silence.stride == 1:
             return _WINDOW_FRAMES
-        wanted = math.ceil((samples / HOP + _TAIL_S * FRAMES_PER_S) / _STEP_FRAMES) * _STEP_FRAMES
+        step = _SHORT_STEP_FRAMES if samples < _SHORT_S * RATE_HZ else _STEP_FRAMES
+        wanted = math.ceil((samples / HOP + self._silence.tail_s * FRAMES_PER_S) / step) * step
         return min(wanted, _WINDOW_FRAMES)
 
     def forward(self, units: Sequence[Unit]) -> list[_Said]:
@@ -233,7 +246,9 @@ class Transcribe:
             rows = [order[place] for place in places]
             chosen = [units[row] for row in rows]
             batch = self._batch(chosen, [frames[row] for row in rows])
-            states, mask = self._whisper.net.encode(batch, [frames[row] for row in rows], self._stride)
+            states, mask = self._whisper.net.encode(
+                batch, [frames[row] for row in rows], self._silence.stride, self._silence.mean
+            )
             spoken = self._languages(chosen, states, mask)
             languages.extend(spoken)
             prompts = torch.tensor([self._prompt(code) for code in spoken], device=self._device)
@@ -300,12 +315,12 @@ class Transcribe:
         known = self._whisper.languages
         if not known:
             return ["en"] * len(units)
+        declared = [unit.data.language if unit.data.language in known else None for unit in units]
+        if all(declared):
+            return [code for code in declared if code]
         codes = {token: code for code, token in known.items()}
         guessed = likeliest(self._whisper.net, states, mask, self._whisper.start, list(codes))
-        return [
-            unit.data.language if unit.data.language in known else codes[token]
-            for unit, token in zip(units, guessed, strict=True)
-        ]
+        return [code or codes[token] for code, token in zip(declared, guessed, strict=True)]
 
     def _prompt(self, language: str) -> list[int]:
         between = [self._whisper.languages[language]] if self._whisper.languages else []

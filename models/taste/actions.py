@@ -79,8 +79,9 @@ def weights_of(
     weights = table[kinds]
     dwelt = kinds == DWELL
     if dwelt.any():
-        seconds = np.nan_to_num(np.asarray(dwell_s, np.float64)[dwelt], nan=0.0, posinf=1e9, neginf=0.0)
-        weights[dwelt] = np.minimum(table[DWELL], np.log1p(np.maximum(seconds, 0.0) / 10.0))
+        seconds = np.fmax(np.asarray(dwell_s, np.float64)[dwelt], 0.0)  # of NaN and 0 it takes 0
+        seconds[np.isinf(seconds)] = 1e9
+        weights[dwelt] = np.minimum(table[DWELL], np.log1p(seconds / 10.0))
     return weights
 
 

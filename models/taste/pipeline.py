@@ -369,13 +369,13 @@ def _choose_diverse(batch: _Batch, draft: _Draft) -> _Draft:
 
 
 def _relevance(batch: _Batch, draft: _Draft) -> F64:
-    """(B, M) of the candidates. Only a learnt blend's scores are log-odds, and a list may have gone on without it. What
-    leads by a setting keeps its lead, and says nothing of the chances of the others."""
+    """(B, M) of the candidates. Only learnt scores are log-odds, and a list may have gone on without them. What leads
+    by a setting keeps its lead, and says nothing of the chances of the others; an ordering learns what leads."""
     held = draft.items >= 0
     if batch.settings.diversity != "expected" or draft.parts is None:
         return diversity.relevance(draft.scores, held)
     names = (*LAYERS, *batch.scored.parts.names)
-    if LEADING not in names:
+    if batch.settings.order or LEADING not in names:
         return diversity.expected(draft.scores, held, batch.k)
     leads = draft.parts[..., names.index(LEADING)] > 0
     found = diversity.expected(draft.scores, held & ~leads, batch.k)

@@ -91,7 +91,8 @@ class Reader(Section):
 
     max_poll_records: Count = Field(4000, description="records of one poll over all partitions")
     fetch_max_wait_ms: Count = Field(
-        8, description="how long a broker with nothing new holds its answer back"
+        20,
+        description="how long a broker with nothing new holds its answer back; the embedded one looks every half of it",
     )
     fetch_pace_ms: float = Field(
         8.0,

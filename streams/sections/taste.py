@@ -89,7 +89,7 @@ class Listing(Section):
     diversity: Literal["none", "mmr", "spread", "expected", "dpp", "calibration"] = Field(
         "none",
         description="how a list is made less alike, or its topics as those of the reader's items; `expected` needs "
-        "`blend`",
+        "`blend` or `order`",
     )
     calibration: float = Field(
         0.5, ge=0, le=1, description="weight of the reader's mixture of topics; 0 is relevance alone"
@@ -117,8 +117,10 @@ class Listing(Section):
 
     @model_validator(mode="after")
     def _chances_are_learnt(self) -> "Listing":
-        if self.diversity == "expected" and not self.blend:
-            raise ValueError("diversity = expected trades chances, which only blend = true learns")
+        if self.diversity == "expected" and not (self.blend or self.order):
+            raise ValueError(
+                "diversity = expected trades chances, which only blend = true or order = true learns"
+            )
         return self
 
 

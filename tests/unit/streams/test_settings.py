@@ -245,7 +245,10 @@ def test_a_list_is_told_nothing_that_makes_no_sense(setting: str, given: object)
 def test_chances_are_traded_only_where_they_are_learnt() -> None:
     (mistake,) = mistakes(overrides={"taste": {"list": {"diversity": "expected"}}})
     assert mistake.startswith("taste.list") and "blend = true" in mistake
-    assert load(overrides={"taste": {"list": {"diversity": "expected", "blend": True}}}).taste.list.blend
+    for learnt in ("blend", "order"):
+        assert load(
+            overrides={"taste": {"list": {"diversity": "expected", learnt: True}}}
+        ).taste.list.order is (learnt == "order")
 
 
 ARMS = "[[experiments.e.arms]]\nname = 'control'\n"

@@ -199,16 +199,22 @@ def test_what_fits_into_no_graph_is_decoded_all_the_same(net: Whisper) -> None:
 
 def test_silence_counts_in_full_however_few_of_its_positions_are_computed() -> None:
     for stride in (1, 3, 4, 50):
-        kept, heard, weights = sampled([24, 80, 78], 40, stride)
-        assert np.allclose(np.exp(weights).sum(axis=1), 40), "attention weighs a whole window"
+        found = sampled([24, 80, 78], 40, stride)
+        assert np.allclose(np.exp(found.weights).sum(axis=1), 40), "attention weighs a whole window"
         for row, end in enumerate((12, 40, 39)):
             size = sampled_positions(2 * end, 40, stride)
-            assert kept[row, :end].tolist() == list(range(end)), "all of the sound"
-            assert (np.diff(kept[row, :size]) > 0).all() and kept[row, size - 1] < 40
-            silent = kept[row, end:size]
-            assert (heard[row, end:size] == end - 3).all() or not silent.size
-            assert np.isinf(weights[row, size:]).all()
-    assert sampled([24], 40, 1)[0].shape == (1, 40) and sampled([24], 40, 4)[0].shape == (1, 12 + 7)
+            starts, ends = found.starts[row, :size], found.ends[row, :size]
+            assert starts[:end].tolist() == list(range(end)), "all of the sound"
+            assert (
+                starts[0] == 0
+                and ends[-1] == 40
+                and (starts[1:] == ends[:-1]).all()
+                and (ends > starts).all()
+            )
+            assert (found.heard[row, : end - 3] == starts[: end - 3]).all()
+            assert (found.heard[row, end:size] == end - 3).all() or end == size
+            assert np.isinf(found.weights[row, size:]).all()
+    assert sampled([24], 40, 1).starts.shape == (1, 40) and sampled([24], 40, 4).starts.shape == (1, 12 + 7)
 
 
 def test_sampled_silence_is_near_the_whole_window(net: Whisper) -> None:
@@ -219,9 +225,13 @@ def test_sampled_silence_is_near_the_whole_window(net: Whisper) -> None:
         assert mask is None
         every, _ = net.encode(mel, [30], 1)
         sampled_, _ = net.encode(mel, [30], 4)
+        mean, _ = net.encode(mel, [30], 4, mean=True)
         shut, _ = net.encode(mel[:, :, :30].contiguous(), [30], 25)
-    far = [float((one[:, :15] - whole[:, :15]).abs().mean()) for one in (every, sampled_, shut)]
-    assert far[0] < far[1] < far[2], far
+        far = [float((one[:, :15] - whole[:, :15]).abs().mean()) for one in (every, sampled_, mean, shut)]
+        assert far[0] < far[1] < far[3] and far[0] < far[2] < far[3], far
+        assert not torch.allclose(mean, sampled_)
+        alone, _ = net.encode(mel, [30], 1, mean=True)
+        assert torch.allclose(alone, every, atol=1e-6), "the mean of one is itself"
 
 
 def test_suppressed_tokens_and_limits_hold(net: Whisper) -> None:

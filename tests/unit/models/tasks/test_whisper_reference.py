@@ -12,7 +12,7 @@ from models.evaluate.words import error_rate
 from models.inference.offline import label_all
 from models.media.audio import RATE_HZ, decode_audio
 from models.networks.silence import sampled_positions
-from models.tasks.transcribe import Transcribe, _Piece
+from models.tasks.transcribe import WHOLE, Transcribe, _Piece
 from models.types import LoadOptions, Outcome, Payload, Unit
 
 pytestmark = pytest.mark.models
@@ -41,7 +41,7 @@ def words(task: Transcribe, recordings: list[np.ndarray]) -> list[str]:
     for samples in recordings:
         frames = task._frames(samples.size)
         piece = _Piece(frames, samples.size / RATE_HZ, "en", task._mel(samples))
-        units.append(Unit(2 * sampled_positions(frames, 1500, task._stride), piece))
+        units.append(Unit(2 * sampled_positions(frames, 1500, task._silence.stride), piece))
     return [task._whisper.tokenizer.decode(list(one.decoded.tokens)) for one in task.forward(units)]
 
 
@@ -57,7 +57,7 @@ def inputs(clips: list[np.ndarray], name: str) -> tuple[list[np.ndarray], list[s
 
 def test_whole_windows_give_the_references_words(whisper: Transcribe, clips: list[np.ndarray]) -> None:
     recordings, right = inputs(clips, whisper.model.name.removeprefix("whisper-"))
-    heard = words(Transcribe(whisper._whisper, stride=1), recordings)
+    heard = words(Transcribe(whisper._whisper, silence=WHOLE), recordings)
     found = error_rate(list(zip(right, heard, strict=True)), False, 7)
     assert found.rate.value == 0.0, found
 
