@@ -65,7 +65,7 @@ class ItemsAgent(Agent[ItemWork]):
             max_records=reader.max_poll_records,
             fetch_wait_ms=FETCH_EVERY_MS,
             batches_in_flight=reader.batches_in_flight,
-            pace_ms=FETCH_EVERY_MS,
+            fetch_min_bytes=reader.fetch_full_bytes,
         )
 
     async def run(self, stream: "Stream[PartitionBatch]") -> None:

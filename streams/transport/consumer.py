@@ -20,6 +20,7 @@ class Profile:
     max_records: int
     fetch_wait_ms: int  # how long a broker with nothing new holds its answer back
     batches_in_flight: int
+    fetch_min_bytes: int = 1
     pace_ms: float = 0.0  # a broker is asked at most once in this time (`streams.transport.pace`)
     left_ms: Callable[[Record, int], int] | None = (
         None  # how long from now_ms a record is to wait; None: never
@@ -40,7 +41,7 @@ def consumer_for(
         heartbeat_interval_ms=int(kafka.heartbeat_interval_s * 1000),
         rebalance_timeout_ms=int(kafka.rebalance_timeout_s * 1000),
         fetch_max_wait_ms=profile.fetch_wait_ms,
-        fetch_min_bytes=1,
+        fetch_min_bytes=profile.fetch_min_bytes,
         max_partition_fetch_bytes=reading.fetch_bytes,
         max_poll_records=profile.max_records,
         isolation_level="read_committed",  # upstream may write in transactions
