@@ -205,7 +205,7 @@ class ItemColumns:
         held = previous > 0
         owner = np.broadcast_to(rank[:, None], held.shape)[held]
         amount = discounted[held]
-        self.total[rows] = np.maximum(self.total[rows] + np.bincount(owner, amount, len(rows)), 0)
+        self.total[rows] += np.bincount(owner, amount, len(rows))
         pairs, back = np.unique((owner.astype(np.int64) << 32) | previous[held], return_inverse=True)
         sums = np.bincount(back, amount, len(pairs)).astype(np.float32)
         self.predecessors.add(rows[pairs >> 32], (pairs & 0xFFFFFFFF).astype(np.int32), sums)

@@ -136,7 +136,7 @@ class ItemTable:
         self.withheld[gone] = False
         self.fence[changed] = records.fence[chosen]
         self.popularity[changed] = records.popularity[chosen] * scale
-        self.total[changed] = records.total[chosen] * scale
+        self.total[changed] = np.maximum(records.total[chosen], 0) * scale
         self.impressions[changed] = records.impressions[chosen] * scale
         self.newest_at_ms[changed] = records.newest_at_ms[chosen]
         self.present[gone] = False
@@ -209,7 +209,8 @@ class ItemTable:
     def _set_columns(self, items: I64, keys: I32, weights: F32) -> None:
         if not len(items):
             return
-        keys = np.where(keys == 0, np.int32(-1), keys)  # predecessors beyond the index's bound
+        # Predecessors beyond the index's bound, and those of which more was taken back than there was.
+        keys = np.where((keys == 0) | (weights <= 0), np.int32(-1), keys)
         weights = np.where(keys >= 0, weights, np.float32(0))
         old, old_weights = _pairs(items, self.columns.keys[items], self.columns.weights[items])
         new, new_weights = _pairs(items, keys, weights)

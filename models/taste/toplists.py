@@ -40,7 +40,9 @@ class TopLists:
     def add(self, rows: I64, keys: I32, weights: F32) -> None:
         """Add to the weights of pairs (P,). A new pair takes a free slot or a lighter one; the heaviest new
         pair of a row takes the lightest slot in any case, so that newcomers can grow. Weights below 0 take away: a pair
-        of which nothing but rounding is left goes, and one that is not held (pushed out before) is no pair.
+        of which nothing but rounding is left goes, and one that is not held in a full row (pushed out before) is no
+        pair. More may be taken than was given: what is below 0 then stays, so that sums do not depend on where
+        additions are cut.
         """
         slots = self._find(rows, keys)
         held = slots >= 0
@@ -48,10 +50,10 @@ class TopLists:
         taking = np.flatnonzero(held & (weights < 0))
         if len(taking):
             left = self.weights[rows[taking], slots[taking]]
-            gone = taking[left <= -_ROUNDING * weights[taking]]
+            gone = taking[np.abs(left) <= -_ROUNDING * weights[taking]]
             self.weights[rows[gone], slots[gone]] = 0
             self.keys[rows[gone], slots[gone]] = -1
-        fresh = ~held & (weights > 0)
+        fresh = ~held & (weights != 0)
         self._insert(rows[fresh], keys[fresh], weights[fresh], push_out=True)
 
     def put(self, rows: I64, keys: I32, weights: F32) -> None:
@@ -74,9 +76,9 @@ class TopLists:
         self.weights[rows] = 0
 
     def heaviest(self, rows: I64, count: int) -> tuple[I32, F32]:
-        """Keys and weights (R, count), heaviest first, equal weights by key; -1 and 0 padded."""
+        """Keys and weights (R, count), heaviest first, equal weights by key; -1 and 0 padded, behind them all."""
         keys, weights = self.keys[rows], self.weights[rows]
-        order = np.lexsort((keys, -weights), axis=1)[:, :count]
+        order = np.lexsort((keys, -weights, keys < 0), axis=1)[:, :count]
         return np.take_along_axis(keys, order, 1), np.take_along_axis(weights, order, 1)
 
     def _find(self, rows: I64, keys: I32) -> I64:
@@ -99,13 +101,14 @@ class TopLists:
         starts, rank = np.flatnonzero(fresh), np.cumsum(fresh) - 1
         nth = np.arange(len(rows)) - starts[rank]
         owners = rows[starts]
-        by_weight = np.lexsort((self.keys[owners], self.weights[owners]), axis=1)
+        free = self.keys[owners] < 0
+        by_weight = np.lexsort((self.keys[owners], self.weights[owners], ~free), axis=1)
         fits = nth < self.width
         rows, keys, weights, rank, nth = (column[fits] for column in (rows, keys, weights, rank, nth))
         slots = by_weight[rank, nth]
-        wins = weights > self.weights[rows, slots]
+        wins = (self.keys[rows, slots] < 0) | (weights > self.weights[rows, slots])
         if push_out:
-            wins |= nth == 0
+            wins |= (nth == 0) & (weights > 0)
         rows, keys, weights, slots = rows[wins], keys[wins], weights[wins], slots[wins]
         self.keys[rows, slots] = keys
         self.weights[rows, slots] = weights

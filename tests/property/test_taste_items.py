@@ -228,3 +228,32 @@ def test_nothing_decays_at_an_infinite_half_life() -> None:
     for row, item in enumerate(columns.item_of[: len(columns)]):
         assert columns.popularity[row] == found.weights[clicks & (found.items == item)].sum()
         assert columns.impressions[row] == (~clicks & (found.items == item)).sum()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_more_may_be_taken_back_than_was_given_wherever_groups_are_cut(seed: int) -> None:
+    """As after undos of which one stood between the others: the later takes a pair back as if it had stood nearer."""
+    index, rng = ItemIndex(), np.random.default_rng(seed)
+    found = random_transitions(index, seed, 300)
+    back = (rng.random(300) < 0.3) & (found.kinds == CLICK)
+    found.kinds[back], found.weights[back] = actions.UNDO, -found.weights[back]
+    whole, cut, mixed = columns_of(index), columns_of(index), columns_of(index)
+    whole.fold(found, np.arange(300))
+    for places in np.array_split(np.arange(300), np.unique(rng.integers(0, 300, 40))):
+        cut.fold(part(found, places), places)
+    by_source = np.concatenate([np.flatnonzero(found.sources == source) for source in range(3)])
+    mixed.fold(part(found, by_source), np.arange(300))
+
+    one = summary(whole)
+    assert min(weight for *_, pairs in one.values() for weight in pairs.values()) < 0
+    for other in (summary(cut), summary(mixed)):
+        for name, (popularity, total, impressions, pairs) in one.items():
+            assert other[name][:3] == pytest.approx((popularity, total, impressions), rel=1e-6, abs=1e-5)
+            held = pairs.keys() | other[name][3].keys()
+            assert [other[name][3].get(key, 0.0) for key in held] == pytest.approx(
+                [pairs.get(key, 0.0) for key in held], rel=1e-5, abs=1e-4
+            )
+    table = ItemTable(index, half_life_s=3600.0)
+    table.apply(whole.names(np.arange(len(whole))), whole.encode(np.arange(len(whole)), whole.keep))
+    assert table.columns.weights.min() >= 0 and table.total.min() >= 0 and table.followers.weights.min() >= 0
