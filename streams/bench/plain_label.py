@@ -8,7 +8,7 @@ import faust
 from models.types import LoadOptions, Payload
 from streams.bench.child import Job, Stopwatch
 from streams.bench.plain_faust import app_of, to_the_end
-from streams.topology.topics import UPLOADS
+from streams.topology.topics import LABELS, UPLOADS
 
 
 class Text(faust.Record, serializer="json"):
@@ -48,7 +48,7 @@ async def label_job(job: Job) -> dict[str, Any]:
     app, watch, done = app_of(job), Stopwatch(), 0
     topic = f"{job.prefix}{UPLOADS}"
     texts = app.topic(topic, key_type=str, value_type=Text, key_serializer="raw")
-    output = app.topic(f"{job.prefix}labelled", key_type=str, value_type=Labelled, key_serializer="raw")
+    output = app.topic(f"{job.prefix}{LABELS}", key_type=str, value_type=Labelled, key_serializer="raw")
 
     async def label(stream: Any) -> None:
         nonlocal done
