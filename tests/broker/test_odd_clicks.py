@@ -46,13 +46,13 @@ def test_each_is_counted_and_the_rest_goes_on(embedded_broker: Any, topic_prefix
                 return {one["item"] for one in json.loads(last.value)["items"]}
 
             async def swap(away: list[str], there: list[str]) -> None:
+                records = metrics.catalogue_records._value
+                wanted = records.get() + len(away) + len(there)  # before they can have been read
                 await produce(
                     bootstrap,
                     f"{topic_prefix}items",
                     [*((one.encode(), None) for one in away), *entries(there)],
                 )
-                records = metrics.catalogue_records._value
-                wanted = records.get() + len(away) + len(there)
                 await until(lambda: records.get() == wanted, 20, "the catalogue is swapped")
 
             await swap([], old)
