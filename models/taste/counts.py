@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.taste.broadcast import apart
 from models.taste.scratch import Scratch
 from models.taste.toplists import TopLists
 
@@ -26,7 +27,6 @@ class Followers:
     followers each. A free slot weighs 0, and its cell is another reader's or -1.
     """
 
-    keys: I32  # (N,) followers, -1 in a free slot
     cells: I64  # (N,) reader * I + follower
     parts: F32  # (N,) without `column`
     reader: I64  # (L,) whose line it is
@@ -45,41 +45,46 @@ class Followers:
         reader, place = (counting | (even & counting.any(axis=0))).nonzero()
         had = np.maximum(past[reader, place], 0)
         shape = (len(had), followers.width)
-        keys = scratch.take("keys", followers.keys, had, shape)
         parts = scratch.take("parts", followers.weights, had, shape)
         parts *= worth[reader, place][:, None]
-        first = reader * len(column)
-        narrow = len(past) * len(column) < 1 << 31  # twice as fast as to add and widen in one
+        first = (reader * len(column))[:, None]
         cells = scratch.array("cells", shape, np.int64)
-        cells[...] = np.add(
-            keys,
-            first[:, None].astype(np.int32 if narrow else np.int64),
-            out=scratch.array("narrow", shape, np.int32) if narrow else cells,
-        )
-        return cls(keys.reshape(-1), cells.reshape(-1), parts.reshape(-1), reader, place, past.shape, column)
+        keys = scratch.take("keys", followers.keys, had, shape)
+        if len(past) * len(column) < 1 << 31:  # to add and then widen is twice as fast as both in one
+            keys += first.astype(np.int32)
+            cells[...] = keys
+        else:
+            np.add(keys, first, out=cells)
+        return cls(cells.reshape(-1), parts.reshape(-1), reader, place, past.shape, column)
+
+    @property
+    def width(self) -> int:
+        """F, slots a line."""
+        return len(self.cells) // max(1, len(self.reader))
 
     def write_to(self, counts: F32) -> None:
         """Set `counts` (B, I) to L0."""
         counts.fill(0)
         np.add.at(counts.reshape(-1), self.cells, self.parts)
-        counts *= self.column
+        apart(np.multiply, counts, self.column, counts)
 
     def by_past(self, items: I32, scratch: Scratch) -> F32:
         """L0 of listed items (B, k) by past item: (B, k, W)."""
         (batch, window), k, size = self.shape, items.shape[1], len(self.column)
         found = np.zeros((batch, k, window), np.float32)
-        where = scratch.filled("where", batch * size, np.int16, -1)
-        reader, nth = np.nonzero(items >= 0)
-        listed = reader * size + items[reader, nth]
-        where[listed] = nth
-        at = np.take(where, self.cells, mode="clip", out=scratch.array("at", self.cells.shape, np.int16))
-        hits = (at >= 0).nonzero()[0]
-        where[listed] = -1
+        listed = (items >= 0).reshape(-1).nonzero()[0]
+        reader = listed // k
+        at = reader * size + items.reshape(-1)[listed]
+        nth_of = scratch.filled("nth_of", batch * size, np.int16, -1)
+        nth_of[at] = listed - reader * k
+        nth = np.take(nth_of, self.cells, mode="clip", out=scratch.array("nth", self.cells.shape, np.int16))
+        nth_of[at] = -1
+        hits = (nth >= 0).nonzero()[0]
         if len(hits):
-            line = hits // (len(self.cells) // len(self.reader))
-            cell = (self.reader[line] * k + at[hits]) * window + self.place[line]
-            found.reshape(-1)[:] = np.bincount(cell, self.parts[hits], found.size)
-            found *= self.column[np.maximum(items, 0)][..., None]
+            line = hits // self.width
+            hit = self.reader[line] * k + nth[hits]
+            parts = self.parts[hits] * self.column[np.maximum(items, 0)].reshape(-1)[hit]
+            np.add.at(found.reshape(-1), hit * window + self.place[line], parts)
         return found
 
 
@@ -88,7 +93,9 @@ def _once(past: I32, heads: F64) -> F32:
     if not past.size:
         return np.zeros(past.shape, np.float32)
     newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
-    at = np.arange(len(past))[:, None]
+    newest += np.arange(0, past.size, past.shape[1])[:, None]
     summed = np.zeros(past.shape, np.float32)
-    np.add.at(summed, (at, newest), np.where(past > 0, heads, 0).astype(np.float32))
+    np.add.at(
+        summed.reshape(-1), newest.reshape(-1), np.where(past > 0, heads, 0).astype(np.float32).reshape(-1)
+    )
     return summed

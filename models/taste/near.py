@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.best import k_best
+from models.taste.broadcast import apart
 from models.taste.counts import Followers
 from models.taste.table import ItemTable, Prepared
 
@@ -49,7 +50,9 @@ class Counts:
         np.maximum.at(self.scale, pairs[:, 0], self._sums[self._barred] * column[pairs[:, 1]])
         self._sums[self._barred] = _BARRED
         found = table.scratch.take("found", self._sums, followers.cells, followers.cells.shape)
-        found *= table.scratch.take("columns", column, followers.keys, followers.keys.shape)
+        keys = table.scratch.array("followers", (len(followers.reader), followers.width), np.int64)
+        np.subtract(followers.cells.reshape(keys.shape), (followers.reader * size)[:, None], out=keys)
+        found *= table.scratch.take("columns", column, keys.reshape(-1), found.shape)
         self.found: F32 = found.reshape(batch, -1)
         cells = np.arange(batch)[:, None] * size + prepared.head
         self.head: F32 = self._sums[cells] * column[prepared.head]  # (B, H)
@@ -60,13 +63,15 @@ class Counts:
         """Items (R, C), -1 padded, whose counts reach the bars (R,) of these readers, and the counts; none of `but`
         (I,)."""
         found = self.found if len(rows) == len(self.found) else self.found[rows]
-        reached = found >= bar[:, None]
-        reader = np.repeat(np.arange(len(rows)), np.count_nonzero(reached, axis=1))
-        at = np.flatnonzero(reached)
+        reached = np.empty(found.shape, np.bool_)
+        apart(np.greater_equal, found, bar[:, None], reached)
+        at = reached.reshape(-1).nonzero()[0]
+        reader = at // found.shape[1]
         counts = found.reshape(-1)[at]
         if len(rows) < len(self.found):
             at += ((rows - np.arange(len(rows))) * found.shape[1])[reader]
-        items, distinct = self._followers.keys[at], self._distinct(self._followers.cells[at])
+        cells = self._followers.cells[at]
+        items, distinct = (cells - rows[reader] * len(but)).astype(np.int32), self._distinct(cells)
         kept = distinct & ~but[items]
         return _padded(len(rows), reader[kept], items[kept], counts[kept])
 
@@ -96,7 +101,7 @@ def search(
     table: ItemTable, prepared: Prepared, counts: Counts, barred: Bools, wanted: F32, weight: F32, k: int
 ) -> Found:
     """`barred` (I,) items for everybody. `counts` are put back."""
-    look = _Look(table, prepared, counts, barred, wanted, weight, k)
+    look = _Look.of(table, prepared, counts, barred, prepared.both(wanted, weight), k)
     others = np.sqrt((wanted * wanted).sum(axis=1)) + weight * prepared.beyond_head
     margin = _ROUNDING * counts.scale
     bar = _bar(counts.found, _FIRST_LOOK * k)
@@ -116,29 +121,34 @@ class _Look:
     """Full scores of few items."""
 
     table: ItemTable
-    prepared: Prepared
     counts: Counts
-    barred: Bools
-    wanted: F32
-    weight: F32
+    but: Bools  # (I,) barred for everybody or in the head
+    others: F32  # (B, D + 1) what taste and popularity weigh
     k: int
+    heads: I32  # (H,) the head
+    popular: F32  # (B, H) its scores
+
+    @classmethod
+    def of(
+        cls, table: ItemTable, prepared: Prepared, counts: Counts, barred: Bools, others: F32, k: int
+    ) -> "_Look":
+        head = prepared.head
+        popular = counts.head + others @ table.vectors[head].T
+        popular[(counts.head < 0) | barred[head]] = -np.inf
+        return cls(table, counts, prepared.in_head | barred, others, k, head.astype(np.int32), popular)
 
     def at(self, rows: I64, bar: F32) -> tuple[I32, F32]:
         """The k best of the head and of what reaches the bars (R,) of these readers."""
-        head, wanted = self.prepared.head, self.wanted[rows]
-        items, scores = self.counts.reaching(rows, bar, self.prepared.in_head | self.barred)
-        popular = self.counts.head[rows]
-        none = (popular < 0) | self.barred[head]
-        scores += np.matmul(self.table.sketches[items], wanted[:, :, None])[..., 0]
-        popular += wanted @ self.table.sketches[head].T
-        each = (self.weight[rows] / np.float32(self.prepared.most_popular))[:, None]
-        scores += each * self.table.popularity[items]
-        popular += each * self.table.popularity[head]
+        items, scores = self.counts.reaching(rows, bar, self.but)
+        shape = (*items.shape, self.others.shape[1])
+        vectors = self.table.scratch.take("looked", self.table.vectors, items, shape)
+        scores += np.matmul(vectors, self.others[rows, :, None])[..., 0]
         scores[items < 0] = -np.inf
-        popular[none] = -np.inf
-        heads = np.broadcast_to(head.astype(np.int32), popular.shape)
+        heads = np.broadcast_to(self.heads, (len(rows), len(self.heads)))
         return k_best(
-            np.concatenate([items, heads], axis=1), np.concatenate([scores, popular], axis=1), self.k
+            np.concatenate([items, heads], axis=1),
+            np.concatenate([scores, self.popular[rows]], axis=1),
+            self.k,
         )
 
 
