@@ -243,7 +243,7 @@ class UserRows:
             hid = self._hide(row_of[part], events, part, authors, shows, found)
             shown_again, fell_out = shown_again + hid[0], fell_out + hid[1]
             self._keep_ids(run, ids[part])
-            last = part[run.starts + run.counts - 1]
+            last = part[run.last]
             self.fence[run.rows] = offsets[last]
             newest = np.maximum.reduceat(at_ms[part], run.starts)
             self.newest_at_ms[run.rows] = np.maximum(self.newest_at_ms[run.rows], newest)
@@ -388,6 +388,10 @@ class UserRows:
         return again, fell
 
     def _keep_ids(self, run: Run, ids: U64) -> None:
+        if run.once:
+            self.recent_ids[run.rows, self.accepted[run.rows] % recent.KEPT] = ids
+            self.accepted[run.rows] += 1
+            return
         nth = np.arange(len(ids)) - run.starts[run.rank]
         last = nth >= run.counts[run.rank] - recent.KEPT  # older ones would be overwritten at once
         rows = run.rows[run.rank[last]]
@@ -428,6 +432,12 @@ class UserRows:
         """Push all but impressions; the previous items (n, W) of each event if W > 0."""
         items, kinds = events.items, events.kinds
         enters = kinds != actions.IMPRESSION
+        if run.once:
+            before = self._positive(run.rows, window) if window else None
+            at = enters.nonzero()[0]
+            self._push(run.rows[at], self.pushed[run.rows[at]], events, at)
+            self.pushed[run.rows] += enters
+            return before
         ends = np.cumsum(enters)  # how many entered up to and with each event
         nth = ends - enters  # ... before it; made relative to the user below
         base = nth[run.starts]
@@ -435,20 +445,29 @@ class UserRows:
         counts = ends[run.starts + run.counts - 1] - base
         known = np.where(actions.is_positive(kinds), items, np.int32(-1))
         before = self._previous(run, known, enters, nth, counts, window) if window else None
-        last = enters & (nth >= counts[run.rank] - self.ring)  # older ones would be overwritten at once
-        rank = run.rank[last]
-        rows = run.rows[rank]
-        slots = (self.pushed[rows] + nth[last]) % self.ring
-        self.ring_items[rows, slots] = items[last]
-        self.ring_kinds[rows, slots] = kinds[last]
-        self.ring_at_ms[rows, slots] = events.at_ms[last]
-        self.ring_sizes[rows, slots] = actions.sizes_of(events.weights[last])
+        # older ones would be overwritten at once
+        at = (enters & (nth >= counts[run.rank] - self.ring)).nonzero()[0]
+        rows = run.rows[run.rank[at]]
+        self._push(rows, self.pushed[rows] + nth[at], events, at)
         self.pushed[run.rows] += counts
         return before
 
-    def _previous(self, run: Run, known: I32, enters: Bools, nth: I64, counts: I64, window: int) -> I32:
-        items, kinds, _ = self.recent(run.rows, window)
+    def _push(self, rows: I32, nth: I64, events: undo.Events, at: I64) -> None:
+        """Set entries (N,), each its reader's nth, to the events at `at`."""
+        cells = rows * np.int64(self.ring) + nth % self.ring
+        self.ring_items.reshape(-1)[cells] = events.items[at]
+        self.ring_kinds.reshape(-1)[cells] = events.kinds[at]
+        self.ring_at_ms.reshape(-1)[cells] = events.at_ms[at]
+        self.ring_sizes.reshape(-1)[cells] = actions.sizes_of(events.weights[at])
+
+    def _positive(self, rows: I32, window: int) -> I32:
+        """(B, W) the last items of the rings, most recent first; -1 for those that are none or not positive."""
+        items, kinds, _ = self.recent(rows, window)
         items[~actions.is_positive(kinds)] = -1
+        return items
+
+    def _previous(self, run: Run, known: I32, enters: Bools, nth: I64, counts: I64, window: int) -> I32:
+        items = self._positive(run.rows, window)
         begins = np.cumsum(counts + window) - (counts + window)  # where a user's stretch of `line` begins
         line = np.empty(int((counts + window).sum()), np.int32)
         line[begins[:, None] + np.arange(window)] = items[:, ::-1]
@@ -504,7 +523,7 @@ def _parts(chosen: I64, row_of: I32, kinds: I8) -> Iterator[I64]:
     """The events to fold, in parts: user by user, each one's in offset order, those with an undo apart."""
     for cut in range(0, len(chosen), _CHUNK):
         part = chosen[cut : cut + _CHUNK]
-        part = part[np.argsort(row_of[part], kind="stable")]
+        part = part[row_of[part].argsort(kind="stable")]
         taking_back = kinds[part] == actions.UNDO
         if not taking_back.any():
             yield part
