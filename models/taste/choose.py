@@ -23,7 +23,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-TOGETHER = 128  # readers at once: NumPy calls are shared, and scores of 4,000 items stay near the caches
+TOGETHER = 256  # readers at once: what every NumPy call costs is shared by them
 _FEW = 8192  # items of which all are looked at
 _CELLS = 1 << 22  # readers x items at once at most: 16 MB an array
 
