@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions
+from models.taste.fold import Folded
 from models.taste.items import ItemIndex
-from models.taste.users import Folded
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from models.taste import odd
 from models.taste.actions import weight_table, weights_of
+from models.taste.fold import Folded
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.table import ItemTable
-from models.taste.users import Folded
 from streams.agents.base import Agent, Services
 from streams.codecs import ClickColumns, decode_clicks
 from streams.effects import Effects, Emit, Header, batch_bytes
