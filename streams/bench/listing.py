@@ -11,7 +11,8 @@ from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.fold import Folded
 from models.taste.items import ItemIndex
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import lists
+from models.taste.request import ListSettings, Requests
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows
