@@ -78,14 +78,15 @@ def test_bytes_in_flight_never_exceed_the_bound_by_more_than_a_fetch(
         async with running(settings) as worker:
             _, reader = _parts(worker)
             most = 0
-            hand_on = reader._hand_on
+            noted = reader._intake.batch
 
-            async def watched(tp: Any, found: list[Any]) -> None:
+            def watched(tp: Any, found: list[Any]) -> Any:
                 nonlocal most
-                await hand_on(tp, found)
+                batch = noted(tp, found)
                 most = max(most, reader._owned.in_flight_bytes)
+                return batch
 
-            reader._hand_on = watched
+            reader._intake.batch = watched
             await produce(bootstrap, f"{topic_prefix}clicks", records(1500, 4000))  # 6 MB
             applied = worker.metrics.applied.labels("sleepy")
             await until(lambda: applied._value.get() == 1500, 30, "all done")
