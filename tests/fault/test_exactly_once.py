@@ -290,6 +290,7 @@ def test_a_broker_without_transactions_is_refused_by_name(embedded_broker: Any, 
         topic_prefix,
         ("clicks",),
         worker={"delivery": "exactly_once", "agents": ("clicks",)},
+        kafka={"request_timeout_s": 5.0},
     )
 
     async def main() -> None:

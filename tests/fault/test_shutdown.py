@@ -27,7 +27,8 @@ from streams.transport.client import close
 
 
 def quick(bootstrap: str, prefix: str) -> Settings:
-    return settings_for(bootstrap, prefix, ("clicks",))  # grace 10 s, drain 3 s
+    ends = {"agents": ("clicks",), "drain_s": 3.0, "grace_s": 10.0}
+    return settings_for(bootstrap, prefix, ("clicks",), worker=ends, kafka={"request_timeout_s": 5.0})
 
 
 def test_without_a_broker_it_waits_says_so_once_and_ends_at_once(tmp_path: Path) -> None:
@@ -183,15 +184,15 @@ def test_while_models_infer(embedded_broker: EmbeddedBroker, topic_prefix: str, 
         worker.wait_until(lambda: worker.metric(labelled) > 0, 60, "it labels")
         started_s = time.monotonic()
         worker.signal(signal.SIGTERM)
-        assert worker.ended(12) == 0, worker.said
-        assert time.monotonic() - started_s < 10
+        assert worker.ended(settings.worker.grace_s + 2) == 0, worker.said
+        assert time.monotonic() - started_s < settings.worker.grace_s
         assert "Traceback" not in worker.said, worker.said
     before = asyncio.run(read_all(bootstrap, f"{prefix}labels"))
     assert 0 < len(before) < 1500
     with WorkerProcess(settings, tmp_path / "second") as worker:
         after = asyncio.run(read_all(bootstrap, f"{prefix}labels", 1500, within_s=90))
         worker.signal(signal.SIGTERM)
-        assert worker.ended(12) == 0, worker.said
+        assert worker.ended(settings.worker.grace_s + 2) == 0, worker.said
     often = Counter(json.loads(record.value)["asset"] for record in after)
     assert len(often) == 1500 and max(often.values()) == 1
 
@@ -205,7 +206,7 @@ def test_while_models_are_loading(embedded_broker: EmbeddedBroker, topic_prefix:
         time.sleep(0.3)
         assert "uploads: ready" not in worker.said
         worker.signal(signal.SIGTERM)
-        assert worker.ended(10) == 0, worker.said
+        assert worker.ended(settings.worker.grace_s) == 0, worker.said
         assert "Traceback" not in worker.said
 
 
