@@ -165,12 +165,15 @@ async def fill(bootstrap: str, topic: str, count: int) -> None:
 @pytest.mark.models
 def test_while_models_infer(embedded_broker: EmbeddedBroker, topic_prefix: str, tmp_path: Path) -> None:
     """The batch that runs ends, its labels are written and committed; the rest is left to the next, labelled once."""
+    ends = {"agents": ("uploads",), "drain_s": 3.0, "grace_s": 20.0}
     one_task = {"uploads": ("sentiment",)}
-    settings = settings_for(embedded_broker.bootstrap, topic_prefix, ("uploads",), media=one_task)
+    settings = settings_for(
+        embedded_broker.bootstrap, topic_prefix, ("uploads",), worker=ends, media=one_task
+    )
     bootstrap, prefix = embedded_broker.bootstrap, topic_prefix
     asyncio.run(apply(settings))
     texts: list[tuple[bytes | None, bytes | None]] = []
-    for n in range(1500):
+    for n in range(900):
         event = {
             "id": f"m{n}",
             "asset": f"a{n}",
@@ -189,13 +192,13 @@ def test_while_models_infer(embedded_broker: EmbeddedBroker, topic_prefix: str, 
         assert time.monotonic() - started_s < settings.worker.grace_s
         assert "Traceback" not in worker.said, worker.said
     before = asyncio.run(read_all(bootstrap, f"{prefix}labels"))
-    assert 0 < len(before) < 1500
+    assert 0 < len(before) < 900
     with WorkerProcess(settings, tmp_path / "second") as worker:
-        after = asyncio.run(read_all(bootstrap, f"{prefix}labels", 1500, within_s=240))
+        after = asyncio.run(read_all(bootstrap, f"{prefix}labels", 900, within_s=240))
         worker.signal(signal.SIGTERM)
         assert worker.ended(settings.worker.grace_s + 2) == 0, worker.said
     often = Counter(json.loads(record.value)["asset"] for record in after)
-    assert len(often) == 1500 and max(often.values()) == 1
+    assert len(often) == 900 and max(often.values()) == 1
 
 
 @pytest.mark.models
