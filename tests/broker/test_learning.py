@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from bad_records import NOW_MS, click
-from models.taste.knowledge import NAMES, Past
+from models.taste.knowledge import NAMES
 from models.taste.ordering import Ordering
+from models.taste.past import Past
 from running import produce, read_all, running, settings_for, until
+from settled import table_settled
 from streams.agents.clicks import ClicksAgent
 from streams.worker.app import Worker
 
@@ -22,13 +24,6 @@ def learnt_by(worker: Worker) -> bytes:
     agent = worker._lines[0].agent
     assert isinstance(agent, ClicksAgent)
     return agent._beside.learning.weights.encode()
-
-
-async def table_follows(worker: Worker) -> None:
-    """Until the item table says of some item what it was come to from: it trails the clicks by up to a second."""
-    agent = worker._lines[0].agent
-    assert isinstance(agent, ClicksAgent)
-    await until(lambda: bool(agent._table.sketches.any()), 20, "the item table knows what follows what")
 
 
 def test_weights_are_learnt_from_choices_and_outlive_the_worker(
@@ -63,7 +58,7 @@ def test_weights_are_learnt_from_choices_and_outlive_the_worker(
                 await produce(bootstrap, f"{topic_prefix}clicks", part)
                 await until(lambda n=sent: applied.get() == n, 20, "the round is applied")
                 if sent == 90:
-                    await table_follows(worker)
+                    await table_settled(worker)
             choices = worker.metrics.blend_choices
             learnt = choices.labels("learnt")._value.get()
             assert learnt > 20 and choices.labels("left_out")._value.get() == 0
@@ -124,7 +119,7 @@ def test_the_learnt_order_is_served_explained_and_outlives_the_worker(
                 await produce(bootstrap, f"{topic_prefix}clicks", part)
                 await until(lambda n=nth: applied.get() == 20 * (n + 1), 20, "the round is applied")
                 if nth == 2:
-                    await table_follows(worker)
+                    await table_settled(worker)
             choices = ordering_of(worker).choices
             assert choices == worker.metrics.blend_choices.labels("learnt")._value.get() > 15
             kept = ordering_of(worker).encode()
