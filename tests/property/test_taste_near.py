@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.taste import actions, choose
+from models.taste import actions, choose, counts
 from models.taste.catalogue import Catalogue
 from models.taste.filters import Wishes
 from models.taste.items import ItemIndex
@@ -49,9 +49,13 @@ class World:
         self.table.apply(columns.names(changed), list(columns.encode(changed, 100)))
         self.rows = self.users.rows_of([f"u{u}" for u in range(READERS)])
 
-    def lists(self, few: bool, requests: Requests, k: int, how: ListSettings) -> Lists:
+    def lists(
+        self, few: bool, requests: Requests, k: int, how: ListSettings, together: int = READERS
+    ) -> Lists:
+        """`together` readers of whom the parts are added up in one group."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(choose, "_FEW", 0 if few else 1 << 30)
+            patch.setattr(counts, "_GROUP", together * len(self.index))
             made = lists(self.table, self.catalogue, self.users, requests, NOW_MS, k, how)
         return made.lists
 
@@ -71,14 +75,20 @@ world = cache(World)
         counts=st.booleans(),
         repeat=st.booleans(),
     ),
+    together=st.tuples(*2 * [st.sampled_from([0, 1, 7, READERS])]),
 )
-def test_few_are_as_good_as_all(seed: int, draw: int, k: int, how: RankSettings) -> None:
+def test_few_are_as_good_as_all(
+    seed: int, draw: int, k: int, how: RankSettings, together: tuple[int, int]
+) -> None:
     one, rng = world(seed), np.random.default_rng(draw)
     rows = rng.permutation(one.rows)[: rng.integers(1, READERS)]
     places = np.arange(len(rows))
     excluded = np.stack([rng.choice(places, 100), rng.integers(0, ITEMS + 9, 100)], axis=1)
     requests = Requests(rows, rng.random(len(rows)), rng.random(len(rows)) < 0.2, Wishes(excluded))
-    few, every = (one.lists(which, requests, k, ListSettings(rank=how)) for which in (True, False))
+    few, every = (
+        one.lists(which, requests, k, ListSettings(rank=how), group)
+        for which, group in zip((True, False), together, strict=True)
+    )
     np.testing.assert_allclose(few.scores, every.scores, rtol=1e-5, atol=1e-6)
     if (
         not how.taste

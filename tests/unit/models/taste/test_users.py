@@ -121,6 +121,31 @@ def test_a_user_costs_at_most_3_kb() -> None:
     assert rows.bytes_used() >= (row + 100) * count
 
 
+def test_a_batch_in_which_nobody_comes_twice_gives_the_bytes_of_one_in_which_somebody_does() -> None:
+    """Three events each of more readers than share a block of sums: cut by event, and all in one."""
+    readers, rng = 300, np.random.default_rng(4)
+    names = [f"u{n}" for n in range(readers)] * 3
+    kinds = rng.integers(0, actions.UNDO, 3 * readers).astype(np.int8)
+    weights = actions.weights_of(kinds, np.full(3 * readers, 5.0))
+    at_ms = START_MS + rng.integers(0, 90_000_000, 3 * readers)
+    ids = rng.integers(0, 2**63, 3 * readers).astype(np.uint64)
+
+    def played(cuts: int) -> tuple[UserRows, np.ndarray]:
+        rows = UserRows(ItemIndex(), ring=2)
+        items = rows.items.lookup([f"i{n % 40}" for n in range(3 * readers)])
+        before = []
+        for part in np.split(np.arange(3 * readers), cuts):
+            given = (items[part], kinds[part], weights[part], at_ms[part], part)
+            before.append(rows.fold([names[n] for n in part], *given, window=2, ids=ids[part]).previous)
+        return rows, np.concatenate(before)
+
+    (once, before), (twice, also) = played(3), played(1)
+    np.testing.assert_array_equal(before, also)
+    assert (before >= 0).any()
+    owners = once.rows_of(names[:readers])
+    assert once.encode(owners) == twice.encode(twice.rows_of(names[:readers]))
+
+
 def test_growth_keeps_what_is_there_while_someone_looks() -> None:
     rows = known_state()
     view = rows.bank[:1]  # keeps the array from growing in place
