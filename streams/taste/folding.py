@@ -14,7 +14,7 @@ from models.taste import odd
 from models.taste.actions import weight_table, weights_of
 from models.taste.items import ItemIndex
 from models.taste.users import Folded, UserRows
-from streams.codecs import ClickColumns
+from streams.columns import ClickColumns
 from streams.observe.agents import AgentMetrics
 from streams.observe.catalogue import Metrics
 from streams.sections.taste import Taste
