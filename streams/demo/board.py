@@ -123,7 +123,9 @@ class Board:
             return ""
         most = max(reasons, key=lambda reason: reason.share)
         after = f" “{self._title(most.because)}”" if most.because else ""
-        return f"{most.type}{after} {most.share:.0%}"
+        # Shares of the score add up to 1 with those that count against an item: one alone may be above 1.
+        speaks_for = sum(reason.share for reason in reasons if reason.share > 0)
+        return f"{most.type}{after} {most.share / speaks_for:.0%}" if speaks_for else f"{most.type}{after}"
 
 
 def _label(event: Label) -> dict[str, Any]:

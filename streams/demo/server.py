@@ -7,7 +7,9 @@ tied to the *thread* that forked, so a keeper thread that lives as long as the c
 """
 
 import atexit
+import contextlib
 import os
+import secrets
 import signal
 import socket
 import struct
@@ -21,6 +23,9 @@ from streams.clock import Clock, SystemClock
 from streams.errors import EnvironmentProblem
 
 HOST = "127.0.0.1"
+LOWEST_PORT = 10_000  # of those that are picked: below lie the well-known ones of databases and the like
+PICKS = 50
+OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 TAIL_LINES = 15
 POLL_S = 0.02
 KILLED_WITHIN_S = 10.0
@@ -137,15 +142,36 @@ class ServerProcess:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different loopback ports that were free just now; another process may still take one."""
+    """Different loopback ports that were free just now; another process may still take one.
+
+    None of those that the kernel gives to outgoing connections: until its server binds it, any connection of this
+    machine could take one.
+    """
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
-            one.bind((HOST, 0))
+            _bind(one)
         return [int(one.getsockname()[1]) for one in sockets]
     finally:
         for one in sockets:
             one.close()
+
+
+def _bind(trial: socket.socket) -> None:
+    """To a port that is free; to any that the kernel gives, where none of ours is found."""
+    below = _outgoing_from()
+    for _ in range(PICKS if below > 2 * LOWEST_PORT else 0):
+        with contextlib.suppress(OSError):
+            return trial.bind((HOST, LOWEST_PORT + secrets.randbelow(below - LOWEST_PORT)))
+    return trial.bind((HOST, 0))
+
+
+def _outgoing_from() -> int:
+    """The first port of outgoing connections; 0 where the system does not tell."""
+    try:
+        return int(OUTGOING_PORTS.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def check_free(port: int, remedy: str) -> None:

@@ -82,8 +82,12 @@ class Heart:
         """One a partition, but for those whose last is not confirmed yet. Raises TimeoutError."""
         now_ms = self._clock.wall_ms()
         for pulse in self._pulses:
-            for partition in pulse.owned():
+            owned = pulse.owned()
+            for (
+                partition
+            ) in owned:  # before anything is waited for: one that has left meanwhile must not begin again
                 pulse.began(partition, now_ms)
+            for partition in owned:
                 if (pulse.topic, partition) not in self._unconfirmed:
                     await self._send(producer, pulse, partition, now_ms)
 

@@ -23,7 +23,7 @@ def test_bench_clicks_prints_its_result_and_every_contender_did_every_click() ->
         cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=380,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -56,7 +56,7 @@ def test_delivery_compares_the_two_in_one_run(kafka_broker: object) -> None:
         cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=380,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -85,7 +85,7 @@ def test_recovery_reads_everybody_back_with_and_without_a_snapshot() -> None:
         cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=380,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -67,7 +67,7 @@ def test_a_blocked_item_is_in_no_list_until_it_passes(
             ]
             await produce(bootstrap, f"{topic_prefix}uploads", texts)
             await changed("b", worker, {"good"})
-        labels = await read_all(bootstrap, f"{topic_prefix}labels")
+            labels = await read_all(bootstrap, f"{topic_prefix}labels", len(texts))
         assert {(one.key, json.loads(one.value)["value"]) for one in labels} == {
             (b"bad", "block"),
             (b"good", "allow"),

@@ -9,6 +9,7 @@ import pytest
 
 from bad_records import NOW_MS, click
 from running import produce, read_all, running, settings_for, until
+from settled import table_settled
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),
@@ -66,17 +67,14 @@ def test_no_list_holds_an_item_that_may_not_be_shown(
             await produce(bootstrap, f"{topic_prefix}clicks", clicks(600, 1))
             applied = worker.metrics.applied.labels("clicks")
             await until(lambda: applied._value.get() == 600, 20, "first clicks applied")
-            table = f"{topic_prefix}item-table"
-            await until(lambda: worker.metrics.applied.labels("items")._value.get() > 500, 20, "items")
-            await read_all(bootstrap, table, ITEMS // 2)
+            await table_settled(worker)
             before = len(await read_all(bootstrap, f"{topic_prefix}recommendations"))
             entries: list[tuple[bytes | None, bytes | None]] = [entry(n) for n in range(ITEMS)]
             await produce(bootstrap, f"{topic_prefix}items", [*entries, (b"i1", b"{"), (b"i2", None)])
-            known = worker.metrics.catalogue_items
-            await until(lambda: known._value.get() == ITEMS - 1, 20, "catalogue read")
-            await until(
-                lambda: worker.metrics.catalogue_bad.labels("undecodable")._value.get() == 1, 20, "bad one"
-            )
+            read, bad = worker.metrics.catalogue_records._value, worker.metrics.catalogue_bad
+            await until(lambda: read.get() == ITEMS + 1, 20, "catalogue read")
+            await until(lambda: bad.labels("undecodable")._value.get() == 1, 20, "bad one")
+            assert worker.metrics.catalogue_items._value.get() == ITEMS - 1
             await produce(bootstrap, f"{topic_prefix}clicks", clicks(150, 2))
             await until(lambda: applied._value.get() == 750, 20, "clicks applied")
             first = _check(await _lists(bootstrap, topic_prefix, before))

@@ -149,8 +149,10 @@ class TestClicksState:
                 feeding = asyncio.create_task(_feed(bootstrap, f"{topic_prefix}clicks"))
                 async with running(settings) as second:
                     owned = lambda: [w._lines[0].reader.owned for w in (first, second)]  # noqa: E731
-                    await until(lambda: all(owned()), 20, "both own partitions")
-                    assert sorted(p for each in owned() for p in each) == [0, 1, 2, 3]
+                    everything = lambda: sorted(p for each in owned() for p in each)  # noqa: E731
+                    await until(
+                        lambda: all(owned()) and everything() == [0, 1, 2, 3], 20, "both own partitions"
+                    )
                     await asyncio.sleep(1.0)
                 await until(lambda: len(first._lines[0].reader.owned) == 4 and first.ready, 20, "takeover")
                 await feeding

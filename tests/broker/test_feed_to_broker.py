@@ -89,9 +89,8 @@ def test_speed_paces_by_recorded_time(
     )
     assert run([*globals_, "feed", str(path), "--format", "jsonl", "--speed", "50", "--json"]) == 0
 
-    assert (
-        0.8 <= json.loads(capsys.readouterr().out)["seconds"] < 3.0
-    )  # 40 recorded seconds, 50 times as fast
+    # 40 recorded seconds, 50 times as fast: 0.8, and what a busy machine adds
+    assert 0.8 <= json.loads(capsys.readouterr().out)["seconds"] < 20
 
 
 def test_raw_bytes_and_a_limit(globals_: list[str], capsys: pytest.CaptureFixture[str]) -> None:

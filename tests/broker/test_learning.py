@@ -15,6 +15,7 @@ from models.taste.knowledge import NAMES
 from models.taste.ordering import Ordering
 from models.taste.past import Past
 from running import produce, read_all, running, settings_for, until
+from settled import table_settled
 from streams.agents.clicks import ClicksAgent
 from streams.settings import Settings
 from streams.worker.app import Worker
@@ -39,12 +40,6 @@ def ordering_of(worker: Worker) -> Ordering:
     found = agent_of(worker)._beside.learning.ordering
     assert found is not None
     return found
-
-
-async def table_follows(worker: Worker) -> None:
-    """Until the item table says of some item what it was come to from: it trails the clicks by up to a second."""
-    agent = agent_of(worker)
-    await until(lambda: bool(agent._table.sketches.any()), 20, "the item table knows what follows what")
 
 
 def test_weights_are_learnt_from_choices_and_outlive_the_worker(
@@ -76,7 +71,7 @@ def test_weights_are_learnt_from_choices_and_outlive_the_worker(
                 await produce(bootstrap, f"{topic_prefix}clicks", part)
                 await until(lambda n=sent: applied.get() == n, 20, "the round is applied")
                 if sent == 90:
-                    await table_follows(worker)
+                    await table_settled(worker)
             choices = worker.metrics.blend_choices
             learnt = choices.labels("learnt")._value.get()
             assert learnt > 20 and choices.labels("left_out")._value.get() == 0
@@ -129,7 +124,7 @@ def test_the_learnt_order_is_served_explained_and_outlives_the_worker(
                 await produce(bootstrap, f"{topic_prefix}clicks", part)
                 await until(lambda n=nth: applied.get() == 20 * (n + 1), 20, "the round is applied")
                 if nth == 2:
-                    await table_follows(worker)
+                    await table_settled(worker)
             choices = ordering_of(worker).choices
             assert choices == worker.metrics.blend_choices.labels("learnt")._value.get() > 15
             kept = ordering_of(worker).encode()

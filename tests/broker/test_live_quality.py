@@ -8,6 +8,7 @@ import pytest
 
 from bad_records import click
 from running import produce, running, settings_for, until
+from settled import table_settled
 
 FOLLOWED = 12  # readers from whom it is learnt that b comes after a
 ASKED = 10
@@ -45,8 +46,7 @@ def test_what_lists_are_worth_is_measured_on_the_clicks_themselves(
             await send([(user, "b") for user in old])
             before = await scraped(worker.port.port)
             assert before['headrace_quality_left_out_total{reason="first"}'] == FOLLOWED
-            table = worker._lines[0].agent._table
-            await until(lambda: len(table) >= 2, 20, "both items have rows")
+            await table_settled(worker)
             await send([(user, "a") for user in new])
             await send([(user, "b") for user in new])
             await send([(new[0], "b")])  # had already

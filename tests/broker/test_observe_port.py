@@ -42,7 +42,11 @@ def test_metrics_health_and_readiness(lane: str, request: pytest.FixtureRequest,
             await produce(bootstrap, f"{topic_prefix}clicks", list(sent))
             applied = worker.metrics.applied.labels("clicks")
             await until(lambda: applied._value.get() == 500, 20, "all applied")
-            await asyncio.sleep(0.5)  # lag is measured with the commits
+            reader = worker._lines[0].reader
+            standing = lambda: [reader.standing(p) for p in range(4)]  # noqa: E731
+            await until(
+                lambda: all(one and one.lag_records == 0 for one in standing()), 20, "lag is measured"
+            )
             status, kind, page = await get(port, "/metrics")
             assert status == 200 and kind == "text/plain; version=0.0.4; charset=utf-8"
             families = {family.name: family for family in text_string_to_metric_families(page)}
@@ -75,9 +79,9 @@ def test_metrics_health_and_readiness(lane: str, request: pytest.FixtureRequest,
                 await asyncio.to_thread(_check_with_promtool, page)
 
             async with running(settings) as second:
-                await until(lambda: len(second._lines[0].reader.owned) == 2, 20, "they share")
-                left = {str(p) for p in range(4)} - {str(p) for p in worker._lines[0].reader.owned}
-                assert len(left) == 2
+                readers = [one._lines[0].reader for one in (worker, second)]
+                await until(lambda: [len(one.owned) for one in readers] == [2, 2], 20, "they share")
+                left = {str(p) for p in readers[1].owned}
                 await asyncio.sleep(0.5)
                 page = (await get(port, "/metrics"))[2]
                 series = set(re.findall(r'consumer_lag_(?:records|seconds)\{.*partition="(\d)"', page))

@@ -1,6 +1,7 @@
 """A reader is forgotten: on a real broker after compaction, in dead letters and snapshots; and stays away."""
 
 import asyncio
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -93,7 +94,13 @@ def test_forgotten_and_away(
     clicks = f"{topic_prefix}clicks"
 
     def in_snapshots() -> bool:
-        return any(NAME.encode() in path.read_bytes() for path in tmp_path.glob("*"))
+        found = False
+        for path in tmp_path.glob("*"):
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # renamed meanwhile, and seen under its new name next time
+                found |= NAME.encode() in path.read_bytes()
+        return found
 
     async def dead_letters() -> list[tuple[Any, Any]]:
         letters = await everything(settings, "clicks.dlt")
@@ -122,7 +129,7 @@ def test_forgotten_and_away(
             late = [(NAME.encode(), click(500, user=NAME)), (NAME.encode(), b"{late and bad")]
             await produce(broker.bootstrap, clicks, [*late, *sent()[1:4]])
             await until(lambda: forgotten._value.get() == 2, 20, "late ones are dropped")
-            await until(lambda: not in_snapshots(), 10, "it is in no snapshot")
+            await until(lambda: not in_snapshots(), 30, "it is in no snapshot")
             after = await holders(settings, live=True)
             assert after == {"clicks", "privacy"}
             assert broker.data is not None
@@ -196,7 +203,7 @@ async def _compacted_away(settings: Settings, folder: Path) -> None:
     for altered in admin.incremental_alter_configs(resources).values():
         await asyncio.to_thread(altered.result, 15)
 
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     n = 1000
     while files():
         assert time.monotonic() < deadline, files()

@@ -15,7 +15,7 @@ from models.taste.items import hash_of
 from models.train.histories import Histories, cut
 from models.train.sequence import Recipe, train_sequence
 from running import produce, read_all, running, settings_for, until
-from streams.agents.clicks import ClicksAgent
+from settled import clicks_agent, table_settled
 from streams.errors import EnvironmentProblem
 from streams.worker.app import Worker
 
@@ -95,24 +95,25 @@ def test_a_revision_is_exchanged_while_it_serves(
                 one for user in range(12) for one in clicks(f"c{user}", [user, (user + 6) % 12], 2 * user)
             ]
             await produce(bootstrap, topic, crowd)
-            await until(
-                lambda: worker.metrics.applied.labels("items")._value.get() >= 12, 20, "the item table"
-            )
-            agent = next(line.agent for line in worker._lines if line.agent.name == "clicks")
-            assert isinstance(agent, ClicksAgent)
-            await until(lambda: int(agent._table.present.sum()) == 12, 20, "all items can be listed")
+            applied = worker.metrics.applied.labels("clicks")._value
+            await until(lambda: applied.get() == len(crowd), 20, "the crowd's clicks")
+            await table_settled(worker)
+            agent = clicks_agent(worker)
+            assert int(agent._table.present.sum()) == 12  # all items can be listed
 
             async def lists_after(user: str, items: list[int], start: int, count: int) -> dict[str, Any]:
                 await produce(bootstrap, topic, clicks(user, items, start))
-                applied = worker.metrics.applied.labels("clicks")
-                await until(lambda: applied._value.get() >= count, 20, "the click")
+                await until(lambda: applied.get() >= count, 20, "the click")
                 return new_list(await read_all(bootstrap, lists, 1), user)
 
             made = await lists_after("u", [3, 4, 5], 100, 27)
             assert (made["model"], first(made)) == ("taste-v1+forwards", "i6")
 
             good = (model / "manifest.json").read_text()
-            (model / "manifest.json").write_text(good.replace('"sha256": "', '"sha256": "0'))
+            (tmp_path / "broken").write_text(good.replace('"sha256": "', '"sha256": "0'))
+            (tmp_path / "broken").replace(
+                model / "manifest.json"
+            )  # at once: half of it would be refused, too
             await until(lambda: revisions(worker, "refused") == 1, 20, "the broken revision is refused")
             made = await lists_after("u", [6], 110, 28)
             assert (made["model"], first(made)) == ("taste-v1+forwards", "i7")

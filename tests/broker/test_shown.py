@@ -8,6 +8,7 @@ import pytest
 
 from bad_records import NOW_MS, click
 from running import produce, read_all, running, settings_for, until
+from settled import table_settled
 from streams.agents.clicks import ClicksAgent
 
 
@@ -43,7 +44,9 @@ def test_what_was_shown_and_not_taken_makes_room(embedded_broker: Any, topic_pre
             ]
             await produce(bootstrap, f"{topic_prefix}clicks", crowd)
             sent = len(crowd)
-            await until(lambda: len(agent._table) == 9, 20, "all items have rows")
+            await until(lambda: applied.get() == sent, 20, "the crowd's clicks are applied")
+            await table_settled(worker)
+            assert len(agent._table) == 9  # all items have rows
             first = await listed("bob", "i0")
             assert len(first) == 3
             if by == "impressions":

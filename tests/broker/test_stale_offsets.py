@@ -34,7 +34,7 @@ def test_whoever_is_no_member_any_more_sets_nothing_back(
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            session_timeout_ms=1_000,
+            session_timeout_ms=2_000,
             heartbeat_interval_ms=300,
         )
         await stale.start()
@@ -57,5 +57,17 @@ async def _forgotten(consumer: AIOKafkaConsumer, group: str, bootstrap: str) -> 
     coordinator = consumer._coordinator
     for task in (coordinator._coordination_task, coordinator._heartbeat_task):
         task.cancel()
-    await asyncio.sleep(2.5)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    deadline = asyncio.get_running_loop().time() + 60
+    while (await _state(admin, group)) != "Empty":
+        assert asyncio.get_running_loop().time() < deadline, "its group remembers it"
+        await asyncio.sleep(0.1)
+    await admin.close()
     coordinator.reset_generation()
+
+
+async def _state(admin: AIOKafkaAdminClient, group: str) -> str:
+    (answer,) = await admin.describe_consumer_groups([group])
+    ((_, _, state, *_),) = answer.groups
+    return str(state)

@@ -95,11 +95,11 @@ class TestTransport:
                 feeding = asyncio.create_task(_feed(bootstrap, f"{topic_prefix}clicks", records))
                 async with running(settings) as second:
                     both = [first, second]
+                    owned = lambda: [w._lines[0].reader.owned for w in both]  # noqa: E731
+                    everything = lambda: sorted(p for each in owned() for p in each)  # noqa: E731
                     await until(
-                        lambda: all(w._lines[0].reader.owned for w in both), 20, "both own partitions"
+                        lambda: all(owned()) and everything() == [0, 1, 2, 3], 20, "both own partitions"
                     )
-                    owned = sorted(p for w in both for p in w._lines[0].reader.owned)
-                    assert owned == [0, 1, 2, 3]
                     await asyncio.sleep(0.5)
                 await until(lambda: len(first._lines[0].reader.owned) == 4, 20, "the first owns all again")
                 await feeding

@@ -11,7 +11,7 @@ import pytest
 
 from bad_records import NOW_MS, click
 from running import produce, read_all, running, settings_for, until
-from streams.agents.clicks import ClicksAgent
+from settled import clicks_agent, table_settled
 from streams.settings import Settings
 from streams.worker.app import Worker
 
@@ -48,12 +48,6 @@ def probes() -> list[tuple[bytes | None, bytes | None]]:
     ]
 
 
-def clicks_agent(worker: Worker) -> ClicksAgent:
-    agent = worker._lines[0].agent
-    assert isinstance(agent, ClicksAgent)
-    return agent
-
-
 @contextlib.asynccontextmanager
 async def workers(settings: Settings, count: int) -> AsyncIterator[list[Worker]]:
     """So many workers, each with partitions of its own."""
@@ -77,13 +71,14 @@ async def lists_of(bootstrap: str, prefix: str, count: int) -> dict[str, list[tu
             return int(sum(worker.metrics.applied.labels(agent)._value.get() for worker in of))
 
         # Its worker stops before the probes: they are answered from one and the same table, however slowly.
-        async with running(items) as folding:
+        async with running(items):
             await produce(bootstrap, f"{prefix}items", entries())
             await produce(bootstrap, f"{prefix}clicks", learnt())
             await until(lambda: applied(found) == LEARN, 30, "all clicks applied")
-            told = await read_all(bootstrap, f"{prefix}transitions")
-            await until(lambda: applied([folding]) == len(told), 30, "all transitions applied")
-            await _settled(told, found)
+            await table_settled(*found)
+            for worker in found:
+                known = worker.metrics.catalogue_items._value
+                await until(lambda known=known: known.get() == ITEMS, 20, "the catalogue is read")
         await produce(bootstrap, f"{prefix}clicks", probes())
         await until(lambda: applied(found) == LEARN + PROBES, 30, "all probes applied")
         owned = [len(worker._lines[0].reader.owned) for worker in found]
@@ -94,21 +89,6 @@ async def lists_of(bootstrap: str, prefix: str, count: int) -> dict[str, list[tu
         value = json.loads(record.value)
         made[value["user"]] = [(one["item"], one["score"]) for one in value["items"]]
     return made
-
-
-async def _settled(told: Sequence[Any], found: list[Worker]) -> None:
-    """Every worker's table has each item's row of its last transition, and the catalogue's entries."""
-    newest = {record.key.decode(): record.offset for record in told}
-    for worker in found:
-        table = clicks_agent(worker)._table
-        rows = table.items.lookup(list(newest))
-
-        def there(table: Any = table, rows: Any = rows) -> bool:
-            table.cover()
-            return table.fence[rows].tolist() == list(newest.values())
-
-        await until(there, 20, "the table has settled")
-        await until(lambda w=worker: w.metrics.catalogue_items._value.get() == ITEMS, 20, "the catalogue too")
 
 
 def test_two_workers_give_the_same_lists_as_one(embedded_broker: Any, topic_prefix: str) -> None:

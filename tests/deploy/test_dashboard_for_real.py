@@ -79,12 +79,13 @@ def prometheus(folder: Path, worker: int) -> Iterator[int]:
         process.wait(timeout=20)
 
 
-def scraped(port: int, times: int) -> bool:
+def scrapes(port: int) -> int:
+    """How often the worker was scraped so far."""
     try:
-        (found,) = asked(port, "count_over_time(up{job='headrace'}[1m])") or [{"value": [0, "0"]}]
+        (found,) = asked(port, "count_over_time(up{job='headrace'}[10m])") or [{"value": [0, "0"]}]
     except (urllib.error.URLError, ConnectionError):
-        return False
-    return int(found["value"][1]) >= times
+        return 0
+    return int(found["value"][1])
 
 
 @pytest.mark.tool("prometheus")
@@ -129,11 +130,12 @@ def test_every_expression_has_an_answer(embedded_broker: Any, topic_prefix: str,
                     [(b"u1", click(999, user="u1"), [("traceparent", TRACED)])],
                 )
                 await until(lambda: worker.metrics.applied.labels("items")._value.get() > 0, 20, "items too")
-                deadline = asyncio.get_running_loop().time() + 30
-                while not await asyncio.to_thread(scraped, port, 6):
+                page, before = worker.metrics.text().decode(), await asyncio.to_thread(scrapes, port)
+                deadline = asyncio.get_running_loop().time() + 60
+                while await asyncio.to_thread(scrapes, port) < before + 4:  # of what the page has by now
                     assert asyncio.get_running_loop().time() < deadline
                     await asyncio.sleep(0.3)
-                await asyncio.to_thread(expressions, port, worker.metrics.text().decode())
+                await asyncio.to_thread(expressions, port, page)
                 assert await asyncio.to_thread(exemplars, port) == {TRACE}
 
     asyncio.run(main())

@@ -82,7 +82,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = command.replace("--wheel-dir /wheels", "--wheel-dir wheels")
     assert command.count("--no-build-isolation") == 1 and command.count("--wheel-dir wheels") == 1
     made = subprocess.run(
-        ["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=170, check=False
+        ["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=380, check=False
     )
     assert made.returncode == 0, made.stderr
     (found,) = (folder / "wheels").glob("headrace-*.whl")

@@ -40,7 +40,7 @@ def clicks(n: int, start: int) -> list[tuple[bytes | None, bytes | None]]:
     return found
 
 
-async def ends_committed(settings: Settings, sent: int, within_s: float = 40.0) -> list[Any]:
+async def ends_committed(settings: Settings, sent: int, within_s: float = 60.0) -> list[Any]:
     """The log, once all of it is committed."""
     bootstrap, prefix = settings.kafka.bootstrap, settings.kafka.topic_prefix
     log = await read_all(bootstrap, f"{prefix}clicks", sent)
@@ -108,12 +108,12 @@ def test_every_output_once_when_one_is_killed_and_one_sleeps(
         WorkerProcess(settings, tmp_path / "first.log") as first,
         WorkerProcess(settings, tmp_path / "second.log") as second,
     ):
-        first.wait_until(lambda: first.metric(owned) == 2 and second.metric(owned) == 2, 30, "they share")
+        first.wait_until(lambda: first.metric(owned) == 2 and second.metric(owned) == 2, 90, "they share")
         more()
         more()
         first.signal(signal.SIGSTOP)
         more()
-        within_s = settings.kafka.session_timeout_s + 12
+        within_s = settings.kafka.session_timeout_s + 45
         second.wait_until(lambda: second.metric(owned) == 4 and second.ready, within_s, "takeover")
         more()
         first.signal(signal.SIGCONT)
@@ -185,13 +185,13 @@ def test_the_next_owner_fences_the_one_before(kafka_broker: Any, topic_prefix: s
         try:
             await old.commit.open(0)
             old.batch(0)
-            await until(lambda: old.finished == 1, 10, "the first transaction")
+            await until(lambda: old.finished == 1, 20, "the first transaction")
             await new.commit.open(0)
             old.batch(1)
-            await until(lambda: bool(old.failures), 10, "the zombie is told")
+            await until(lambda: bool(old.failures), 20, "the zombie is told")
             assert isinstance(old.failures[0], Retry)
             new.batch(1)
-            await until(lambda: new.finished == 1, 10, "the owner goes on")
+            await until(lambda: new.finished == 1, 20, "the owner goes on")
         finally:
             for task in forming:
                 task.cancel()
@@ -220,7 +220,7 @@ def test_a_batch_that_is_ready_early_waits_for_those_before_it(kafka_broker: Any
             await asyncio.sleep(0.5)
             assert owner.finished == 0 and not owner.failures
             owner.commit.submit(PartitionBatch("clicks", 0, [RECORD], first, 0.0), 0)
-            await until(lambda: owner.finished == 2, 10, "both")
+            await until(lambda: owner.finished == 2, 20, "both")
         finally:
             forming.cancel()
             await owner.commit.cancel()
@@ -290,6 +290,7 @@ def test_a_broker_without_transactions_is_refused_by_name(embedded_broker: Any, 
         topic_prefix,
         ("clicks",),
         worker={"delivery": "exactly_once", "agents": ("clicks",)},
+        kafka={"request_timeout_s": 5.0},
     )
 
     async def main() -> None:

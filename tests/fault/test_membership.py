@@ -49,7 +49,7 @@ class Feed:
         self.sent += count
 
 
-async def check(settings: Settings, sent: int, within_s: float = 30.0) -> None:
+async def check(settings: Settings, sent: int, within_s: float = 60.0) -> None:
     """Everything is committed; the newest rows equal a plain replay; the last list on the topic is the last click's."""
     bootstrap, prefix = settings.kafka.bootstrap, settings.kafka.topic_prefix
     log = await read_all(bootstrap, f"{prefix}clicks", sent)
@@ -77,12 +77,12 @@ def test_a_worker_that_stood_still_changes_nothing_of_its_successor(
         WorkerProcess(settings, tmp_path / "first.log") as first,
         WorkerProcess(settings, tmp_path / "second.log") as second,
     ):
-        first.wait_until(lambda: first.metric(OWNED) == 2 and second.metric(OWNED) == 2, 30, "they share")
+        first.wait_until(lambda: first.metric(OWNED) == 2 and second.metric(OWNED) == 2, 90, "they share")
         for _ in range(3):
             feed.more()
         first.signal(signal.SIGSTOP)
         feed.more()
-        within_s = settings.kafka.session_timeout_s + 12
+        within_s = settings.kafka.session_timeout_s + 45
         second.wait_until(lambda: second.metric(OWNED) == 4 and second.ready, within_s, "takeover")
         feed.more()
         first.signal(signal.SIGCONT)
@@ -115,7 +115,7 @@ def test_after_a_kill_with_default_settings_the_survivor_publishes_soon(
         WorkerProcess(settings, tmp_path / "first.log") as first,
         WorkerProcess(settings, tmp_path / "second.log") as second,
     ):
-        first.wait_until(lambda: first.metric(OWNED) == 2 and second.metric(OWNED) == 2, 30, "they share")
+        first.wait_until(lambda: first.metric(OWNED) == 2 and second.metric(OWNED) == 2, 90, "they share")
         feed.more()
         first.signal(signal.SIGKILL)
         killed_s = time.monotonic()
@@ -149,21 +149,21 @@ def test_a_static_member_restarts_without_a_rebalance(
         kafka_broker.bootstrap,
         topic_prefix,
         ("clicks",),
-        kafka={"session_timeout_s": 20.0, "heartbeat_interval_s": 1.0},
+        kafka={"session_timeout_s": 45.0, "heartbeat_interval_s": 1.0},
     )
     asyncio.run(apply(settings))
     feed = Feed(settings)
     names = [(f"--set=kafka.instance_id={name}",) for name in ("one", "two")]
     with WorkerProcess(settings, tmp_path / "two.log", names[1]) as two:
         with WorkerProcess(settings, tmp_path / "one.log", names[0]) as one:
-            one.wait_until(lambda: one.metric(OWNED) == 2 and two.metric(OWNED) == 2, 30, "they share")
+            one.wait_until(lambda: one.metric(OWNED) == 2 and two.metric(OWNED) == 2, 90, "they share")
             feed.more()
             before = two.metric(REBALANCES)
             one.signal(signal.SIGTERM)
             assert one.ended(settings.worker.grace_s) == 0, one.said
         feed.more()
         with WorkerProcess(settings, tmp_path / "one-again.log", names[0]) as again:
-            again.wait_until(lambda: again.metric(OWNED) == 2 and again.ready, 15, "it is back")
+            again.wait_until(lambda: again.metric(OWNED) == 2 and again.ready, 45, "it is back")
             feed.more()
             asyncio.run(check(settings, feed.sent))
             assert two.metric(REBALANCES) == before
@@ -189,14 +189,14 @@ def test_a_late_row_of_a_zombie_is_noticed_and_the_better_one_written_again(
 
     feed = Feed(settings)
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:
-        worker.wait_until(lambda: worker.ready, 30, "it is ready")
+        worker.wait_until(lambda: worker.ready, 90, "it is ready")
         quiet_clicks(100_001)
-        worker.wait_until(lambda: len(rows_of_quiet()) == 1, 15, "the first row")
+        worker.wait_until(lambda: len(rows_of_quiet()) == 1, 45, "the first row")
         quiet_clicks(100_002)
-        worker.wait_until(lambda: len(rows_of_quiet()) == 2, 15, "the second row")
+        worker.wait_until(lambda: len(rows_of_quiet()) == 2, 45, "the second row")
         older, newer = rows_of_quiet()
         feed.more()  # the owner has written to every partition since it took them
-        worker.wait_until(lambda: worker.metric(LISTS) > 50, 15, "all have lists")
+        worker.wait_until(lambda: worker.metric(LISTS) > 50, 45, "all have lists")
 
         async def zombie() -> None:
             producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
@@ -206,7 +206,7 @@ def test_a_late_row_of_a_zombie_is_noticed_and_the_better_one_written_again(
 
         asyncio.run(zombie())
         feed.more()
-        worker.wait_until(lambda: worker.metric(noticed) == 1, 15, "it is noticed")
-        worker.wait_until(lambda: rows_of_quiet()[-1].value == newer.value, 15, "it is mended")
+        worker.wait_until(lambda: worker.metric(noticed) == 1, 45, "it is noticed")
+        worker.wait_until(lambda: rows_of_quiet()[-1].value == newer.value, 45, "it is mended")
         feed.more()
         asyncio.run(check(settings, feed.sent + 2))

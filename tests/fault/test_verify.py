@@ -21,7 +21,7 @@ def test_faults_change_nothing(broker: str, delivery: str, tmp_path: Path) -> No
     sizes = ["--clicks", "6000", "--media", "0", "--orders", "16", "--workers", "2", "--kills", "3"]
     lib = kafka_lib()
     ended = run_command(
-        ["verify", *asked, *sizes], tmp_path, 170, {KAFKA_LIB_VARIABLE: str(lib)} if lib is not None else None
+        ["verify", *asked, *sizes], tmp_path, 380, {KAFKA_LIB_VARIABLE: str(lib)} if lib is not None else None
     )
     assert ended.stdout, ended.stderr
     report = json.loads(ended.stdout)

@@ -15,7 +15,7 @@ from schemathesis.checks import not_a_server_error
 
 from bad_records import NOW_MS, click
 from running import produce, read_all, running, settings_for, until
-from streams.agents.clicks import ClicksAgent
+from settled import clicks_agent, table_settled
 from streams.feed.records import partition_of
 from streams.query.answers import Explanation, Neighbours, ReaderList, ReaderVector
 from streams.worker.app import Worker
@@ -79,9 +79,8 @@ def test_answers_of_one_worker(embedded_broker: Any, topic_prefix: str) -> None:
         async with running(settings) as worker:
             await produce(bootstrap, f"{topic_prefix}clicks", clicks())
             await until(lambda: applied(worker) == 600, 20, "all applied")
-            agent = worker._lines[0].agent
-            assert isinstance(agent, ClicksAgent)
-            await until(lambda: agent.shelf().table.present.sum() > 30, 20, "items are learnt")
+            agent = clicks_agent(worker)
+            await table_settled(worker)  # all items: of those lists are made from here on
             await produce(
                 bootstrap,
                 f"{topic_prefix}clicks",
@@ -91,7 +90,7 @@ def test_answers_of_one_worker(embedded_broker: Any, topic_prefix: str) -> None:
                 ],
             )
             await until(lambda: applied(worker) == 620, 20, "all applied")
-            # From here on nothing changes: item rows of the last clicks may still come
+            await table_settled(worker)  # from here on nothing changes
             published = {
                 json.loads(r.value)["user"]: json.loads(r.value)
                 for r in sorted(

@@ -86,7 +86,7 @@ class WorkerProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a page of the observation port; 0 while nobody listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=3) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=15) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -117,7 +117,7 @@ class WorkerProcess:
 
 
 def run_command(
-    arguments: Sequence[str], folder: Path, within_s: float = 30.0, environment: dict[str, str] | None = None
+    arguments: Sequence[str], folder: Path, within_s: float = 90.0, environment: dict[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """`headrace …` to its end."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}

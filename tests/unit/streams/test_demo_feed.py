@@ -105,7 +105,7 @@ def test_the_board_shows_lists_rates_and_labels() -> None:
     board.sent = {"clicks": 0}
     board.snapshot(0.0)
     board.sent = {"clicks": 80}
-    reasons = [Reason("popular", 0.2), Reason("after", 0.8, "b")]
+    reasons = [Reason("popular", 0.3), Reason("after", 1.2, "b"), Reason("taste", -0.5)]  # one against it
     board.recommendation(Recommendation("r", "ada", AT, "m", [Recommended("a", 1.0, reasons)], because), 1.5)
     board.recommendation(Recommendation("r", "someone", AT, "m", [], because), 1.6)
     name = ModelName("tiny", "1", "float32", "0")

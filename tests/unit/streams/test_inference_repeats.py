@@ -133,7 +133,7 @@ def test_what_is_kept_is_bounded_in_bytes_and_the_least_used_goes() -> None:
 
 
 def request(key: Key) -> Request:
-    return Request(Shouter(), "t", text("x"), Lane(), 0.0, 0.0, key)
+    return Request(Shouter(), "t", text("x"), Lane(), 0.0, 0.0, key, [], 1)
 
 
 def test_one_that_nobody_wants_any_more_is_not_joined_and_its_end_is_not_the_next_ones() -> None:
@@ -245,7 +245,7 @@ def test_the_stages_add_up_to_the_time_that_it_took() -> None:
         before_s = time.monotonic()
         queued = asyncio.create_task(made.submit("shout", text("one two three four five six")))
         await until(lambda: waiting(made) == 6)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
         task.hold.set()
         answer = await queued
         took_s = time.monotonic() - before_s
@@ -253,8 +253,8 @@ def test_the_stages_add_up_to_the_time_that_it_took() -> None:
         stages = answer.stages
         parts = [stages.room_s, stages.prepare_s, stages.queue_s, stages.device_s, stages.finish_s]
         assert min(parts) >= 0
-        assert sum(parts) == pytest.approx(took_s, abs=0.02)
-        assert stages.queue_s >= 0.05  # the batch before it was held that long
+        assert sum(parts) == pytest.approx(took_s, abs=0.25)  # what a busy machine adds between them
+        assert stages.queue_s >= 0.5  # the batch before it was held that long
         await made.stop(5)
 
     run(main())

@@ -146,8 +146,11 @@ def test_a_long_recording_does_not_hold_back_its_neighbours_labels(monkeypatch: 
         stage.task.entered.clear()
         long = stage.batch(media("long", "audio/wav", b" ".join(b"w%03d" % n for n in range(240))))
         await until(stage.task.entered.is_set)
+        device = stage.agent.services.inference._device
+        assert device is not None
+        of_the_long = len(device)  # in its batch's turn; no more of it is let in meanwhile
         short = [stage.batch(media(f"short{n}", "audio/wav", b"s%d" % n)) for n in range(4)]
-        await asyncio.sleep(0.05)
+        await until(lambda: len(device) == of_the_long + len(short))
         stage.task.hold.set()
         await asyncio.gather(long, *short)
         order = [batch.entry.first for batch, _ in stage.submitted.works]
@@ -167,6 +170,7 @@ def test_what_is_held_between_fetch_and_label_is_bounded_in_bytes(monkeypatch: p
         stage.task.entered.clear()
         batch = stage.batch(*(words(f"a{n}", f"{n:02d}" + "x" * 98) for n in range(10)))
         await until(stage.task.entered.is_set)
+        await until(lambda: stage.agent._room.bytes == 200)
         await asyncio.sleep(0.05)
         assert stage.agent._room.bytes == 200  # two of a hundred bytes, of ten
         stage.task.hold.set()
