@@ -1,6 +1,6 @@
 """The calibrated blend as rows of the table: the served parts and further ones, weighed by what readers chose so far.
 
-Rows: `walk` (a second step along the counts), some of `models.evaluate.further`, and of all these with counts, taste
+Rows: `walk` (a second step along the counts), some of `models.taste.companions`, and of all these with counts, taste
 and popularity `blend-online`. What a part weighs differs by how much the reader has had and how long ago. Where a
 reader's own items may be right, the places of these are features like others: how often one comes back to the last, the
 one before, ... is learnt with the rest. `own-online` lists them first in any case. Of a catalogue topics and years are
@@ -15,18 +15,31 @@ from numpy.typing import NDArray
 
 from models.evaluate.about import NAMES as ABOUT
 from models.evaluate.about import About
-from models.evaluate.further import NAMES, Further
+from models.evaluate.densepairs import MAX_ITEMS as DENSE_ITEMS
+from models.evaluate.densepairs import DensePairs
 from models.evaluate.layer import Layer
 from models.evaluate.recording import Event, Moment
 from models.evaluate.served import Served, ServedSettings
 from models.taste.blend import FORMS, Blend, spread
+from models.taste.companions import Companions
+from models.taste.nearest import NearestReaders
+from models.taste.pairs import Pairs
+from models.taste.past import Past
+from models.taste.ridge import MAX_ITEMS as RIDGE_ITEMS
+from models.taste.ridge import Ridge
 from models.taste.situations import SITUATIONS, situations
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
-PARTS = ("counts", "taste", "popularity", "walk", *NAMES)
+PARTS = (
+    "counts", "taste", "popularity", "walk", "steps", "wide", "nearest", "alongside", "ridge", "follows", "beside",
+    "together", "together-walk", "steps-walk", "now-50", "now", "now-2000", "place",
+)  # fmt: skip
+_FURTHER = [
+    "readers" if name == "nearest" else name for name in PARTS[4:]
+]  # by their names in `models.taste.companions`
 START = {"counts": 1.0, "popularity": 0.1}  # weights of the first form before anything is learnt
 OWN = 8  # features of a reader's own items
 ALONE = ("walk", "steps", "wide", "nearest", "alongside", "ridge")  # parts with a row of their own
@@ -44,7 +57,7 @@ class Blended(Layer):
         """`repeats`: a reader's own items may be chosen again. `about`: what a catalogue says of the items."""
         self._items, self._repeats, self._about = len(item_names), repeats, about
         self._served = Served(item_names, settings)
-        self._further = Further(self._items, settings.ring, settings.nearest)
+        self._companions = companions_of(self._items, settings.ring, settings.nearest)
         start = np.zeros((len(PARTS), FORMS))
         for name, weight in START.items():
             start[PARTS.index(name), 0] = weight
@@ -81,7 +94,7 @@ class Blended(Layer):
                 self._choose(event)
             self._follow_before(event.number + 1)
             if event.positive:
-                self._further.learn(event)
+                self._companions.learn(past_of(event.moment), event.item, event.moment.at_ms)
             self._served.learn([event])
             self._learnt += 1
 
@@ -125,13 +138,32 @@ class Blended(Layer):
         history, size = moment.history, self._items
         served, listable = self._served.parts(moment)
         walk = self._served.second_step(served[0], moment.at_ms)
-        parts = np.concatenate([served, walk[None], self._further.scores(moment)])
+        further = self._companions.scores(past_of(moment), size)
+        parts = np.concatenate(
+            [served, walk[None], *(further[name][None] for name in _FURTHER)], dtype=np.float32
+        )
         features = spread(parts)
         if self._repeats:
             features = np.concatenate([features, own_places(history, size)])
         if self._about is not None:
             features = np.concatenate([features, spread(self._about.scores(history))])
         return parts, features, listable
+
+
+def companions_of(items: int, ring: int, nearest: int) -> Companions:
+    """Over a catalogue that is known beforehand: pairs as whole matrices where it is small."""
+    dense = items <= DENSE_ITEMS
+    return Companions(
+        NearestReaders(ring, nearest, max_items=max(items, 1)),
+        ring,
+        lambda how: DensePairs(how, items) if dense else Pairs(how, items),
+        Ridge(items) if items <= RIDGE_ITEMS else None,
+    )
+
+
+def past_of(moment: Moment) -> Past:
+    """The reader of a moment, with all that was had."""
+    return Past(moment.user, moment.history, moment.times_ms)
 
 
 def situations_of(moment: Moment) -> tuple[int, ...]:

@@ -62,6 +62,10 @@ class DensePairs:
             best = best[np.argpartition(-scores[best], WALK_FROM - 1)[:WALK_FROM]]
         return self._step(best, scores[best] / max(float(scores[best].sum()), 1e-30))
 
+    def bytes_used(self) -> int:
+        """Bytes of counts and sums."""
+        return sum(one.nbytes for one in (self._counts, self._head, self._tail, self._row, self._column))
+
     def _step(self, items: I32 | I64, weights: F32) -> F32:
         found: F32 = (weights * self._head[items]).astype(np.float32) @ self._counts[items]
         found *= self._tail

@@ -4,6 +4,8 @@ A list is K items; behind them stand the others in the order of the blend, so th
 protocol takes out is excluded from the list before it is made, as a worker does with what its ring remembers. Of a
 catalogue authors and topics are known from the start; an item is listed once it has come up, as in the other rows.
 
+Where the list is made diverse, `list-plain` is the same one without that, of the same learnt weights.
+
 With `blend` or `order` on a list is made after every event, as a worker makes them, and what they weigh is learnt from
 the reader's next choice; readers' own states then wait until it is learnt (`_follow_before`). Where they have moved on
 before that (a stale item side is being measured), nothing is learnt of weights.
@@ -22,12 +24,13 @@ from models.taste.calibrated import Calibrated, Watch
 from models.taste.catalogue import Catalogue, Entry
 from models.taste.explore import draws
 from models.taste.filters import Wishes
-from models.taste.knowledge import Past
 from models.taste.ordering import Ordering, OrderSettings
+from models.taste.past import Past
 from models.taste.pipeline import ListSettings, Made, Requests, lists
 from models.taste.rank import layer_scores
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
 
@@ -43,11 +46,17 @@ class ListedSettings:
 class Listed(Served):
     """Readers, transitions and item table as in `Served`; the list as in a worker."""
 
-    rows = ("list",)
+    rows: tuple[str, ...] = ("list", "list-plain")
 
     def __init__(self, item_names: Sequence[str], settings: ServedSettings, listed: ListedSettings) -> None:
         super().__init__(item_names, settings)
-        self._how = replace(listed.stages, rank=settings.rank)
+        again = (
+            settings.rank.repeat or listed.stages.rank.repeat
+        )  # a worker's own items lead where they may come again
+        self._how = replace(listed.stages, rank=replace(settings.rank, repeat=again))
+        self._plain = replace(self._how, diversity="none")
+        if self._how == self._plain:
+            self.rows = Listed.rows[:1]
         self._size = listed.size
         self._catalogue = Catalogue(self._index)
         known = [name for name in item_names if name in listed.entries]
@@ -68,13 +77,10 @@ class Listed(Served):
         parts, listable = layer_scores(self._table, self._users, row, moment.at_ms, self._settings.rank)
         scores = parts.sum(axis=0)
         scores[:, ~listable] = -np.inf
-        found = self._list(moment).lists.items[0]
-        found = found[found >= 0]
-        top = float(scores.max(initial=-np.inf))
-        base = top if np.isfinite(top) else 0.0
-        scores[0, found] = base + (1 + abs(base)) * np.arange(len(found), 0, -1, dtype=np.float32)
-        row_of: F32 = scores[:, 1:]
-        return row_of
+        made = [self._list(moment)]
+        if len(self.rows) > 1:
+            made.append(self._fresh(moment, self._plain))
+        return np.stack([_leading(scores[0], one.lists.items[0]) for one in made])[:, 1:]
 
     def follow(self, events: Sequence[Event]) -> None:
         if self._learns:
@@ -123,19 +129,19 @@ class Listed(Served):
         at_ms = moment.at_ms if np.isfinite(self._settings.item_half_life_s) else 0
         key = (moment.user, at_ms, len(moment.history), self._learnt)
         if self._newest is None or self._newest[0] != key:
-            self._newest = (key, self._fresh(moment))
+            self._made += 1
+            self._newest = (key, self._fresh(moment, self._how))
         return self._newest[1]
 
-    def _fresh(self, moment: Moment) -> Made:
+    def _fresh(self, moment: Moment, how: ListSettings) -> Made:
         row = self._users.rows_of([str(moment.user)])
         self._table.cover()
         unknown = np.zeros(len(self._index), np.bool_)
-        unknown[self._table.prepared(moment.at_ms, self._how.rank.popularity_power).barred] = True
-        if not self._how.rank.repeat:
+        unknown[self._table.prepared(moment.at_ms, how.rank.popularity_power).barred] = True
+        if not how.rank.repeat:
             unknown[moment.history + 1] = True
         barred = np.flatnonzero(unknown)
         excluded = np.stack([np.zeros(len(barred), np.int64), barred], axis=1)
-        self._made += 1
         numbers = draws(np.zeros(1, np.int32), np.array([self._made]))
         return lists(
             self._table,
@@ -144,7 +150,16 @@ class Listed(Served):
             Requests(row, numbers, wishes=Wishes(excluded=excluded)),
             moment.at_ms,
             self._size,
-            self._how,
+            how,
             learnt=self._weights,
             ordering=self._ordering,
         )
+
+
+def _leading(scores: F32, listed: I32) -> F32:
+    """Scores (I,) with the items of a list, -1 padded, on top."""
+    found, listed = scores.copy(), listed[listed >= 0]
+    top = float(scores.max(initial=-np.inf))
+    base = top if np.isfinite(top) else 0.0
+    found[listed] = base + (1 + abs(base)) * np.arange(len(listed), 0, -1, dtype=np.float32)
+    return found

@@ -36,8 +36,8 @@ class Scored:
     numbers: I64  # (N,) of the events, in the order of scoring
     ranks: F64  # (R, N)
     exposures: I64  # (R, I) how often each item was listed
-    distances: F64  # (R,) mean intra-list distance, NaN if no list held two items
-    topic_distances: F64 | None = None  # (R,) the same by topics
+    distances: F64  # (R, N) intra-list distance, NaN where a list does not hold two items
+    topic_distances: F64 | None = None  # (R, N) the same by topics
     points: I64 | None = (
         None  # (N, 2) whether the item that came was on the first or second row's team, interleaved
     )
@@ -170,7 +170,7 @@ class Judge:
     def scored(self) -> Scored:
         """All that was taken so far."""
         self._flush()
-        distances, *by_topics = [one.means() for one in self._apart]
+        distances, *by_topics = [one.found() for one in self._apart]
         every = np.concatenate([np.empty((len(self._rows), 0)), *self._ranks], axis=1)
         points = np.concatenate([np.empty((0, 2), np.int64), *self._points]) if self._teams else None
         numbers = np.array(self._numbers, np.int64)
@@ -208,21 +208,17 @@ class Judge:
 
 
 class _Distances:
-    """Mean intra-list distance of each row by one kind of vectors."""
+    """Intra-list distances of each row's lists by one kind of vectors."""
 
     def __init__(self, vectors: F32, count: int) -> None:
         self._vectors = vectors
-        self._sums: F64 = np.zeros(count)
-        self._lists: F64 = np.zeros(count)  # lists of two or more
+        self._found: list[F64] = [np.empty((count, 0))]
 
     def add(self, lists: I32) -> None:
         """Lists (events x rows, K) of some events."""
-        found = meters.intra_list_distances(lists, self._vectors).reshape(-1, len(self._sums))
-        self._sums += np.nansum(found, axis=0)
-        self._lists += np.count_nonzero(~np.isnan(found), axis=0)
+        found = meters.intra_list_distances(lists, self._vectors)
+        self._found.append(found.reshape(-1, len(self._found[0])).T)
 
-    def means(self) -> F64:
-        """(R,), NaN where no list held two items."""
-        with np.errstate(invalid="ignore"):
-            found: F64 = self._sums / self._lists
-        return found
+    def found(self) -> F64:
+        """(R, N)"""
+        return np.concatenate(self._found, axis=1)

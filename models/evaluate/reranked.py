@@ -1,8 +1,8 @@
 """The calibrated blend ordered anew by a small network that learns from every choice: row `reranked`.
 
-The blend chooses the candidates; what the network looks at is `FEATURES` of each: the blend's own parts, what
-followed the last items (`models.taste.contexts`), visits like this one (`models.taste.visits`), how new and how
-quiet an item is, how it is chosen in minutes, hours and days, and where it stands among the reader's own items.
+The blend chooses the candidates; what the network looks at is `FEATURES` of each: the blend's own parts, and by
+`models.taste.following` what followed the last items, visits like this one, how new and how quiet an item is and how
+it is chosen in minutes, hours and days; and where it stands among the reader's own items.
 """
 
 from collections.abc import Sequence
@@ -11,25 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate.about import About
-from models.evaluate.blended import PARTS, Blended, situations_of
+from models.evaluate.blended import PARTS, Blended, past_of, situations_of
 from models.evaluate.recording import Event, Moment
 from models.evaluate.served import ServedSettings
 from models.taste.blend import EPS
-from models.taste.contexts import NAMES, Contexts
+from models.taste.following import NAMES, OF_ITEM, Following
 from models.taste.reranker import Reranker, RerankSettings
-from models.taste.visits import Visits
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-HALF_LIVES_S = (600.0, 3 * 3600.0, 86_400.0)
-FURTHER = (*NAMES, "alike", "fresh", "after", "minutes", "hours", "days")
 OWN = 8
-OF_ITEM = ("new", "quiet", "common")
 OF_MOMENT = ("gap", "had", "like")
-FEATURES = len(PARTS) + len(FURTHER) + len(OF_ITEM) + OWN + len(OF_MOMENT)
+FEATURES = len(PARTS) + len(NAMES) + len(OF_ITEM) + OWN + len(OF_MOMENT)
 
 
 class Reranked(Blended):
@@ -49,14 +44,9 @@ class Reranked(Blended):
         super().__init__(item_names, settings, repeats, about)
         self._how = how or RerankSettings()
         size = max(self._items, 1)
-        self._contexts, self._visits = Contexts(size), Visits(size)
+        self._following = Following(size)
         self._network = Reranker(FEATURES, self._how, seed)
         self._kept: tuple[tuple[int, int, int, int], tuple[F32, I64, F32]] | None = None
-        self._lately: F64 = np.zeros((len(HALF_LIVES_S), size))
-        self._lately_ms = 0
-        self._first_ms: I64 = np.full(size, -1, np.int64)
-        self._last_ms: I64 = np.zeros(size, np.int64)
-        self._times: I64 = np.zeros(size, np.int64)
 
     def scores(self, moment: Moment) -> F32:
         self._follow_before(None)
@@ -96,27 +86,20 @@ class Reranked(Blended):
     def _looked_at(self, moment: Moment, parts: F32, candidates: I64) -> F32:
         """(K, FEATURES)"""
         history, size = moment.history, self._items
-        visits = self._visits.scores(history, moment.at_ms, size, moment.user)
-        visits[:2] /= (1 + self._times[:size]) ** np.float32(0.2)
-        decay = np.exp2(-(moment.at_ms - self._lately_ms) / 1000 / np.array(HALF_LIVES_S))
-        lately = self._lately[:, :size] * decay[:, None]
-        everything = np.concatenate(
-            [parts, self._contexts.scores(history, size), visits, lately.astype(np.float32)]
-        )
+        following = self._following.scores(past_of(moment), moment.at_ms, size)
+        everything = np.concatenate([parts, following])
         largest = everything.max(axis=1, keepdims=True)
         x = np.zeros((len(candidates), FEATURES), np.float32)
         shares = everything[:, candidates] / np.where(largest > 0, largest, 1)
         stop = len(everything)
         x[:, :stop] = (np.log1p(np.maximum(shares, 0) / EPS) / np.log1p(1 / EPS)).T
-        known = self._first_ms[candidates] >= 0
-        x[:, stop] = np.log1p(np.maximum(moment.at_ms - self._first_ms[candidates], 0) / 1000) / 15 * known
-        x[:, stop + 1] = np.log1p(np.maximum(moment.at_ms - self._last_ms[candidates], 0) / 1000) / 15 * known
-        x[:, stop + 2] = np.log1p(self._times[candidates]) / 8
-        self._write_own(moment, candidates, x[:, stop + 3 : stop + 3 + OWN])
+        own = stop + len(OF_ITEM)
+        x[:, stop:own] = self._following.of_items(candidates, moment.at_ms)
+        self._write_own(moment, candidates, x[:, own : own + OWN])
         gap_s = (moment.at_ms - moment.times_ms[-1]) / 1000 if len(history) else 0
         x[:, -3] = np.log1p(max(gap_s, 0)) / 8
         x[:, -2] = np.log1p(len(history)) / 3
-        x[:, -1] = np.sqrt(visits[0].max(initial=0))
+        x[:, -1] = np.sqrt(following[NAMES.index("alike")].max(initial=0))
         return x
 
     def _write_own(self, moment: Moment, candidates: I64, x: F32) -> None:
@@ -147,16 +130,4 @@ class Reranked(Blended):
         for event in events:
             super().learn([event])
             if event.positive:
-                self._remember(event)
-
-    def _remember(self, event: Event) -> None:
-        moment, item = event.moment, event.item
-        self._contexts.learn(moment.history, item)
-        self._visits.learn(moment.user, item, moment.at_ms)
-        gone_s = max(moment.at_ms - self._lately_ms, 0) / 1000
-        self._lately *= np.exp2(-gone_s / np.array(HALF_LIVES_S))[:, None]
-        self._lately[:, item] += 1
-        self._lately_ms = max(moment.at_ms, self._lately_ms)
-        self._times[item] += 1
-        self._first_ms[item] = moment.at_ms if self._first_ms[item] < 0 else self._first_ms[item]
-        self._last_ms[item] = moment.at_ms
+                self._following.learn(past_of(event.moment), event.item, event.moment.at_ms)

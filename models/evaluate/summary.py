@@ -43,6 +43,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """What one layer has more than another, as (value, low, high), 95 % by bootstrap over users of the same events."""
+
+    layer: str
+    recall: Figure
+    ndcg: Figure
+    intra_list_distance: Figure
+    topic_distance: Figure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
     """Recall@k over the stream: W stretches of equally many scored events, (R, W) by row."""
 
@@ -87,11 +98,47 @@ def rows(recording: Recording, scored: Scored, top: int, seed: int) -> list[Row]
                 coverage=meters.coverage(scored.exposures[i]),
                 gini=meters.gini(scored.exposures[i]),
                 novelty_bits=meters.novelty(scored.exposures[i], bits),
-                intra_list_distance=float(scored.distances[i]),
-                topic_distance=None if scored.topic_distances is None else float(scored.topic_distances[i]),
+                intra_list_distance=_mean(scored.distances[i]),
+                topic_distance=None if scored.topic_distances is None else _mean(scored.topic_distances[i]),
             )
         )
     return table
+
+
+def against(recording: Recording, scored: Scored, top: int, row: str, seed: int) -> list[Difference]:
+    """What every other row has more than `row`, event by event: the intervals are of differences, so they are as narrow
+    as two rows are alike. Raises ValueError for a row that was not scored."""
+    at, users = scored.rows.index(row), recording.users[scored.numbers]
+    right = meters.hits(scored.ranks, top).astype(np.float64)
+    gains = meters.discounted_gains(scored.ranks, top)
+    found = []
+    for nth, layer in enumerate(scored.rows):
+        if nth == at:
+            continue
+        topics = scored.topic_distances
+        found.append(
+            Difference(
+                layer,
+                _difference(right[nth] - right[at], users, seed),
+                _difference(gains[nth] - gains[at], users, seed),
+                _difference(scored.distances[nth] - scored.distances[at], users, seed),
+                None if topics is None else _difference(topics[nth] - topics[at], users, seed),
+            )
+        )
+    return found
+
+
+def _difference(values: F64, users: I64, seed: int) -> Figure:
+    """The mean of (N,) and its interval, without what is NaN."""
+    known = ~np.isnan(values)
+    low, high = intervals(values[known][None], users[known], seed)
+    return _mean(values), float(low[0]), float(high[0])
+
+
+def _mean(values: F64) -> float:
+    """Without what is NaN; NaN if that is all."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def by_gap(recording: Recording, scored: Scored, top: int) -> list[tuple[str, int, F64]]:

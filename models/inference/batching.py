@@ -52,7 +52,7 @@ ORDINARY = Lane()
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """Units for one forward, at least one."""
+    """Units for one forward, at least one, shortest first."""
 
     task: str
     members: tuple[Waiting[T], ...]
@@ -65,7 +65,7 @@ class Batch(Generic[T]):
     @property
     def longest(self) -> int:
         """Length to which all are padded."""
-        return max(self.lengths)
+        return self.members[-1].unit.length
 
     @property
     def total_length(self) -> int:
@@ -161,8 +161,10 @@ class Planner(Generic[T]):
 
     def _choose(self, busy: list[_Queue[T]], now_s: float) -> tuple[_Queue[T], float]:
         """The queue to serve, and the seconds that its batch may take by what is learnt; infinite: no matter."""
-        chosen = min(busy, key=self._due)
+        chosen = busy[0] if len(busy) == 1 else min(busy, key=self._due)
         first = chosen.first()
+        if len(busy) == 1 and first.due_s == NEVER:
+            return chosen, NEVER
         alone_s = self._alone_s(chosen)
         within_s = first.due_s - now_s if first.due_s - now_s >= alone_s else NEVER
         aged = now_s - first.arrived_s > AGED_S

@@ -47,6 +47,7 @@ class Window(Generic[T]):
         self._keys: NDArray[np.int64] = np.empty(0, np.int64)  # sorted: length, arrival
         self._behind: deque[int] = deque()  # keys, in order of arrival
         self._seen = 0
+        self._oldest = 1  # arrival number of the first that waits, or of one that is gone before it
         self.total_length = 0  # of all that wait
 
     def __len__(self) -> int:
@@ -71,30 +72,46 @@ class Window(Generic[T]):
         self.total_length += total
 
     def first(self) -> Waiting[T]:
-        """The unit that came first. Raises StopIteration when empty."""
-        return self._members[next(iter(self._members))]
+        """The unit that came first. Raises IndexError when empty."""
+        return self._members[self._first_arrival()]
 
     def cut(self, budget: Budget, latency: Latency, within_s: float) -> tuple[Waiting[T], ...]:
         """Take out the best run around the oldest, shortest first: within the budget, and taking no longer than
-        `within_s` as far as that is known. Raises StopIteration when empty."""
+        `within_s` as far as that is known. Raises IndexError when empty."""
         # Not at every batch: to sort costs more than to choose. Who is sorted came before all who are behind.
         if self._behind and len(self._keys) <= self._most * _REFILLED_AT:
             self._refill()
-        arrival = next(iter(self._members))
+        arrival = self._first_arrival()
+        length = self._members[arrival].unit.length
         keys = self._keys
-        oldest = int(keys.searchsorted(self._members[arrival].unit.length << _ARRIVAL_BITS | arrival))
-        start, end = _best_run(keys >> _ARRIVAL_BITS, oldest, budget, latency, within_s)
+        oldest = int(keys.searchsorted(length << _ARRIVAL_BITS | arrival))
+        most = budget.fits(length)
+        below = max(0, oldest + 1 - most)  # no run around the oldest reaches further down, nor further up
+        near = keys[below : oldest + most] >> _ARRIVAL_BITS
+        start, end = _best_run(near, oldest - below, budget, latency, within_s)
+        start, end = start + below, end + below
         arrivals = (keys[start:end] & _ARRIVALS).tolist()
         run = tuple(map(self._members.pop, arrivals))
         self.total_length -= sum([one.unit.length for one in run])
         self._keys = np.concatenate((keys[:start], keys[end:]))
         return run
 
+    def _first_arrival(self) -> int:
+        if not self._members:
+            raise IndexError("nothing waits")
+        arrival = self._oldest
+        while (
+            arrival not in self._members
+        ):  # a step for each that has left: a dict would walk over all of them
+            arrival += 1
+        self._oldest = arrival
+        return arrival
+
     def _refill(self) -> None:
         behind = self._behind
         come = [behind.popleft() for _ in range(min(self._most - len(self._keys), len(behind)))]
         self._keys = np.concatenate((self._keys, np.array(come, np.int64)))
-        self._keys.sort()
+        self._keys.sort(kind="stable")  # most of it is sorted already
 
 
 def _best_run(

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from models.taste.broadcast import apart
+
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -23,8 +25,11 @@ def top_k(scores: F32, k: int) -> tuple[I32, F32]:
     least = np.full(batch, _LOWEST)
     if blocks > k > 0:
         maxima = scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks).max(axis=1)
-        least = np.maximum(least, np.partition(maxima, blocks - k, axis=1)[:, blocks - k])
-    found = (scores >= least[:, None]).reshape(-1).nonzero()[0]  # row by row, lower index first
+        maxima.sort(axis=1)  # faster than a partition of so few
+        least = np.maximum(least, maxima[:, blocks - k])
+    reached = np.empty(scores.shape, np.bool_)
+    apart(np.greater_equal, scores, least[:, None], reached)
+    found = reached.reshape(-1).nonzero()[0]  # row by row, lower index first
     row, values = found // size, scores.reshape(-1)[found]
     return _ranked(row, (found - row * size).astype(np.int32), values, batch, k)
 

@@ -3,14 +3,17 @@
     L0(i) = column(i) * sum over the last W positive items j_k of lambda**(k-1) / (1 + row(j_k))**b * C[j_k, i]
 
 `column` is the same for all readers, so it is multiplied in where sums are read, not where they are made: what is done
-for each of the (reader, past item, follower) parts is what lists cost.
+for each of the (reader, past item, follower) parts is what lists cost. Readers go in groups whose sums stay in the
+processor's cache while their parts are added up.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.taste.broadcast import apart
 from models.taste.scratch import Scratch
 from models.taste.toplists import TopLists
 
@@ -20,14 +23,25 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
+_GROUP = 1 << 18  # cells of a group of readers: a megabyte of sums
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Readers start..stop, and where their parts are."""
+
+    start: int
+    stop: int
+    parts: slice
+
+
 @dataclass(frozen=True, slots=True)
 class Followers:
     """N = L * F parts in arrays of the scratch: L lines, reader by reader and past item by past item, F slots of
     followers each. A free slot weighs 0, and its cell is another reader's or -1.
     """
 
-    keys: I32  # (N,) followers, -1 in a free slot
-    cells: I64  # (N,) reader * I + follower
+    cells: I64  # (N,) reader's place in its group * I + follower
     parts: F32  # (N,) without `column`
     reader: I64  # (L,) whose line it is
     place: I64  # (L,) of its past item
@@ -45,42 +59,66 @@ class Followers:
         reader, place = (counting | (even & counting.any(axis=0))).nonzero()
         had = np.maximum(past[reader, place], 0)
         shape = (len(had), followers.width)
-        keys = scratch.take("keys", followers.keys, had, shape)
         parts = scratch.take("parts", followers.weights, had, shape)
         parts *= worth[reader, place][:, None]
-        first = reader * len(column)
-        narrow = len(past) * len(column) < 1 << 31  # twice as fast as to add and widen in one
+        keys = scratch.take("keys", followers.keys, had, shape)
+        keys += (reader % group_size(len(column)) * len(column)).astype(np.int32)[:, None]
         cells = scratch.array("cells", shape, np.int64)
-        cells[...] = np.add(
-            keys,
-            first[:, None].astype(np.int32 if narrow else np.int64),
-            out=scratch.array("narrow", shape, np.int32) if narrow else cells,
-        )
-        return cls(keys.reshape(-1), cells.reshape(-1), parts.reshape(-1), reader, place, past.shape, column)
+        cells[...] = keys  # to add and then widen is twice as fast as both in one
+        return cls(cells.reshape(-1), parts.reshape(-1), reader, place, past.shape, column)
+
+    @property
+    def width(self) -> int:
+        """F, slots a line."""
+        return len(self.cells) // max(1, len(self.reader))
+
+    def groups(self) -> Iterator[Group]:
+        """All readers, in order."""
+        batch, size = self.shape[0], group_size(len(self.column))
+        starts = range(0, batch, size)
+        ends = np.searchsorted(self.reader, np.arange(size, batch + size, size)) * self.width
+        first = 0
+        for start, end in zip(starts, ends.tolist(), strict=True):
+            yield Group(start, min(start + size, batch), slice(first, end))
+            first = end
 
     def write_to(self, counts: F32) -> None:
         """Set `counts` (B, I) to L0."""
-        counts.fill(0)
-        np.add.at(counts.reshape(-1), self.cells, self.parts)
-        counts *= self.column
+        for group in self.groups():
+            own = counts[group.start : group.stop]
+            own.fill(0)
+            np.add.at(own.reshape(-1), self.cells[group.parts], self.parts[group.parts])
+            apart(np.multiply, own, self.column, own)
 
     def by_past(self, items: I32, scratch: Scratch) -> F32:
         """L0 of listed items (B, k) by past item: (B, k, W)."""
         (batch, window), k, size = self.shape, items.shape[1], len(self.column)
         found = np.zeros((batch, k, window), np.float32)
-        where = scratch.filled("where", batch * size, np.int16, -1)
-        reader, nth = np.nonzero(items >= 0)
-        listed = reader * size + items[reader, nth]
-        where[listed] = nth
-        at = np.take(where, self.cells, mode="clip", out=scratch.array("at", self.cells.shape, np.int16))
-        hits = (at >= 0).nonzero()[0]
-        where[listed] = -1
+        nth = scratch.array("nth", self.cells.shape, np.int16)
+        nth_of = scratch.filled("nth_of", group_size(size) * size, np.int16, -1)
+        listed = (items >= 0).reshape(-1).nonzero()[0]
+        reader = listed // k
+        at = reader % group_size(size) * size + items.reshape(-1)[listed]
+        which = (listed - reader * k).astype(np.int16)
+        first = 0
+        for group in self.groups():
+            end = int(np.searchsorted(listed, group.stop * k))
+            nth_of[at[first:end]] = which[first:end]
+            np.take(nth_of, self.cells[group.parts], mode="clip", out=nth[group.parts])
+            nth_of[at[first:end]] = -1
+            first = end
+        hits = (nth >= 0).nonzero()[0]
         if len(hits):
-            line = hits // (len(self.cells) // len(self.reader))
-            cell = (self.reader[line] * k + at[hits]) * window + self.place[line]
-            found.reshape(-1)[:] = np.bincount(cell, self.parts[hits], found.size)
-            found *= self.column[np.maximum(items, 0)][..., None]
+            line = hits // self.width
+            hit = self.reader[line] * k + nth[hits]
+            parts = self.parts[hits] * self.column[np.maximum(items, 0)].reshape(-1)[hit]
+            np.add.at(found.reshape(-1), hit * window + self.place[line], parts)
         return found
+
+
+def group_size(items: int) -> int:
+    """Readers of a group, of so many items."""
+    return max(1, _GROUP // items)
 
 
 def _once(past: I32, heads: F64) -> F32:
@@ -88,7 +126,9 @@ def _once(past: I32, heads: F64) -> F32:
     if not past.size:
         return np.zeros(past.shape, np.float32)
     newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
-    at = np.arange(len(past))[:, None]
+    newest += np.arange(0, past.size, past.shape[1])[:, None]
     summed = np.zeros(past.shape, np.float32)
-    np.add.at(summed, (at, newest), np.where(past > 0, heads, 0).astype(np.float32))
+    np.add.at(
+        summed.reshape(-1), newest.reshape(-1), np.where(past > 0, heads, 0).astype(np.float32).reshape(-1)
+    )
     return summed

@@ -41,8 +41,8 @@ def had(items: I32, kinds: I8, repeat: bool) -> I64:
     barred = items >= 0
     if repeat:
         barred &= actions.is_hiding(kinds)
-    place, _ = np.nonzero(barred)
-    return _pairs(place, items[barred])
+    at = barred.reshape(-1).nonzero()[0]
+    return _pairs(at // items.shape[1], items.reshape(-1)[at])
 
 
 def hidden(users: UserRows, rows: I32, catalogue: Catalogue, anonymous: Bools | None) -> tuple[I64, I64]:
@@ -83,10 +83,13 @@ def too_old(published_ms: I64, now_ms: int, max_age_ms: int) -> Bools:
 def mask(scores: F32, everywhere: I64 | Bools, pairs: tuple[I64, ...]) -> None:
     """Set what is barred in `scores` (B, I) to -inf. Pairs may name items beyond I: they are not there to be listed."""
     scores[:, everywhere] = -np.inf
+    size = scores.shape[1]
     for one in pairs:
         if len(one):
-            inside = (one[:, 1] >= 0) & (one[:, 1] < scores.shape[1])
-            scores[one[inside, 0], one[inside, 1]] = -np.inf
+            place, item = one.T
+            inside = (item >= 0) & (item < size)
+            cells = place * size + item
+            scores.reshape(-1)[cells if inside.all() else cells[inside]] = -np.inf
 
 
 def _pairs(places: I64, values: NDArray[np.integer]) -> I64:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.best import k_best
-from models.taste.counts import Followers
+from models.taste.broadcast import apart
+from models.taste.counts import Followers, group_size
 from models.taste.table import ItemTable, Prepared
 
 F32 = NDArray[np.float32]
@@ -34,53 +35,76 @@ _ROUNDING = np.float32(1e-5)  # of a reader's largest count: more than float32 s
 
 class Counts:
     """L0 at the followers of each reader, (B, E), barred ones far below 0; an item stands there as often as it follows
-    one of the reader's. Until `put_back`, the sums lie in the table's scratch."""
+    one of the reader's."""
 
     def __init__(self, table: ItemTable, prepared: Prepared, followers: Followers, pairs: I64) -> None:
         """`pairs` (P, 2) of a reader and a barred item below I."""
-        self._followers, column = followers, prepared.column
-        size, batch = len(column), followers.shape[0]
-        self._sums = table.scratch.filled("sums", batch * size, np.float32, 0)
-        self._barred = pairs[:, 0] * size + pairs[:, 1]
-        np.add.at(self._sums, followers.cells, followers.parts)
-        self.scale: F32 = np.zeros(
-            batch, np.float32
-        )  # (B,) the largest, barred ones included; 1 if that is 0
-        np.maximum.at(self.scale, pairs[:, 0], self._sums[self._barred] * column[pairs[:, 1]])
-        self._sums[self._barred] = _BARRED
-        found = table.scratch.take("found", self._sums, followers.cells, followers.cells.shape)
-        found *= table.scratch.take("columns", column, followers.keys, followers.keys.shape)
+        column, batch = prepared.column, followers.shape[0]
+        self._followers, self._size, self._scratch = followers, len(column), table.scratch
+        pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+        found, head, barred = self._sums(prepared.head, pairs)
+        keys = table.scratch.array("followers", (len(followers.reader), followers.width), np.int64)
+        np.subtract(
+            followers.cells.reshape(keys.shape), self._first_cells(followers.reader)[:, None], out=keys
+        )
+        found *= table.scratch.take("columns", column, keys.reshape(-1), found.shape)
         self.found: F32 = found.reshape(batch, -1)
-        cells = np.arange(batch)[:, None] * size + prepared.head
-        self.head: F32 = self._sums[cells] * column[prepared.head]  # (B, H)
-        np.maximum(self.scale, self.found.max(axis=1, initial=0), out=self.scale)
+        self.head: F32 = head * column[prepared.head]  # (B, H)
+        # (B,) the largest, barred ones included; 1 if that is 0
+        self.scale: F32 = self.found.max(axis=1, initial=0)
+        np.maximum.at(self.scale, pairs[:, 0], barred * column[pairs[:, 1]])
         self.scale[self.scale <= 0] = 1
+
+    def _sums(self, head: I64, pairs: I64) -> tuple[F32, F32, F32]:
+        """At the followers (N,), at the head (B, H), and what barred ones (P,) had: pairs ascend by reader."""
+        followers, size = self._followers, self._size
+        sums = self._scratch.filled("sums", group_size(size) * size, np.float32, 0)
+        found = self._scratch.array("found", followers.cells.shape, np.float32)
+        of_head = np.empty((followers.shape[0], len(head)), np.float32)
+        before = np.empty(len(pairs), np.float32)
+        barred, first = self._first_cells(pairs[:, 0]) + pairs[:, 1], 0
+        for group in followers.groups():
+            cells = followers.cells[group.parts]
+            end = int(np.searchsorted(pairs[:, 0], group.stop))
+            off = barred[first:end]
+            np.add.at(sums, cells, followers.parts[group.parts])
+            before[first:end] = sums[off]
+            sums[off] = _BARRED
+            np.take(sums, cells, mode="clip", out=found[group.parts])
+            count = group.stop - group.start
+            of_head[group.start : group.stop] = sums[: count * size].reshape(count, size)[:, head]
+            sums[cells] = 0
+            sums[off] = 0
+            first = end
+        return found, of_head, before
+
+    def _first_cells(self, readers: I64) -> I64:
+        """Where the cells of these readers (N,) begin in their groups."""
+        return readers % group_size(self._size) * self._size
 
     def reaching(self, rows: I64, bar: F32, but: Bools) -> tuple[I32, F32]:
         """Items (R, C), -1 padded, whose counts reach the bars (R,) of these readers, and the counts; none of `but`
         (I,)."""
         found = self.found if len(rows) == len(self.found) else self.found[rows]
-        reached = found >= bar[:, None]
-        reader = np.repeat(np.arange(len(rows)), np.count_nonzero(reached, axis=1))
-        at = np.flatnonzero(reached)
+        reached = np.empty(found.shape, np.bool_)
+        apart(np.greater_equal, found, bar[:, None], reached)
+        at = reached.reshape(-1).nonzero()[0]
+        reader = at // found.shape[1]
         counts = found.reshape(-1)[at]
         if len(rows) < len(self.found):
             at += ((rows - np.arange(len(rows))) * found.shape[1])[reader]
-        items, distinct = self._followers.keys[at], self._distinct(self._followers.cells[at])
-        kept = distinct & ~but[items]
-        return _padded(len(rows), reader[kept], items[kept], counts[kept])
+        items = self._followers.cells[at] - self._first_cells(rows)[reader]
+        kept = self._distinct(reader, items) & ~but[items]
+        return _padded(len(rows), reader[kept], items[kept].astype(np.int32), counts[kept])
 
-    def _distinct(self, cells: I64) -> Bools:
+    def _distinct(self, reader: I64, items: I64) -> Bools:
         """One of each."""
-        nth = np.arange(len(cells), dtype=np.float32)
-        self._sums[cells] = nth  # of equal cells the last one's stays
-        one: Bools = self._sums[cells] == nth
+        cells = reader * self._size + items
+        where = self._scratch.array("distinct", (len(self.found) * self._size,), np.int32)
+        nth = np.arange(len(cells), dtype=np.int32)
+        where[cells] = nth  # of equal cells the last one's stays
+        one: Bools = where[cells] == nth
         return one
-
-    def put_back(self) -> None:
-        """Leave the sums at 0."""
-        self._sums[self._followers.cells] = 0
-        self._sums[self._barred] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +119,8 @@ class Found:
 def search(
     table: ItemTable, prepared: Prepared, counts: Counts, barred: Bools, wanted: F32, weight: F32, k: int
 ) -> Found:
-    """`barred` (I,) items for everybody. `counts` are put back."""
-    look = _Look(table, prepared, counts, barred, wanted, weight, k)
+    """`barred` (I,) items for everybody."""
+    look = _Look.of(table, prepared, counts, barred, prepared.both(wanted, weight), k)
     others = np.sqrt((wanted * wanted).sum(axis=1)) + weight * prepared.beyond_head
     margin = _ROUNDING * counts.scale
     bar = _bar(counts.found, _FIRST_LOOK * k)
@@ -106,7 +130,6 @@ def search(
     if len(unsure):
         bar[unsure] = least[unsure]
         best[unsure], scores[unsure] = look.at(unsure, bar[unsure])
-    counts.put_back()
     certain = (best[:, -1] >= 0) & (scores[:, -1] >= bar + others + margin)
     return Found(best, scores, certain)
 
@@ -116,29 +139,34 @@ class _Look:
     """Full scores of few items."""
 
     table: ItemTable
-    prepared: Prepared
     counts: Counts
-    barred: Bools
-    wanted: F32
-    weight: F32
+    but: Bools  # (I,) barred for everybody or in the head
+    others: F32  # (B, D + 1) what taste and popularity weigh
     k: int
+    heads: I32  # (H,) the head
+    popular: F32  # (B, H) its scores
+
+    @classmethod
+    def of(
+        cls, table: ItemTable, prepared: Prepared, counts: Counts, barred: Bools, others: F32, k: int
+    ) -> "_Look":
+        head = prepared.head
+        popular = counts.head + others @ table.vectors[head].T
+        popular[(counts.head < 0) | barred[head]] = -np.inf
+        return cls(table, counts, prepared.in_head | barred, others, k, head.astype(np.int32), popular)
 
     def at(self, rows: I64, bar: F32) -> tuple[I32, F32]:
         """The k best of the head and of what reaches the bars (R,) of these readers."""
-        head, wanted = self.prepared.head, self.wanted[rows]
-        items, scores = self.counts.reaching(rows, bar, self.prepared.in_head | self.barred)
-        popular = self.counts.head[rows]
-        none = (popular < 0) | self.barred[head]
-        scores += np.matmul(self.table.sketches[items], wanted[:, :, None])[..., 0]
-        popular += wanted @ self.table.sketches[head].T
-        each = (self.weight[rows] / np.float32(self.prepared.most_popular))[:, None]
-        scores += each * self.table.popularity[items]
-        popular += each * self.table.popularity[head]
+        items, scores = self.counts.reaching(rows, bar, self.but)
+        shape = (*items.shape, self.others.shape[1])
+        vectors = self.table.scratch.take("looked", self.table.vectors, items, shape)
+        scores += np.matmul(vectors, self.others[rows, :, None])[..., 0]
         scores[items < 0] = -np.inf
-        popular[none] = -np.inf
-        heads = np.broadcast_to(head.astype(np.int32), popular.shape)
+        heads = np.broadcast_to(self.heads, (len(rows), len(self.heads)))
         return k_best(
-            np.concatenate([items, heads], axis=1), np.concatenate([scores, popular], axis=1), self.k
+            np.concatenate([items, heads], axis=1),
+            np.concatenate([scores, self.popular[rows]], axis=1),
+            self.k,
         )
 
 

@@ -24,7 +24,10 @@ from models.errors import BadInput
 from models.taste.blend import FORMS, Blend, spread
 from models.taste.calibrated import Candidates
 from models.taste.choose import Barred
-from models.taste.knowledge import NAMES, OF_ITEM, Knowledge, Past, pasts_of
+from models.taste.contexts import NAMES as CONTEXTS
+from models.taste.following import OF_ITEM
+from models.taste.knowledge import NAMES, Knowledge
+from models.taste.past import Past, pasts_of
 from models.taste.reranker import Reranker, RerankSettings
 from models.taste.situations import HAD, situation
 from models.taste.users import UserRows
@@ -51,7 +54,17 @@ OWN = 9  # what is said of a reader's own items
 LEADS = 2.0  # of own items that lead, before anything is learnt: the last one's weight
 OF_READER = ("had", "like")
 SOURCES = {
-    "steps": ("steps", "wide", "follows", "beside", "together", "together-walk", "steps-walk", *NAMES[9:13]),
+    "steps": (
+        "steps",
+        "wide",
+        "follows",
+        "beside",
+        "together",
+        "together-walk",
+        "steps-walk",
+        "ridge",
+        *CONTEXTS,
+    ),
     "readers": ("readers", "alongside", "alike", "fresh", "after"),
     "now": ("now-50", "now", "now-2000", "place", "minutes", "hours", "days"),
     "own": (),

@@ -109,21 +109,18 @@ class _Draft:
 
     items: I32
     scores: F32
-    factors: F32  # what the stages made of the scores' parts
-    explored: F32
-    propensity: F32
+    factors: F32 | None = None  # what the stages made of the scores' parts; None: they are as they were
+    explored: F32 | None = None  # None: nothing is
+    propensity: F32 | None = None  # with `explored`
     parts: F32 | None = None  # (B, N, P) what a learnt blend made of the parts, before the factors
-
-    @classmethod
-    def of(cls, items: I32, scores: F32) -> "_Draft":
-        """As they come from the scores."""
-        return cls(items, scores, np.ones_like(scores), np.zeros_like(scores), np.zeros_like(scores))
 
     def taken(self, columns: I64) -> "_Draft":
         """The candidates at `columns` (B, N), -1 none."""
         at, none = np.maximum(columns, 0), columns < 0
 
-        def column(values: F32) -> F32:
+        def column(values: F32 | None) -> F32 | None:
+            if values is None:
+                return None
             found: F32 = np.take_along_axis(values, at, 1)
             found[none] = 0
             return found
@@ -133,8 +130,11 @@ class _Draft:
         parts = None if self.parts is None else np.take_along_axis(self.parts, at[..., None], 1)
         if parts is not None:
             parts[none] = 0
-        numbers = (column(self.scores), column(self.factors), column(self.explored), column(self.propensity))
-        return _Draft(items, *numbers, parts)
+        scores = np.take_along_axis(self.scores, at, 1)
+        scores[none] = 0
+        return _Draft(
+            items, scores, column(self.factors), column(self.explored), column(self.propensity), parts
+        )
 
 
 Stage = Callable[[_Batch, _Draft], _Draft]
@@ -201,7 +201,7 @@ def _part(
     else:
         found = best(table, users, rows, now_ms, wide, how, barred, requests.anonymous, further)
     batch = _Batch(table, catalogue, requests, found.scored, barred, now_ms, k, settings)
-    draft = _Draft.of(found.items, found.scores)
+    draft = _Draft(found.items, found.scores)
     candidates: list[Candidates] = []
     if learnt is not None and late():
         left_out["blend"] = left_out.get("blend", 0) + len(rows)
@@ -223,7 +223,9 @@ def _part(
     sources = made.sources
     if draft.parts is not None and draft.parts.shape[2] > len(LAYERS) + len(sources):
         sources = (*sources, *SOURCES)
-    return replace(made, explored=draft.explored, propensity=draft.propensity, sources=sources), candidates
+    if draft.explored is not None and draft.propensity is not None:
+        made = replace(made, explored=draft.explored, propensity=draft.propensity)
+    return made if sources is made.sources else replace(made, sources=sources), candidates
 
 
 def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
@@ -317,7 +319,7 @@ def _order(batch: _Batch, users: UserRows, draft: _Draft, learnt: Ordering) -> t
     personal = np.ones(len(parts), np.bool_) if requests.anonymous is None else ~requests.anonymous
     weighed, found = learnt.weigh(requests.rows, proposed, names, parts, personal)
     scores: F32 = weighed.sum(axis=2)
-    return _ordered(_Draft.of(proposed.items, scores), weighed), found
+    return _ordered(_Draft(proposed.items, scores), weighed), found
 
 
 def _ordered(draft: _Draft, weighed: F32) -> _Draft:
@@ -334,7 +336,7 @@ def _decay_authors(batch: _Batch, draft: _Draft) -> _Draft:
     )
     scores = draft.scores * factors
     order = np.argsort(np.where(draft.items >= 0, -scores, np.inf), axis=1, kind="stable")
-    return replace(draft, scores=scores, factors=draft.factors * factors).taken(
+    return replace(draft, scores=scores, factors=factors).taken(
         np.where(np.take_along_axis(draft.items, order, 1) >= 0, order, -1)
     )
 
@@ -405,11 +407,13 @@ def _explore(batch: _Batch, draft: _Draft) -> _Draft:
     shifted[rows] = columns - (columns > place[:, None])
     changed = draft.taken(np.where(np.take_along_axis(draft.items, shifted, 1) >= 0, shifted, -1))
     rate = explore.expected(clicks[pool], shown[pool], settings.ctr0)[found[rows]]
+    factors = np.ones_like(changed.scores) if changed.factors is None else changed.factors
+    explored, propensity = np.zeros_like(changed.scores), np.zeros_like(changed.scores)
     changed.items[rows, place] = pool[found[rows]]
-    changed.scores[rows, place] = changed.explored[rows, place] = rate
-    changed.factors[rows, place] = 0
-    changed.propensity[rows, place] = chance[rows]
-    return changed
+    changed.scores[rows, place] = explored[rows, place] = rate
+    factors[rows, place] = 0
+    propensity[rows, place] = chance[rows]
+    return replace(changed, factors=factors, explored=explored, propensity=propensity)
 
 
 _STAGES: tuple[tuple[str, Callable[[_Batch], bool], Stage, Stage], ...] = (

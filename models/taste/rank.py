@@ -109,8 +109,7 @@ def score(
     scale = largest(counts)
     wanted, weight = weights(users, rows, readers.past, scale, settings, anonymous)
     prepared = table.prepared(now_ms, settings.popularity_power)
-    both = np.concatenate([wanted, weight[:, None] / np.float32(prepared.most_popular)], axis=1)
-    np.matmul(both, table.across(), out=scores)
+    np.matmul(prepared.both(wanted, weight), table.across(), out=scores)
     scores += counts
     given = sources.parts(further, users, rows, now_ms, scale, anonymous)
     if settings.walk:
@@ -226,10 +225,8 @@ def weights(
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     """Taste (B, D): its dot product with a sketch is beta * L1, since cosines are linear in the unit banks."""
     banks = users.bank[rows][:, :, : users.items.dim]
-    length = np.sqrt((banks * banks).sum(axis=2, keepdims=True))
+    length = np.sqrt(np.vecdot(banks, banks))
     shares = settings.half_lives or (1 / banks.shape[1],) * banks.shape[1]
-    weights = (
-        settings.taste * np.array(shares, np.float32)[None, :, None] / np.maximum(length, np.float32(1e-30))
-    )
-    wanted: F32 = (banks * weights).sum(axis=1, dtype=np.float32)
+    weights = settings.taste * np.array(shares, np.float32) / np.maximum(length, np.float32(1e-30))
+    wanted: F32 = np.matmul(weights[:, None, :], banks)[:, 0]
     return wanted

@@ -65,17 +65,26 @@ def explain(
     if factors is not None:
         layers *= factors[..., None]
         by_past *= factors[..., None]
-    held = items >= 0
-    because = by_past.argmax(axis=2) if settings.window else np.zeros(items.shape, np.int64)
-    strongest = np.zeros_like(scores)
-    if settings.window:  # no part is below 0
-        strongest = np.take_along_axis(by_past, because[..., None], 2)[..., 0]
-    share = np.divide(strongest, scores, out=np.zeros_like(scores), where=held & (scores > 0))
-    because[strongest <= 0] = -1
+    because, strongest = _strongest(by_past)
+    share = np.divide(strongest, scores, out=np.zeros_like(scores), where=(items >= 0) & (scores > 0))
     nothing = np.zeros_like(scores)
     readers, names = scored.readers, scored.parts.names
     past, kinds, at_ms = readers.past, readers.kinds, readers.at_ms
     return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing, names)
+
+
+def _strongest(by_past: F32) -> tuple[I64, F32]:
+    """The past item (B, k) of the largest part of these (B, k, W), none of which is below 0, and that part; -1 and 0
+    where there is none."""
+    window = by_past.shape[2]
+    if not window:
+        return np.full(by_past.shape[:2], -1), np.zeros(by_past.shape[:2], np.float32)
+    because = by_past.argmax(axis=2)
+    strongest = by_past.reshape(-1)[because.reshape(-1) + np.arange(0, by_past.size, window)].reshape(
+        because.shape
+    )
+    because[strongest <= 0] = -1
+    return because, strongest
 
 
 def layers_of(
@@ -95,7 +104,10 @@ def layers_of(
     else:
         parts = scored.readers.followers.by_past(items, table.scratch) if by_past is None else by_past
         layers[..., 0] = np.matmul(parts, np.ones(parts.shape[2], np.float32))  # a sum, five times as fast
-    layers[..., 1] = np.matmul(table.sketches[listed], scored.wanted[:, :, None])[..., 0]
+    sketches = table.scratch.take("listed", table.vectors, listed, (*items.shape, table.vectors.shape[1]))[
+        ..., :-1
+    ]
+    layers[..., 1] = np.matmul(sketches, scored.wanted[:, :, None])[..., 0]
     popular = table.prepared(now_ms, settings.popularity_power).popularity
     layers[..., 2] = scored.weight[:, None] * popular[listed]
     layers[..., 3:] = scored.parts.of(items)

@@ -54,6 +54,10 @@ class Ridge:
         found: F32 = values @ self._foretells[had]
         return found
 
+    def bytes_used(self) -> int:
+        """Bytes of both tables."""
+        return self._both.nbytes + (0 if self._foretells is None else self._foretells.nbytes)
+
     def _solve(self) -> None:
         """Over the items that came up; the others neither foretell nor are foretold."""
         known = np.flatnonzero(self._both.diagonal() > 0)

@@ -45,6 +45,10 @@ class Prepared:
     in_head: Bools  # (I,)
     beyond_head: float  # popularity of the first item that is not in it
 
+    def both(self, taste: F32, popularity: F32) -> F32:
+        """(B, D + 1) whose product with `ItemTable.vectors` are both layers, where they weigh (B, D) and (B,)."""
+        return np.concatenate([taste, popularity[:, None] / np.float32(self.most_popular)], axis=1)
+
 
 class ItemTable:
     """Columns by item index (the same `ItemIndex` as the users'), all weights in the frame of `ref`.

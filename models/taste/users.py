@@ -330,11 +330,11 @@ class UserRows:
         """The last `window` ring entries, most recent first: items (B, W), -1 padded; kinds; at_ms."""
         back = np.arange(1, window + 1)
         pushed = self.pushed[rows][:, None]
-        slots = (pushed - back) % self.ring
-        held = back <= np.minimum(pushed, self.ring)
-        at = rows[:, None]
-        items = np.where(held, self.ring_items[at, slots], np.int32(-1))
-        return items, self.ring_kinds[at, slots], self.ring_at_ms[at, slots]
+        at = (pushed - back) % self.ring
+        at += (rows.astype(np.int64) * self.ring)[:, None]
+        items = self.ring_items.reshape(-1)[at]
+        items[back > np.minimum(pushed, self.ring)] = -1
+        return items, self.ring_kinds.reshape(-1)[at], self.ring_at_ms.reshape(-1)[at]
 
     def held(self, rows: I32) -> tuple[I32, I8]:
         """All ring entries (B, R) in no particular order: items, -1 where the ring is not full; kinds."""

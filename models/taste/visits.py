@@ -24,12 +24,13 @@ LATEST = 10  # distinct items of the visit that are looked up
 KEPT = 32  # distinct items of a visit
 PER_ITEM = 500  # visits
 HALF_LIFE_MS = 3 * 86_400_000
+MAX_VISITS = 200_000
 
 
 class Visits:
     """items (V, KEPT) int32 in the order they first came, -1 padded; ended_ms (V,). Not thread-safe."""
 
-    def __init__(self, items: int, max_visits: int = 200_000) -> None:
+    def __init__(self, items: int, max_visits: int = MAX_VISITS) -> None:
         """`items` bounds the catalogue. Raises ValueError unless both are at least 1."""
         if min(items, max_visits) < 1:
             raise ValueError("items and max_visits must be at least 1")

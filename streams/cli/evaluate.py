@@ -87,6 +87,12 @@ def clicks(
             metavar="ROW,ROW", help="Draft lists of two rows into one: which team do clicks prefer?"
         ),
     ] = "",
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="ROW", help="Differences of all other rows from this one, with their intervals."
+        ),
+    ] = "",
     model: Annotated[
         Path | None,
         typer.Option(help="A folder of `headrace train sequence`: rows sequence and sequence-blend."),
@@ -103,10 +109,10 @@ def clicks(
     user-nearest (over the nearest); content (classic content-based) and content-recent (the same, forgetting) with
     --catalogue; counts, taste, trending (parts of what Headrace serves), blend (their sum, as served), own-first (the
     reader's own items before the blend), last (counts of the reader's last item alone); list (as published, with all
-    stages) with --list; sequence (a trained model) and sequence-blend (the blend with it) with --model; retrained and
-    retrained-blend (one that is trained on the way) and retrained-online (blend-online with it) with --retrain;
-    blend-online (the calibrated blend of the served parts and of steps, wide, walk, nearest, its weights refitted at
-    every choice), own-online (own items before it).
+    stages) and list-plain (without its diversity) with --list; sequence (a trained model) and sequence-blend (the blend
+    with it) with --model; retrained and retrained-blend (one that is trained on the way) and retrained-online
+    (blend-online with it) with --retrain; blend-online (the calibrated blend of the served parts and of steps, wide,
+    walk, nearest, its weights refitted at every choice), own-online (own items before it).
     """
     settings = _served(settings_of(ctx), served)
     from streams.evaluate.plot import draw, require_matplotlib
@@ -134,6 +140,7 @@ def clicks(
         _stages(settings_of(ctx), stages) if stages else None,
         _two(interleave) if interleave else None,
         model,
+        against or None,
         _retraining(settings_of(ctx), retrain, kind) if retrain else None,
     )
     found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)

@@ -61,6 +61,11 @@ def as_json(found: Found) -> dict[str, object]:
             "high": _number(liking.high),
             "wins": {first: liking.first, second: liking.second},
         }
+    if found.wanted.against:
+        document["against"] = {
+            "row": found.wanted.against,
+            "rows": [_apart(one) for one in found.differences],
+        }
     if found.by_delay:
         document["freshness"] = [
             {
@@ -118,6 +123,8 @@ def as_text(found: Found) -> str:
             f"{first} and {second} interleaved (team draft): {liking.first:,} and {liking.second:,} points; preference",
             f"for {first}: {liking.value:+.3f} ({liking.low:+.3f} to {liking.high:+.3f}); 0 is none, +0.5 always.",
         ]
+    if found.wanted.against:
+        lines += ["", *_against(found)]
     if found.by_delay:
         lines += ["", *_freshness(found)]
     if todo.at_end:
@@ -143,6 +150,31 @@ def caption(found: Found) -> str:
         f"{trained} (left out {' and '.join(left)}), {items}"
         f" ranked, {out}, ties {'against us' if found.wanted.ties == 'against' else 'half'}."
     )
+
+
+def _against(found: Found) -> list[str]:
+    """Differences from a row, at the same events."""
+    k, topics = found.top, found.scored.topic_distances is not None
+    rows = [("layer", f"recall@{k}", f"NDCG@{k}", "distance", *(["by topics"] if topics else []))]
+    for one in found.differences:
+        figures = (one.recall, one.ndcg, one.intra_list_distance, one.topic_distance)
+        rows.append(
+            (one.layer, *(f"{v:+.4f} ({low:+.4f} to {high:+.4f})" for v, low, high in filter(None, figures)))
+        )
+    return [f"against {found.wanted.against}, the differences event by event:", *_aligned(rows)]
+
+
+def _apart(one: summary.Difference) -> dict[str, object]:
+    measured = {
+        "recall_at_k": one.recall,
+        "ndcg_at_k": one.ndcg,
+        "intra_list_distance": one.intra_list_distance,
+        **({} if one.topic_distance is None else {"topic_distance": one.topic_distance}),
+    }
+    return {
+        "layer": one.layer,
+        **{name: [_number(value) for value in found] for name, found in measured.items()},
+    }
 
 
 def _freshness(found: Found) -> list[str]:

@@ -71,6 +71,7 @@ class Wanted:
     stages: ListSettings | None = None  # of the row `list`
     interleave: tuple[str, str] | None = None  # two rows
     model: Path | None = None
+    against: str | None = None  # a row
     retraining: Retraining | None = None
 
 
@@ -88,6 +89,7 @@ class Found:
     by_delay: list[tuple[str, int | None, list[summary.Row]]]
     notes: list[str]
     ratings: list[RatingRow] = field(default_factory=list)  # empty where there are none, or all are alike
+    differences: list[summary.Difference] = field(default_factory=list)  # from the row `wanted.against`
     liking: Preference | None = None  # of the first interleaved row over the second
 
 
@@ -104,6 +106,7 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         )
     names, notes = _layers(wanted, todo, len(recording.item_names))
     _check_interleave(wanted, names)
+    _check_against(wanted, names)
     given = replace(_given(wanted, loaded, served, top, notes), repeats=not todo.own_out)
     if given.sequence:
         notes += _leaks(given.sequence, loaded, todo)
@@ -132,7 +135,8 @@ def evaluate(wanted: Wanted, served: ServedSettings, progress: Progress) -> Foun
         liking = None
         if scored.points is not None:
             liking = preference(recording.users[scored.numbers], scored.points, wanted.seed)
-        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes, errors, liking)
+        apart = summary.against(recording, scored, top, wanted.against, wanted.seed) if wanted.against else []
+        return Found(wanted, protocol, top, loaded, todo, scored, table, [], notes, errors, apart, liking)
     run.advance(int(todo.asked.argmax()))
     by_delay: list[tuple[str, int | None, list[summary.Row]]] = []
     first: Scored | None = None
@@ -244,6 +248,15 @@ def _check_interleave(wanted: Wanted, names: tuple[str, ...]) -> None:
         raise UserMistake("--interleave and --freshness do not go together")
 
 
+def _check_against(wanted: Wanted, names: tuple[str, ...]) -> None:
+    if wanted.against is None:
+        return
+    if wanted.against not in names:
+        raise UserMistake(f"--against {wanted.against}: it is not among the rows {', '.join(names)}")
+    if wanted.freshness:
+        raise UserMistake("--against and --freshness do not go together")
+
+
 def _layers(wanted: Wanted, todo: Plan, items: int) -> tuple[tuple[str, ...], list[str]]:
     """Rows in the order of the table, and what was left out of the default."""
     unknown = sorted(set(wanted.layers) - set(ROWS))
@@ -275,4 +288,7 @@ def _missing(wanted: Wanted) -> set[str]:
         "sequence": wanted.model,
         "retraining": wanted.retraining,
     }
-    return {row for row, need in NEEDS.items() if not given[need]}
+    missing = {row for row, need in NEEDS.items() if not given[need]}
+    if wanted.stages and wanted.stages.diversity == "none":
+        missing.add("list-plain")  # it is the list
+    return missing

@@ -43,20 +43,20 @@ class Admission:
         self.bytes += size_bytes
         return True
 
-    def enter_many(self, sizes_bytes: Sequence[int]) -> int:
-        """Take the room for as many of these, in order, as there is room for at once; how many that are."""
+    def enter_many(self, sizes_bytes: Sequence[int], first: int = 0) -> int:
+        """Take the room for as many of these from the `first` on, in order, as there is room for at once; how many."""
         if self._waiters:
             return 0
         units, size_bytes = self.units, self.bytes
-        entered = 0
-        for size in sizes_bytes:
+        end = first
+        for size in sizes_bytes[first:] if first else sizes_bytes:
             if units and (units >= self._limit_units or size_bytes + size > self._limit_bytes):
                 break
             units += 1
             size_bytes += size
-            entered += 1
+            end += 1
         self.units, self.bytes = units, size_bytes
-        return entered
+        return end - first
 
     def resize(self, units: int, size_bytes: int) -> None:
         """Take more than was asked for (decoded work is larger than its payload), or give back (negative)."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from models.inference.steps import finish, prepare
 from models.types import Outcome, Task
+from streams.inference.device import BatchReport
 from streams.inference.request import Request
 
 _TOGETHER = 32
@@ -27,17 +28,18 @@ class Crew:
         self,
         threads: int,
         prepared: Callable[[list[Request]], None],
-        ended: Callable[[list[Ended]], None],
+        ended: Callable[[list[Ended], BatchReport | None], None],
     ) -> None:
-        """Both are called on the crew's threads; `prepared` gets requests with at least one unit each."""
+        """Both are called on the crew's threads; `prepared` gets requests with at least one unit each, `ended` the
+        report of the batch that they were in, if any was."""
         self._threads = threads
         self._on_prepared = prepared
         self._on_ended = ended
         # Under `_wake`:
         self._wake = threading.Condition()
         self._to_prepare: deque[Request] = deque()
-        self._to_finish: deque[tuple[Task, list[Request]]] = deque()
-        self._idle = 0
+        self._to_finish: deque[tuple[Task, list[Request], BatchReport | None]] = deque()
+        self._idle = 0  # threads that wait and have not been called
         self._stopping = False
 
     def start(self) -> None:
@@ -50,15 +52,13 @@ class Crew:
         """Decode them when there is a hand free."""
         with self._wake:
             self._to_prepare.extend(requests)
-            if self._idle:
-                self._wake.notify(min(self._idle, -(-len(requests) // _TOGETHER)))
+            self._call(-(-len(requests) // _TOGETHER))
 
-    def finish(self, task: Task, requests: list[Request]) -> None:
+    def finish(self, task: Task, requests: list[Request], batch: BatchReport | None) -> None:
         """Turn outputs into answers."""
         with self._wake:
-            self._to_finish.append((task, requests))
-            if self._idle:
-                self._wake.notify()
+            self._to_finish.append((task, requests, batch))
+            self._call(1)
 
     def stop(self) -> None:
         """End after what is under way; the rest is left undone."""
@@ -66,25 +66,31 @@ class Crew:
             self._stopping = True
             self._wake.notify_all()
 
+    def _call(self, most: int) -> None:
+        """Each at most once: a wake-up is a system call."""
+        called = min(self._idle, most)
+        if called:
+            self._idle -= called
+            self._wake.notify(called)
+
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            task, requests = job
+            task, requests, batch = job
             if task is None:
                 self._prepare_all(requests)
             else:
-                self._on_ended([(request, _finished(task, request)) for request in requests])
+                self._on_ended([(request, _finished(task, request)) for request in requests], batch)
             del job, task, requests  # or the last one's data and model would stay in memory until the next
 
-    def _next(self) -> tuple[Task | None, list[Request]] | None:
+    def _next(self) -> tuple[Task | None, list[Request], BatchReport | None] | None:
         with self._wake:
             while not self._stopping:
                 if self._to_finish:
                     return self._to_finish.popleft()
                 if self._to_prepare:
-                    return None, self._some()
+                    return None, self._some(), None
                 self._idle += 1
                 self._wake.wait()
-                self._idle -= 1
         return None
 
     def _some(self) -> list[Request]:
@@ -114,7 +120,7 @@ class Crew:
             else:  # silence, say: nothing to run
                 ended.append((request, _finished(request.task, request)))
         if ended:
-            self._on_ended(ended)
+            self._on_ended(ended, None)
         if ready:
             self._on_prepared(ready)
         # An error's traceback leads to this frame: it must not lead back, or a chunk would stay in memory for long.

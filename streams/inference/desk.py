@@ -50,16 +50,41 @@ class Desk:
         found = self._repeats.find(key)
         return self._repeated(key[0], served, found, "kept") if isinstance(found, Outcome) else found
 
-    def begin(self, served: Served, key: Key, payload: Payload, lane: Lane, submitted_s: float) -> Request:
-        """A request for what is not known; room for it was taken."""
-        assert served.task is not None  # busy since it was let in, and what is busy stays
-        request = Request(
-            served.task, key[0], payload, lane, submitted_s, self._clock(), key, 1, len(payload.data)
-        )
-        self._open.add(request)
-        self._repeats.begin(request)
-        self.idle.clear()
-        return request
+    def take_in(
+        self,
+        served: Served,
+        keys: Sequence[Key],
+        payloads: Sequence[Payload],
+        lane: Lane,
+        submitted_s: float,
+        call: Call,
+        place: int,
+    ) -> list[Request]:
+        """Have the call wait for these, the first of them at its `place`. Returns the new requests for what was not
+        known; room for all was taken."""
+        task = served.task
+        assert task is not None  # busy since it was let in, and what is busy stays
+        now_s, find, begin, begun = self._clock(), self._repeats.find, self._repeats.begin, []
+        for key, payload in zip(keys, payloads, strict=True):
+            found = find(key)
+            if found is None:
+                size_bytes = len(payload.data)
+                new = Request(
+                    task, key[0], payload, lane, submitted_s, now_s, key, [(call, place)], size_bytes
+                )
+                begin(new)
+                begun.append(new)
+            elif isinstance(found, Outcome):
+                call.wait_for(place, self._repeated(key[0], served, found, "kept"))
+            else:
+                call.wait_for(place, found)
+            place += 1
+        if begun:
+            self._open.update(begun)
+            self.idle.clear()
+            call.requests += begun
+            call.missing += len(begun)
+        return begun
 
     def leave(self, call: Call) -> None:
         """Its caller goes away, and leaves the others alone."""
@@ -123,16 +148,36 @@ class Desk:
                 self.ended([(old, InferenceInterrupted("the inference device died twice on this payload"))])
                 continue
             served = self._tasks[old.name]
-            served.admission.resize(1, len(old.payload.data))  # the old one's is given back below
-            fresh = self.begin(served, old.key, old.payload, old.lane, old.submitted_s)
-            fresh.waiters, old.waiters, old.abandoned = old.waiters, [], True
-            fresh.abandoned = not fresh.waiters
-            fresh.deaths = old.deaths + 1
-            for call, _ in fresh.waiters:
-                call.requests.append(fresh)
+            fresh = self._fresh(served, old)
             self.ended([(old, None)])
             anew.append(fresh)
         return anew
+
+    def _fresh(self, served: Served, old: Request) -> Request:
+        """In the place of an old one, with its waiters."""
+        size_bytes = len(old.payload.data)
+        served.admission.resize(1, size_bytes)  # the old one's is given back when it ends
+        assert served.task is not None
+        fresh = Request(
+            served.task,
+            old.name,
+            old.payload,
+            old.lane,
+            old.submitted_s,
+            self._clock(),
+            old.key,
+            old.waiters,
+            size_bytes,
+        )
+        old.waiters, old.abandoned = [], True
+        fresh.abandoned = not fresh.waiters
+        fresh.deaths = old.deaths + 1
+        for call, _ in fresh.waiters:
+            call.requests.append(fresh)
+        self._open.add(fresh)
+        self._repeats.begin(fresh)
+        self.idle.clear()
+        return fresh
 
     def _repeated(self, task: str, served: Served, outcome: Outcome, how: How) -> Answer:
         served.totals.joined += how == "joined"

@@ -41,10 +41,9 @@ class Reports:
     loaded: Callable[
         [str, Task], None
     ]  # one that was wanted again, or is there again after the thread's death
-    ran: Callable[[BatchReport], None]
-    whole: Callable[
-        [Task, list[Request]], None
-    ]  # every unit of these has its output or error, or was abandoned
+    ran: Callable[
+        [Task, list[Request], BatchReport | None], None
+    ]  # a batch, None: nobody wanted it; every unit of these requests has its output or error, or was abandoned
     ended: Callable[[BaseException | None], None]  # the thread's last call; None if it was told to stop
 
 
@@ -239,8 +238,7 @@ class Device:
         wanted = batch
         if any(member.ticket[0].abandoned for member in batch.members):
             wanted = Batch(batch.task, tuple(m for m in batch.members if not m.ticket[0].abandoned))
-        if wanted.members:
-            self._forward(wanted)
+        report = self._forward(wanted) if wanted.members else None
         whole = []
         now_s = self._clock()
         more: list[Waiting[_Ticket]] = []
@@ -260,9 +258,9 @@ class Device:
             with self._wake:
                 for waiting in more:
                     self._planner.put_all(batch.task, waiting.ticket[0].lane, [waiting])
-        self._reports.whole(self._loaded[batch.task].task, whole)
+        self._reports.ran(self._loaded[batch.task].task, whole, report)
 
-    def _forward(self, batch: Batch[_Ticket]) -> None:
+    def _forward(self, batch: Batch[_Ticket]) -> BatchReport:
         from models.inference.compiles import compiles
         from models.inference.engine import run_batch
 
@@ -284,18 +282,16 @@ class Device:
                 request.ran_s = ended_s
             if member.arrived_s < oldest_s:
                 oldest_s = member.arrived_s
-        lengths = batch.lengths
-        report = BatchReport(
+        return BatchReport(
             task=batch.task,
             units=len(members),
-            longest=max(lengths),
-            total_length=sum(lengths),
+            longest=batch.longest,
+            total_length=batch.total_length,
             forward_s=forward_s,
             queue_s=started_s - oldest_s,
             drain_s=self._learn(batch, forward_s if ran.forwards == 1 else None),
             compiles=compiles() - before,
         )
-        self._reports.ran(report)
 
     def _learn(self, batch: Batch[_Ticket], forward_s: float | None) -> float:
         """From a batch that ran in one piece, else its time says nothing; seconds of work that still wait."""

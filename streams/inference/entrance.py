@@ -34,6 +34,8 @@ class Entrance:
         self._check_open = check_open
         self._hand_over = hand_over
         self._hashers = ThreadPoolExecutor(1, "inference-hash")
+        self._gathered: list[Request] = []
+        self._turn_is_open = False
 
     def close(self) -> None:
         """Nothing is hashed any more."""
@@ -44,36 +46,50 @@ class Entrance:
     ) -> None:
         """Find or begin a request for each payload, and have the call wait for it."""
         submitted_s = self._clock()
-        keys = await self._keys(task, payloads)
         sizes = [len(payload.data) for payload in payloads]
+        if sum(sizes) <= _HASHED_ON_LOOP_BYTES:
+            keys = [key_of(task, payload) for payload in payloads]
+        else:
+            keys = await self._hashed(task, payloads)
         place = 0
         while place < len(payloads):
-            room = served.admission.enter_many(sizes[place:]) if self._residence.here(task) else 0
-            found: Answer | Request | None = None
+            room = served.admission.enter_many(sizes, place) if self._residence.here(task) else 0
             if not room:
                 found = await self._room(task, served, keys[place], sizes[place])
-                room = 1 if found is None else 0
-            begun, spare_units, spare_bytes = [], 0, 0
-            end = place + max(1, room)
-            while place < end:
-                found = found or self._desk.known(served, keys[place])
-                if found is None:
-                    found = self._desk.begin(served, keys[place], payloads[place], lane, submitted_s)
-                    begun.append(found)
-                elif room:
-                    spare_units += 1
-                    spare_bytes += sizes[place]
-                call.wait_for(place, found)
-                found = None
-                place += 1
-            if spare_units:
-                served.admission.resize(-spare_units, -spare_bytes)
-            if begun:
-                self._hand_over(begun)
+                if found is not None:
+                    call.wait_for(place, found)
+                    place += 1
+                    continue
+                room = 1
+            end = place + room
+            begun = self._desk.take_in(
+                served, keys[place:end], payloads[place:end], lane, submitted_s, call, place
+            )
+            if len(begun) < room:
+                spare = sum(sizes[place:end]) - sum([request.bytes for request in begun])
+                served.admission.resize(len(begun) - room, -spare)
+            self._gather(begun)
+            place = end
 
-    async def _keys(self, task: str, payloads: Sequence[Payload]) -> list[Key]:
-        if sum([len(payload.data) for payload in payloads]) <= _HASHED_ON_LOOP_BYTES:
-            return [key_of(task, payload) for payload in payloads]
+    def _gather(self, begun: list[Request]) -> None:
+        """To the crew at once; what else comes within this turn of the loop goes together at its end, since calling a
+        thread costs more than an item does."""
+        if not begun:
+            return
+        if self._turn_is_open:
+            self._gathered += begun
+            return
+        self._turn_is_open = True
+        asyncio.get_running_loop().call_soon(self._end_turn)
+        self._hand_over(begun)
+
+    def _end_turn(self) -> None:
+        self._turn_is_open = False
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._hand_over(gathered)
+
+    async def _hashed(self, task: str, payloads: Sequence[Payload]) -> list[Key]:
         loop = asyncio.get_running_loop()
         keys = await loop.run_in_executor(
             self._hashers, lambda: [key_of(task, payload) for payload in payloads]

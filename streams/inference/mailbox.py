@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from functools import partial
 
 
 class Mailbox:
@@ -12,12 +11,12 @@ class Mailbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._calls: list[Callable[[], object]] = []
+        self._calls: list[tuple[Callable[..., object], tuple[object, ...]]] = []
 
     def post(self, call: Callable[..., object], *args: object) -> None:
         """Have the loop call it, in order of posting. Without effect once the loop is closed."""
         with self._lock:
-            self._calls.append(partial(call, *args))
+            self._calls.append((call, args))
             if len(self._calls) > 1:
                 return  # whoever posted the first has woken it
         try:
@@ -29,6 +28,12 @@ class Mailbox:
     def _open(self) -> None:
         with self._lock:
             calls, self._calls = self._calls, []
-        for call in calls:
-            # Each in its own turn, so that one that fails (an observer, say) does not take the others along.
-            self._loop.call_soon(call)
+        for call, args in calls:
+            try:
+                call(*args)
+            except Exception as error:  # one that fails (an observer, say) must not take the others along
+                told = {
+                    "message": f"what another thread had for the loop failed: {call!r}",
+                    "exception": error,
+                }
+                self._loop.call_exception_handler(told)

@@ -68,10 +68,10 @@ class Request:
     submitted_s: float
     entered_s: float  # when there was room
     key: Key
-    units: int = 1  # room taken
-    bytes: int = 0
+    waiters: "list[tuple[Call, int]]"  # and which of the call's payloads it is
+    bytes: int  # room taken
+    units: int = 1
     giant: bool = False
-    waiters: "list[tuple[Call, int]]" = field(default_factory=list)  # and which of the call's payloads it is
     abandoned: bool = False  # nobody waits for it any more: do not run it
     deaths: int = 0  # of the device thread, with it on the device
     # What follows is there once it is decoded:

@@ -29,7 +29,7 @@ from models.registry import task_class
 from models.types import LoadOptions, ModelInfo, Payload, Task
 from streams.inference.admission import Admission
 from streams.inference.answers import Answer
-from streams.inference.crew import Crew
+from streams.inference.crew import Crew, Ended
 from streams.inference.desk import Desk
 from streams.inference.device import BatchReport, Device, Loaded, Reports
 from streams.inference.entrance import Entrance
@@ -186,9 +186,11 @@ class InferenceService:
         assert self._device is not None
         self._device.put([request])
 
-    def _ended(self, ended: Sequence[tuple[Request, object]]) -> None:
-        self._desk.ended(ended)  # type: ignore[arg-type]
+    def _ended(self, ended: Sequence[Ended], batch: BatchReport | None) -> None:
+        self._desk.ended(ended)
         self._residence.ended()
+        if batch is not None:  # last: an observer that fails must cost no answer
+            self._ran(batch)
 
     def _end_all(self, failure: InferenceFailed) -> None:
         self._refusal = self._refusal or failure
@@ -277,12 +279,11 @@ class InferenceService:
         return Crew(self._limits.prepare_threads, prepared, partial(mailbox.post, self._ended))
 
     def _make_device(self, mailbox: Mailbox, crew: Crew, ready: "asyncio.Future[None]") -> Device:
-        """Its reports go to the loop by the mailbox, whole requests to the crew to be finished."""
+        """Its reports go to the loop by the mailbox; of a batch by the crew, which finishes its requests."""
         reports = Reports(
             ready=lambda tasks: mailbox.post(self._started, ready, tasks),
             loaded=partial(mailbox.post, self._loaded),
-            ran=lambda batch: mailbox.post(self._ran, batch),
-            whole=crew.finish,
+            ran=crew.finish,
             ended=lambda error: mailbox.post(self._device_ended, ready, error),
         )
         return Device(self._clock, reports, self._compute_threads, self._limits.weights_bytes)

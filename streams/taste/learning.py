@@ -23,8 +23,8 @@ from models.errors import BadInput
 from models.taste import actions
 from models.taste.calibrated import FORM_NAMES, PARTS, Calibrated, Candidates, Watch
 from models.taste.explore import draws
-from models.taste.knowledge import Past, came, pasts_of
 from models.taste.ordering import Ordering
+from models.taste.past import Past, came, pasts_of
 from models.taste.users import UserRows
 from streams.observe.quality import BlendMetrics
 from streams.sections.taste import Blend

@@ -14,9 +14,9 @@ from models.taste.choose import rank
 from models.taste.explore import draws
 from models.taste.filters import Wishes
 from models.taste.items import ItemIndex, hash_of
-from models.taste.knowledge import Past, pasts_of
 from models.taste.neighbours import ItemColumns
 from models.taste.ordering import SOURCES, Ordering, OrderSettings
+from models.taste.past import Past, pasts_of
 from models.taste.pipeline import ListSettings, Made, Requests, lists
 from models.taste.rank import RankSettings
 from models.taste.reranker import RerankSettings

@@ -241,6 +241,8 @@ def test_bad_lines_are_counted_named_and_cost_nothing_else(capsys: pytest.Captur
             "--interleave magic: it is not among",
         ),
         (SEVEN, ("--format", "yoochoose", "--interleave", "blend,blend"), "two different rows"),
+        (SEVEN, ("--format", "yoochoose", "--against", "magic"), "--against magic: it is not among"),
+        (SEVEN, ("--format", "yoochoose", "--against", "blend", "--freshness"), "do not go together"),
         (
             SEVEN,
             ("--format", "yoochoose", "--interleave", "blend,counts", "--freshness"),
@@ -371,6 +373,28 @@ def test_the_list_without_stages_is_the_blend_and_diversity_changes_it(
     assert {**same["list"], "layer": "blend"} == same["blend"] == other["blend"]
     assert other["list"]["intra_list_distance"] > same["list"]["intra_list_distance"]
     assert other["list"]["ndcg_at_k"] != same["list"]["ndcg_at_k"]
+
+
+def test_differences_are_taken_event_by_event_from_the_list_without_its_diversity(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = [f"{u}\t{i}\t5\t{100 * n}" for n, (u, i) in enumerate(random_pairs(3, 400, users=15, items=25))]
+    path = written("user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + "\n".join(lines) + "\n")
+    arguments = (path, "--format", "movielens", "--top", "5", "--layers", "blend,list,list-plain")
+    arguments = (*arguments, "--list", '{"diversity": "mmr", "theta": 0.2}', "--against", "list-plain")
+    found = evaluated(capsys, *arguments)
+    rows, apart = by_layer(found), by_layer(found["against"])
+    assert {**rows["list-plain"], "layer": "blend"} == rows["blend"]
+    assert set(apart) == {"blend", "list"} and found["against"]["row"] == "list-plain"
+    assert all(value == 0 for name, figures in apart["blend"].items() if name != "layer" for value in figures)
+    for name in ("recall_at_k", "ndcg_at_k", "intra_list_distance"):
+        value, low, high = apart["list"][name]
+        assert value == pytest.approx(rows["list"][name] - rows["list-plain"][name], abs=2e-6)
+        assert low < value < high
+    assert run(["evaluate", "clicks", *arguments]) == 0
+    assert "against list-plain, the differences event by event:" in capsys.readouterr().out
+    plain = (*arguments[:-3], "{}", "--against", "list-plain")
+    assert "--layers list-plain needs" in refused(capsys, *plain)
 
 
 def test_diversity_by_the_topics_of_a_catalogue(capsys: pytest.CaptureFixture[str]) -> None:

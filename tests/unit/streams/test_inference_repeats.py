@@ -133,7 +133,7 @@ def test_what_is_kept_is_bounded_in_bytes_and_the_least_used_goes() -> None:
 
 
 def request(key: Key) -> Request:
-    return Request(Shouter(), "t", text("x"), Lane(), 0.0, 0.0, key)
+    return Request(Shouter(), "t", text("x"), Lane(), 0.0, 0.0, key, [], 1)
 
 
 def test_one_that_nobody_wants_any_more_is_not_joined_and_its_end_is_not_the_next_ones() -> None:

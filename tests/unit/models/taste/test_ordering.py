@@ -8,8 +8,9 @@ from models.errors import BadInput
 from models.taste import actions
 from models.taste.choose import Barred
 from models.taste.items import ItemIndex
-from models.taste.knowledge import NAMES, Knowledge, Past, came, pasts_of
+from models.taste.knowledge import NAMES, Knowledge
 from models.taste.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings
+from models.taste.past import Past, came, pasts_of
 from models.taste.reranker import RerankSettings
 from models.taste.users import UserRows
 

@@ -1,12 +1,13 @@
-"""The further parts of the blend: each finds what it is there for, and knows only what came before."""
+"""What goes with what, as an evaluation takes it: each finds what it is there for, and knows only what came before."""
 
 import numpy as np
 import pytest
 
+from models.evaluate.blended import companions_of, past_of
 from models.evaluate.densepairs import MAX_ITEMS, DensePairs
-from models.evaluate.further import NAMES, PAIRS, TOGETHER, Further
 from models.evaluate.recording import Recording
 from models.taste import actions
+from models.taste.companions import NAMES, PAIRS, TOGETHER
 from models.taste.pairs import Pairs, PairSettings
 
 
@@ -38,12 +39,13 @@ def recording(users: list[int], items: list[int], at_s: list[float]) -> Recordin
 
 
 def parts(what: Recording, number: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    further = Further(len(what.item_names), ring=64, nearest=10)
+    size = len(what.item_names)
+    companions = companions_of(size, ring=64, nearest=10)
     for event in what.events(np.arange(number)):
-        further.learn(event)
-    found = further.scores(what.moment(number))
-    assert found.shape == (len(NAMES), len(what.item_names)) and found.dtype == np.float32
-    return dict(zip(NAMES, found, strict=True))
+        companions.learn(past_of(event.moment), event.item, event.moment.at_ms)
+    found = companions.scores(past_of(what.moment(number)), size)
+    assert tuple(found) == NAMES and all(line.shape == (size,) for line in found.values())
+    return found
 
 
 def test_together_knows_pages_and_follows_the_order() -> None:
@@ -61,12 +63,12 @@ def test_alongside_prefers_what_lies_behind_the_shared_item() -> None:
     what = recording([1] * 10 + [2, 2], [*range(10), 5, 0], [float(n) for n in range(12)])
     found = parts(what, 11)
     assert found["alongside"][6] > found["alongside"][4] > found["alongside"][0] > 0
-    assert found["nearest"][6] == found["nearest"][0]
+    assert found["readers"][6] == found["readers"][0]
 
 
 def test_ridge_rests_in_catalogues_beyond_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.evaluate.further.MAX_ITEMS", 3)
-    monkeypatch.setattr("models.evaluate.further.DENSE_ITEMS", 3)
+    monkeypatch.setattr("models.evaluate.blended.RIDGE_ITEMS", 3)
+    monkeypatch.setattr("models.evaluate.blended.DENSE_ITEMS", 3)
     what = recording([1] * 5 + [2, 2], [0, 1, 2, 3, 4, 0, 1], [float(n) for n in range(7)])
     found = parts(what, 6)
     assert not found["ridge"].any() and found["steps"][1] > 0
