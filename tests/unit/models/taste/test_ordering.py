@@ -94,6 +94,17 @@ def test_own_items_lead_where_that_is_set_until_readers_choose_others() -> None:
     assert items[found.sum(axis=1).argmax()] == shop.items[(2 * 9 + 6) % ITEMS]
 
 
+def test_weights_that_would_fall_below_nothing_stay_there() -> None:
+    """Readers take what the parts speak against: what is learnt is what serves."""
+    shop = Shop()
+    for nth in range(60):
+        items, _, looked = shop.weighed(nth % 12)
+        worst = int(looked[:, : len(PARTS)].sum(axis=1).argmin())
+        shop.ordering.learn((), looked, worst, np.ones(len(items), np.bool_))
+    shared = shop.ordering._blend.weights[: shop.ordering._blend.features]
+    assert shared.min() == 0 < shared.max()
+
+
 def test_a_step_from_one_choice_is_bounded() -> None:
     shop = Shop()
     before = shop.ordering._blend.weights.copy()
