@@ -10,6 +10,7 @@ from made_up_clicks import random_pairs, recording
 from models.evaluate import meters, summary
 from models.evaluate.baselines import ItemKnn
 from models.evaluate.layer import Layer
+from models.evaluate.listed import ListedSettings
 from models.evaluate.prequential import Judge, Run, Scored
 from models.evaluate.protocols import PROTOCOLS, Plan, plan
 from models.evaluate.recording import Event, Moment, Recording
@@ -17,6 +18,7 @@ from models.evaluate.registry import ROWS, Given, build
 from models.evaluate.sequential import Retraining
 from models.evaluate.served import ServedSettings
 from models.taste.content import unit
+from models.taste.request import ListSettings
 from sequence_models import random_model
 
 BASELINES = ("popularity", "last-item", "item-knn")
@@ -30,7 +32,7 @@ def judged(
 
 
 def given(clicks: Recording) -> Given:
-    """With a content vector an item, but for the last, and a sequence model of all."""
+    """With a content vector an item, but for the last, a sequence model of all, and lists that are made diverse."""
     vectors = unit(np.random.default_rng(1).normal(size=(len(clicks.item_names), 5)))
     vectors[-1:] = 0
     model = random_model(clicks.item_names or ("x",))
@@ -40,6 +42,7 @@ def given(clicks: Recording) -> Given:
         content=vectors,
         sequence=model,
         retraining=Retraining(every=10_000),
+        listed=ListedSettings(ListSettings(diversity="mmr")),
     )
 
 
