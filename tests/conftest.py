@@ -25,8 +25,10 @@ TEST_PROPERTIES = {
 }
 
 
-# How long an example takes says how busy the machine is, and nothing about the code.
-hypothesis.settings.register_profile("headrace", deadline=None)
+# How long an example takes, or takes to draw, says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile(
+    "headrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("headrace")
 
 

@@ -26,8 +26,9 @@ from models.taste.explore import draws
 from models.taste.filters import Wishes
 from models.taste.ordering import Ordering, OrderSettings
 from models.taste.past import Past
-from models.taste.pipeline import ListSettings, Made, Requests, lists
+from models.taste.pipeline import Made, lists
 from models.taste.rank import layer_scores
+from models.taste.request import ListSettings, Requests
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]

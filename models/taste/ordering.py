@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
+from models.taste.barred import Barred
 from models.taste.blend import FORMS, Blend, spread
 from models.taste.calibrated import Candidates
-from models.taste.choose import Barred
 from models.taste.contexts import NAMES as CONTEXTS
 from models.taste.following import OF_ITEM
 from models.taste.knowledge import NAMES, Knowledge

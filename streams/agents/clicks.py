@@ -16,7 +16,8 @@ from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.table import ItemTable
 from streams.agents.base import Agent, Services
-from streams.codecs import ClickColumns, decode_clicks
+from streams.codecs import decode_poll
+from streams.columns import ClickColumns
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES
 from streams.observe.quality import QualityMetrics
@@ -206,9 +207,10 @@ class ClicksAgent(Agent[ClickColumns]):
 
     async def run(self, stream: "Stream[Poll]") -> None:
         async for event in stream.noack().events():
-            for batch in event.value:
-                if not batch.lost:
-                    self.submit(batch, decode_clicks(batch.partition, batch.records, self._future_ms))
+            batches = [batch for batch in event.value if not batch.lost]
+            decoded = decode_poll([(batch.partition, batch.records) for batch in batches], self._future_ms)
+            for batch, columns in zip(batches, decoded, strict=True):
+                self.submit(batch, columns)
 
     def decide(self, group: Sequence[Submission[ClickColumns]]) -> Effects:
         effects = Effects()

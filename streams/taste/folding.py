@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from models.taste import odd
 from models.taste.actions import weight_table, weights_of
+from models.taste.fold import Folded
 from models.taste.items import ItemIndex
-from models.taste.users import Folded, UserRows
-from streams.codecs import ClickColumns
+from models.taste.users import UserRows
+from streams.columns import ClickColumns
 from streams.observe.agents import AgentMetrics
 from streams.observe.catalogue import Metrics
 from streams.sections.taste import Taste

@@ -15,7 +15,7 @@ from streams.demo.kafka import KafkaBroker, jars, java_program
 from streams.demo.server import ServerProcess, check_free, free_ports
 from streams.errors import EnvironmentProblem
 
-GONE_WITHIN_S = 5.0
+GONE_WITHIN_S = 30.0
 
 
 def script(folder: Path, body: str) -> Path:
@@ -64,7 +64,7 @@ def test_a_process_deaf_to_sigterm_is_killed_after_the_bound(tmp_path: Path) -> 
     ready = tmp_path / "ready"
     deaf = script(tmp_path, f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done")
     server = ServerProcess("the deaf one", [str(deaf)], tmp_path / "log")
-    server.start(ready.exists, 5)
+    server.start(ready.exists, 30)
 
     assert server.stop(0.3) == -signal.SIGKILL
 
@@ -134,7 +134,7 @@ sys.stdin.read()
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_it_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     server = ServerProcess("the sleeper", ["/bin/sleep", "60"], tmp_path / "log")
-    starter = threading.Thread(target=lambda: server.start(lambda: becomes(server.pid, "/bin/sleep"), 5))
+    starter = threading.Thread(target=lambda: server.start(lambda: becomes(server.pid, "/bin/sleep"), 30))
     starter.start()
     starter.join()
     try:

@@ -101,7 +101,7 @@ class TestTransport:
                         lambda: all(owned()) and everything() == [0, 1, 2, 3], 20, "both own partitions"
                     )
                     await asyncio.sleep(0.5)
-                await until(lambda: len(first._lines[0].reader.owned) == 4, 20, "the first owns all again")
+                await until(lambda: len(first._lines[0].reader.owned) == 4, 60, "the first owns all again")
                 await feeding
                 await until(lambda: sum(_counts(first).values()) == len(records), 20, "all counted once")
                 assert _counts(first) == _expected(records)

@@ -32,7 +32,7 @@ class LiveWorker:
         self.worker: Worker | None = None
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
-        assert self._ready.wait(60), "the worker is not ready"
+        assert self._ready.wait(120), "the worker is not ready"
         if self._error is not None:
             raise self._error
 
@@ -47,12 +47,12 @@ class LiveWorker:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        async with running(self._settings, 45) as worker:
+        async with running(self._settings) as worker:
             self.worker = worker
             self._ready.set()
             await self._stop.wait()
 
-    def call(self, work: Coroutine[Any, Any, Any], within_s: float = 30.0) -> Any:
+    def call(self, work: Coroutine[Any, Any, Any], within_s: float = 90.0) -> Any:
         """Run on the worker's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(within_s)
 
@@ -71,7 +71,7 @@ class LiveWorker:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
+        self._thread.join(90)
         assert not self._thread.is_alive()
         if self._error is not None:
             raise self._error

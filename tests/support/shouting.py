@@ -47,7 +47,7 @@ class Shouter:
 
     def forward(self, units: Sequence[Unit]) -> list[Any]:
         self.entered.set()
-        assert self.hold.wait(20)
+        assert self.hold.wait(90)
         if self.broken is not None:
             raise self.broken
         if any(unit.data == b"poison" for unit in units):
@@ -123,7 +123,7 @@ async def started(made: InferenceService, *names: str) -> InferenceService:
 
 def run(main: Coroutine[Any, Any, R]) -> R:
     async def bounded() -> R:
-        return await asyncio.wait_for(main, 30)
+        return await asyncio.wait_for(main, 120)
 
     return asyncio.run(bounded())
 

@@ -23,7 +23,8 @@ from models.taste.items import ItemIndex
 from models.taste.knowledge import NAMES, Past
 from models.taste.neighbours import ItemColumns
 from models.taste.ordering import Ordering, OrderSettings
-from models.taste.pipeline import Requests, lists
+from models.taste.pipeline import lists
+from models.taste.request import Requests
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows

@@ -64,7 +64,11 @@ RECORDS: Any = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(RECORDS, min_size=1, max_size=4), RECORDS, st.sampled_from([1, 2, 1000]))
 def test_any_log_cut_anywhere_gives_the_same_state(
     tmp_path: Path, parts: list[list[Record]], rest: list[Record], block_rows: int
@@ -101,7 +105,11 @@ def test_the_head_and_all_rows_come_back(tmp_path: Path) -> None:
     assert [one.name for one in path.parent.iterdir()] == ["a.snapshot"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_damage_anywhere_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
     path, damaged = tmp_path / "a.snapshot", tmp_path / "b.snapshot"

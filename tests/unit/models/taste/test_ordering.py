@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import BadInput
 from models.taste import actions
-from models.taste.choose import Barred
+from models.taste.barred import Barred
 from models.taste.items import ItemIndex
 from models.taste.knowledge import NAMES, Knowledge
 from models.taste.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings

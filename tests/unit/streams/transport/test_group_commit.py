@@ -82,7 +82,7 @@ def run(
         bench = Bench(groups_in_flight, group_records)
         forming = asyncio.create_task(bench.commit.run())
         try:
-            await asyncio.wait_for(story(bench), 5.0)
+            await asyncio.wait_for(story(bench), 60.0)
         finally:
             forming.cancel()
             await bench.commit.cancel()
