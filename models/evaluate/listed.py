@@ -51,9 +51,8 @@ class Listed(Served):
 
     def __init__(self, item_names: Sequence[str], settings: ServedSettings, listed: ListedSettings) -> None:
         super().__init__(item_names, settings)
-        again = (
-            settings.rank.repeat or listed.stages.rank.repeat
-        )  # a worker's own items lead where they may come again
+        # as in a worker, own items that lead may come again
+        again = settings.rank.repeat or listed.stages.rank.repeat
         self._how = replace(listed.stages, rank=replace(settings.rank, repeat=again))
         self._plain = replace(self._how, diversity="none")
         if self._how == self._plain:

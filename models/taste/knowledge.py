@@ -58,7 +58,7 @@ class Knowledge:
         return self._following.of_items(items, at_ms)
 
     def unsolved(self) -> Unsolved | None:
-        """What is to be solved for `use`, if that is due: a second for all RIDGE_ITEMS, on one core."""
+        """What is to be solved for `use`, if that is due: half a second for all RIDGE_ITEMS, on one core."""
         return self._ridge.unsolved()
 
     def use(self, solved: Solved) -> None:

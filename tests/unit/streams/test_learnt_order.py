@@ -3,6 +3,7 @@ from readers' rings."""
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def test_the_meter_of_the_list_is_that_of_an_evaluation_of_the_same_clicks(own_f
     worker.play(given)
 
     stages = list_settings(Listing(order=True, own_first=own_first))
-    layer = Listed(given.item_names, ServedSettings(rank=stages.rank), ListedSettings(stages, TOP))
+    asked = replace(stages.rank, repeat=False)  # own items that lead may come again all the same
+    layer = Listed(given.item_names, ServedSettings(rank=asked), ListedSettings(stages, TOP))
     vectors = np.zeros((len(given.item_names), 1), np.float32)
     todo = plan(given, "next-click" if own_first else "all", share=0.0)
     run = Run(given, todo, [layer])
