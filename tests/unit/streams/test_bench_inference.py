@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.inference.shapes import write_text_classifier
+from models.media.audio import decode_audio
 from models.registry import task_class
 from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 from streams.bench.child import Job
@@ -18,8 +19,11 @@ from streams.bench.engine import by_arrival, by_engine, overhead_job, payloads, 
 from streams.bench.inference import Plan, _ratios, run
 from streams.bench.kernels import kernels_job
 from streams.bench.kinds import by_headrace, by_transformers, kinds_job
+from streams.bench.speech import _headrace, _one_at_a_time, files_of
 from streams.bench.texts import KINDS, NAMES, mixed_feed
 from streams.errors import UserMistake
+
+SPEECH = Path(__file__).parents[2] / "golden" / "speech"
 
 
 class Counting:
@@ -167,3 +171,11 @@ def test_each_kind_is_run_in_three_ways_that_give_the_same_label(tmp_path: Path)
     for payload in payloads(20, seed=3):
         (value, score), (other, its) = published(payload), ours(payload)
         assert value == other and score == pytest.approx(its, abs=1e-5)
+
+
+@pytest.mark.models
+def test_one_recording_at_a_time_by_transformers_says_what_is_said_in_batches() -> None:
+    clips = [decode_audio(path.read_bytes()) for path in files_of(SPEECH)[:1]]
+    row, texts = _one_at_a_time("tiny.en", clips)
+    assert row["recordings"] == 1 and row["times_real_time_by_cpu"] > 0
+    assert texts == _headrace("tiny.en", "float32", "cpu", clips)[1] and len(texts[0].split()) > 5
