@@ -26,8 +26,9 @@ from models.taste.explore import draws
 from models.taste.filters import Wishes
 from models.taste.ordering import Ordering, OrderSettings
 from models.taste.past import Past
-from models.taste.pipeline import ListSettings, Made, Requests, lists
+from models.taste.pipeline import Made, lists
 from models.taste.rank import layer_scores
+from models.taste.request import ListSettings, Requests
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -102,7 +103,11 @@ class Listed(Served):
             if event.positive and self._ordering is not None:
                 ring, before = self._settings.ring, event.moment
                 past = Past(row, before.history[-ring:] + 1, before.times_ms[-ring:])
-                self._ordering.known.learn(past, event.item + 1, before.at_ms)
+                known = self._ordering.known
+                known.learn(past, event.item + 1, before.at_ms)
+                unsolved = known.unsolved()
+                if unsolved is not None:
+                    known.use(unsolved.solved())
             self._learnt += 1
             if due:
                 self._publish(event)

@@ -6,6 +6,7 @@ embedded Whisper, whole words), and wav2vec2, HuBERT, WavLM and their kin read s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from models.inference.pretrained import folder_config, load_network
 from models.inference.weights import inside, load_checked, user_model_info
 from models.inference.whisper_files import load_whisper
 from models.media.audio import RATE_HZ
-from models.media.edged import features
+from models.media.edged import EDGE, features, frames_of
 from models.media.mel import HOP
 from models.networks.ctc import BLANK, CtcHead, CtcShape, FirstLayers, Heard, heard, states_of
 from models.networks.precision import dtype_name, torch_dtype
@@ -50,8 +51,20 @@ class Listener(Protocol):
     batch_cost: int
     languages: frozenset[str] | None
 
+    def cost(self, samples: int) -> int:
+        """Rows of the features of so many samples."""
+        ...
+
     def features(self, samples: F32) -> F32:
         """What the network reads of samples (n,) at 16 kHz; thread-safe."""
+        ...
+
+    def seconds(self, at: int) -> float:
+        """Where in a row's sound an output lies."""
+        ...
+
+    def ends_word(self, token: int) -> bool:
+        """Whether what follows the token is another word."""
         ...
 
     def listen(self, rows: Sequence[F32]) -> list[Heard]:
@@ -145,6 +158,18 @@ class OwnListener:
         info = ModelInfo(info.name, info.revision, info.sha256, "float32")
         return cls(encoder, head, words, known, info)
 
+    def cost(self, samples: int) -> int:
+        """A row every 10 ms, with the silence on both sides."""
+        return frames_of(samples)
+
+    def seconds(self, at: int) -> float:
+        """A state every 40 ms, the first ones of silence."""
+        return (at * 4 * HOP - EDGE) / RATE_HZ
+
+    def ends_word(self, token: int) -> bool:
+        """Each is one."""
+        return True
+
     def features(self, samples: F32) -> F32:
         """Log-mel (T, mels), a row every 10 ms."""
         return features(samples, self._encoder.net.mels)
@@ -175,6 +200,7 @@ class SampleListener:
         self._letters = vocabulary
         self._scaled = scaled
         self._masked = masked
+        self._step = int(prod(network.config.conv_stride))
         self._dtype = next(network.parameters()).dtype
 
     @classmethod
@@ -202,6 +228,18 @@ class SampleListener:
             None,
             user_model_info(folder, dtype_name(dtype)),
         )
+
+    def cost(self, samples: int) -> int:
+        """Each is a row."""
+        return samples
+
+    def seconds(self, at: int) -> float:
+        """Every 20 ms or so."""
+        return at * self._step / RATE_HZ
+
+    def ends_word(self, token: int) -> bool:
+        """The delimiter does."""
+        return self._letters.pieces[token] == " "
 
     def features(self, samples: F32) -> F32:
         """The samples, of mean 0 and spread 1 if the checkpoint wants them so."""

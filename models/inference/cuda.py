@@ -58,13 +58,17 @@ class Recorder:
 
     def __call__(self, network: Network, inputs: tuple[Tensor, ...]) -> Graph:
         """As `models.inference.captures.Recorder`."""
-        beside: Any = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(beside):
-            for _ in range(_WARM_RUNS):
-                network(*inputs)
-        torch.cuda.current_stream(self._device).wait_stream(beside)
-        graph: Any = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            output = network(*inputs)
+        with torch.cuda.device(self._device):  # which need not be the first one
+            beside: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                for _ in range(_WARM_RUNS):
+                    network(*inputs)
+            torch.cuda.current_stream().wait_stream(beside)
+            graph: Any = torch.cuda.CUDAGraph()
+            # On that stream, since torch's own for captures is made once, on whichever device was first; what other
+            # threads do meanwhile (a library of a task's own) must not spoil it.
+            with torch.cuda.graph(graph, pool=self._pool, stream=beside, capture_error_mode="thread_local"):
+                output = network(*inputs)
+            torch.cuda.current_stream().wait_stream(beside)
         return Graph(inputs, output, graph.replay)

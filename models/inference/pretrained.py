@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import WeightsMismatch
 from models.inference.weights import inside, user_weight_files
+from models.networks.packed import pack_linears
 
 
 def load_network(cls: Any, folder: Path, *, may_miss: tuple[str, ...] = (), **options: Any) -> nn.Module:
@@ -56,6 +57,14 @@ def load_network(cls: Any, folder: Path, *, may_miss: tuple[str, ...] = (), **op
     network.requires_grad_(False)
     checked: nn.Module = network
     return checked
+
+
+def placed(network: nn.Module, device: str, dtype: torch.dtype) -> Any:
+    """The network on its device; on a CPU its linear layers are laid out for it, and can be neither trained nor saved
+    any more."""
+    network.to(device, dtype)
+    pack_linears(network)
+    return network
 
 
 def folder_config(folder: Path) -> dict[str, Any]:

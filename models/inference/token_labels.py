@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from models.errors import BadInput, WeightsMismatch
 from models.inference.devices import upload_to
 from models.inference.mentions import Mention
-from models.inference.pretrained import load_network
+from models.inference.pretrained import load_network, placed
 from models.inference.tokens import collate, load_tokenizer, positions_of
 from models.inference.weights import user_model_info
 from models.networks.precision import dtype_name, torch_dtype
@@ -82,9 +82,8 @@ class TokenLabels:
         """The checkpoint in a folder. Raises WeightsMismatch, also if its labels name no kind of entity."""
         from transformers import AutoModelForTokenClassification
 
-        network: Any = load_network(AutoModelForTokenClassification, folder)
         dtype = torch_dtype(options.dtype, options.device)
-        network.to(options.device, dtype)
+        network = placed(load_network(AutoModelForTokenClassification, folder), options.device, dtype)
         config = network.config
         tags = [tag_of(str(config.id2label[at])) for at in sorted(config.id2label)]
         if not any(tag.kind for tag in tags) or all(tag.kind for tag in tags):

@@ -39,6 +39,8 @@ _MANIFEST_LIMIT_BYTES = 4 << 20  # a manifest of 1,500 tensors takes 0.1 MB
 _INDEX_FILE = "model.safetensors.index.json"
 
 Shapes = Mapping[str, tuple[int, ...]]
+Checked = tuple[dict[str, Tensor], ModelInfo]
+"""Tensors by name, and whose they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Manifest:
         return ModelInfo(name=self.name, revision=self.revision, sha256=self.sha256, dtype=self.dtype)
 
 
-def load_checked(folder: Path, expected: Shapes | None = None) -> tuple[dict[str, Tensor], ModelInfo]:
+def load_checked(folder: Path, expected: Shapes | None = None) -> Checked:
     """The tensors of a weight folder, on the CPU, and whose they are.
 
     `expected` gives the shapes that the network needs; other tensors in the file are then an error too.

@@ -139,6 +139,11 @@ def _load_embedded(wanted: Embedded, options: LoadOptions) -> LoadedWhisper:
     return _assembled(net, tokenizer, info, never, never_first, wanted.multilingual)
 
 
+def published_tensors(wanted: Embedded) -> dict[str, torch.Tensor]:
+    """Of an embedded model, fp32, by the names of transformers. Raises WeightsMismatch."""
+    return {name: tensor.float() for name, tensor in _convert(wanted).items()}
+
+
 def _convert(wanted: Embedded) -> dict[str, torch.Tensor]:
     return whisper_tensors(read_arrays(*(_package_file(wanted, *part) for part in wanted.model)))
 

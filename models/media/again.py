@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -44,6 +45,10 @@ class Again(Generic[T]):
         self._helper.submit(self._make_ahead, number + _AHEAD)
         return found
 
+    def item(self, number: int, made: T | None = None) -> "Item[T]":
+        """One of them, to be had now (`made`) or when it is asked for."""
+        return Item(self, number, made)
+
     def _make_ahead(self, number: int) -> None:
         with self._lock, suppress(Exception):  # whoever asks for it makes it again, and sees
             self._make(number)
@@ -64,3 +69,21 @@ class Again(Generic[T]):
             self._next += 1
             if len(self._held) > _HELD:
                 self._held.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[T]):
+    """One of a sequence."""
+
+    _of: Again[T]
+    _number: int
+    _made: T | None
+
+    def get(self) -> T:
+        """Makes it where it was not yet; raises as `Again` does."""
+        return self._of[self._number] if self._made is None else self._made
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds while it waits."""
+        return getattr(self._made, "nbytes", 0)

@@ -29,8 +29,12 @@ def features(samples: F32, mels: int) -> F32:
 
 def edged_power(samples: F32, mels: int) -> F32:
     """`features` before the logarithm."""
-    padded = np.pad(samples, EDGE)
-    return mel_power(padded, 4 * -(-padded.size // (4 * HOP)), mels).T
+    return mel_power(np.pad(samples, EDGE), frames_of(samples.size), mels).T
+
+
+def frames_of(samples: int) -> int:
+    """Rows that `features` gives of so many samples."""
+    return 4 * -(-(samples + 2 * EDGE) // (4 * HOP))
 
 
 def warped(power: F32, warp: float, bends: tuple[float, ...]) -> F32:

@@ -38,10 +38,12 @@ _LEAD_HOPS, _TAIL_HOPS = 50, 50
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of samples [start, end) to transcribe at once."""
+    """A stretch of samples [start, end) to transcribe at once. `runs_on`: it was cut without a pause, and the next one
+    begins where it ends."""
 
     start: int
     end: int
+    runs_on: bool = False
 
 
 def voiced_hops(samples: F32, close_cut: bool = False) -> NDArray[np.bool_]:
@@ -75,13 +77,13 @@ def speech_windows(
     voiced = _voiced(level_db, close_cut)
     longest = int(longest_s * 100)
     pieces = [cut for run in _runs(voiced) for cut in _cut(run, level_db, longest)]
-    packed: list[tuple[int, int]] = []
-    for start, end in pieces:
+    packed: list[tuple[int, int, bool]] = []
+    for start, end, runs_on in pieces:
         if packed and end - packed[-1][0] <= longest and start - packed[-1][1] <= gap_s * 100:
-            packed[-1] = (packed[-1][0], end)
+            packed[-1] = (packed[-1][0], end, runs_on)
         else:
-            packed.append((start, end))
-    windows = [Window(start * _HOP, min(end * _HOP, samples.size)) for start, end in packed]
+            packed.append((start, end, runs_on))
+    windows = [Window(start * _HOP, min(end * _HOP, samples.size), runs_on) for start, end, runs_on in packed]
     return [window for window in windows if _has_pitch(samples, window, voiced)]
 
 
@@ -161,13 +163,13 @@ def _runs(voiced: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return runs
 
 
-def _cut(run: tuple[int, int], level_db: F64, longest: int) -> list[tuple[int, int]]:
-    """The run in parts of at most `longest` blocks, cut where it is quietest."""
+def _cut(run: tuple[int, int], level_db: F64, longest: int) -> list[tuple[int, int, bool]]:
+    """The run in parts of at most `longest` blocks, cut where it is quietest; all but the last run on."""
     start, end = run
     parts = []
     while end - start > longest:
         at = start + longest // 2
         at += int(np.argmin(level_db[at : start + longest]))
-        parts.append((start, at))
+        parts.append((start, at, True))
         start = at
-    return [*parts, (start, end)]
+    return [*parts, (start, end, False)]

@@ -2,7 +2,8 @@
 
 Most pays who multiplies few rows with many weights, since laying them out costs as much as the product: a vocabulary of
 51,864 for 24 rows takes 12 instead of 25 ms in float32, 6.4 instead of 10 in bfloat16. A layer over 500 rows gains a
-tenth. By operators that torch's own compiler emits (torch 2.13); where it has none, networks stay as they are.
+tenth. MiniLM reads one text of 12 tokens in 5.4 instead of 7.7 ms, 64 of 16 in 133 instead of 144 (bfloat16). By
+operators that torch's own compiler emits (torch 2.13); where it has none, networks stay as they are.
 """
 
 import torch
@@ -17,6 +18,15 @@ class PackedLinear(nn.Module):
         super().__init__()
         self._weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
         self._bias = None if bias is None else bias.detach()
+
+    @property
+    def weight(self) -> Tensor:
+        """A plain copy (out, in), for networks that look at their layers' weights themselves."""
+        return self._weight.to_dense()
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self._bias
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.errors import BadInput, WeightsMismatch
 from models.inference.captures import Blank
 from models.inference.devices import batch_cost_on, captures_of, upload_to
-from models.inference.pretrained import load_network
+from models.inference.pretrained import load_network, placed
 from models.inference.tokens import USER_MAX_TOKENS, collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import user_model_info
 from models.media.language import Language
@@ -131,9 +131,8 @@ def user_classifier(
     """The sequence classifier in a user's folder. Raises WeightsMismatch."""
     from transformers import AutoModelForSequenceClassification
 
-    network = load_network(AutoModelForSequenceClassification, folder)
     dtype = torch_dtype(options.dtype, options.device)
-    network.to(options.device, dtype)
+    network = placed(load_network(AutoModelForSequenceClassification, folder), options.device, dtype)
     config: Any = network.config
     # Classes that do not exclude each other were trained with one sigmoid each.
     several = config.problem_type == "multi_label_classification"

@@ -21,7 +21,7 @@ from models.errors import BadInput, WeightsMismatch
 from models.inference.captures import Blank, Captures
 from models.inference.configuration import read_json
 from models.inference.devices import batch_cost_on, captures_of, upload_to
-from models.inference.pretrained import load_network
+from models.inference.pretrained import load_network, placed
 from models.inference.tokens import collate, load_tokenizer, positions_of, tokenize
 from models.inference.weights import inside, user_model_info
 from models.media.text import decode_text, normalised
@@ -72,7 +72,7 @@ class SentenceEncoder:
         if options.folder is not None:
             return _user(options, options.folder, dtype)
         model = ModelInfo(NAME, REVISION, SHA256, dtype_name(dtype))
-        network = load_minilm().to(options.device, dtype)
+        network = placed(load_minilm(), options.device, dtype)
         tokenizer = load_minilm_tokenizer(MAX_TOKENS)
         return cls(network, tokenizer, PAD_ID, WIDTH, model, masked_mean, options.device)
 
@@ -175,7 +175,7 @@ def _user(options: LoadOptions, folder: Path, dtype: torch.dtype) -> SentenceEnc
     if pool is _first:
         model = replace(model, revision=f"{model.revision}-cls")  # other vectors of the same files
     return SentenceEncoder(
-        network=network.to(options.device, dtype),
+        network=placed(network, options.device, dtype),
         tokenizer=load_tokenizer(folder, positions_of(folder, config)),
         pad_id=config.pad_token_id or 0,
         width=int(config.hidden_size),

@@ -48,14 +48,14 @@ def head_of(options: LoadOptions) -> TextClassifier | Words | None:
         return None
     if not isinstance(named, str):
         raise ValueError(f"safety: head is {named!r}, expected a folder, or false for none")
-    tensors, info = load_checked(Path(named))
+    read = tensors, info = load_checked(Path(named))
     kinds = sorted(set(tensors) - {BIAS})
     if BIAS in tensors and len(kinds) == 1 and tuple(tensors[kinds[0]].shape) == (PLACES,):
         weights, bias = tensors[kinds[0]].float().numpy(), float(tensors[BIAS])
         model = ModelInfo(info.name, info.revision, info.sha256, "float32")
         trust = TRUST if Path(named) == WEIGHTS else 1.0
         return Words(kinds[0], NgramClassifier(weights, bias, word_places), model, trust)
-    found = probe(SentenceEncoder.load(replace(options, folder=None)), Path(named))
+    found = probe(SentenceEncoder.load(replace(options, folder=None)), Path(named), read)
     if OK not in found.classes:
         raise WeightsMismatch(f"{named} has no class {OK!r}; make a head by headrace train safety")
     return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from models.inference.lora import adapter_shapes, merge
+from models.inference.pretrained import placed
 from models.inference.weights import load_checked
 from models.media.language import Language
 from models.networks.ngrams import PLACES, NgramClassifier
@@ -122,7 +123,7 @@ def _embedded(options: LoadOptions) -> TextClassifier:
     tensors, info = load_checked(WEIGHTS, shapes)
     merge(encoder, TARGETS, tensors, ALPHA)
     dtype = torch_dtype(options.dtype, options.device)
-    encoder.to(options.device, dtype)
+    encoder = placed(encoder, options.device, dtype)
     weight, bias = (tensors[f"head.{part}"].float().to(options.device) for part in ("weight", "bias"))
 
     def score(ids: Tensor, mask: Tensor) -> Tensor:

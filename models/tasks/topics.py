@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import WeightsMismatch
-from models.inference.weights import load_checked
+from models.inference.weights import Checked, load_checked
 from models.tasks.classifier import ClassifyText, TextClassifier, user_classifier
 from models.tasks.embed import SentenceEncoder
 from models.tasks.minilm import WIDTH
@@ -78,7 +78,8 @@ class Topics(ClassifyText):
             languages = languages_option(cls.name, options)
             return cls(user_classifier(options, options.folder, languages), options.device, threshold)
         if given.get("probe") is not None:
-            classifier = probe(SentenceEncoder.load(options), Path(str(given["probe"])))
+            folder = Path(str(given["probe"]))
+            classifier = probe(SentenceEncoder.load(options), folder, load_checked(folder))
         else:
             least = _number(given, "least", _LEAST_COSINE, -1.0, 1.0)
             labels = labels_of(given.get("labels"))
@@ -133,9 +134,10 @@ def _zero_shot(
     return _on_vectors(encoder, logits, (*labels, NONE), model)
 
 
-def probe(encoder: SentenceEncoder, folder: Path) -> TextClassifier:
-    """The linear classifier of vectors in a folder by `headrace train topics` or `safety`. Raises WeightsMismatch."""
-    tensors, info = load_checked(folder)
+def probe(encoder: SentenceEncoder, folder: Path, read: Checked) -> TextClassifier:
+    """The linear classifier of vectors that was read from a folder by `headrace train topics` or `safety`. Raises
+    WeightsMismatch."""
+    tensors, info = read
     wrong = sorted(name for name, tensor in tensors.items() if tuple(tensor.shape) != (WIDTH + 1,))
     if wrong or len(tensors) < 2:
         raise WeightsMismatch(

@@ -20,7 +20,7 @@ from models.inference.ctc_files import is_ctc
 from models.inference.devices import batch_cost_on, recorder_on
 from models.inference.static_steps import StaticSteps
 from models.inference.whisper_files import EMBEDDED, LoadedWhisper, load_whisper
-from models.media.again import Again
+from models.media.again import Again, Item
 from models.media.audio import RATE_HZ, AudioLimits, decode_pieces
 from models.media.language import Language
 from models.media.listen import Listener
@@ -77,28 +77,17 @@ _SILENCE = Silence(1.0, 4)
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One unit: log-mel (mels, frames) of sound and silence, or where to get it; the language that the payload
-    declares."""
+    """One unit: log-mel (mels, frames) of sound and silence; the language that the payload declares."""
 
     frames: int
     seconds: float
     language: str | None
-    made: F32 | None
-    later: tuple[Again[F32], int] | None = None
-
-    @property
-    def mel(self) -> F32:
-        """Makes it where it was not yet."""
-        if self.made is not None:
-            return self.made
-        assert self.later is not None
-        made, number = self.later
-        return made[number]
+    mel: Item[F32]
 
     @property
     def nbytes(self) -> int:
         """Memory that the unit holds while it waits."""
-        return 0 if self.made is None else self.made.nbytes
+        return self.mel.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +181,7 @@ class Transcribe:
                 frames,
                 samples.size / RATE_HZ,
                 language,
-                made=self._mel(samples) if at_once else None,
-                later=None if at_once else (again, number),
+                again.item(number, self._mel(samples) if at_once else None),
             )
             positions = self._whisper.net.shape.positions
             units.append(Unit(2 * sampled_positions(frames, positions, self._silence.stride), piece))
@@ -268,7 +256,7 @@ class Transcribe:
         """Log-mel (B, mels, T), filled up with silence."""
         mel = np.empty((len(units), self._whisper.net.shape.mels, max(frames)), np.float32)
         for row, unit in enumerate(units):
-            made = unit.data.mel
+            made = unit.data.mel.get()
             mel[row, :, : unit.data.frames] = made
             mel[row, :, unit.data.frames :] = made.max() - 2.0  # log_mel's silence: 8 decades below the peak
         return torch.from_numpy(mel).to(self._device, self._dtype)

@@ -36,10 +36,13 @@ class Bank:
         """Add events of a run; those `taken_back` (n,) weigh the other way and lower the gross sum."""
         whole, scaled = decay.frames(at_ms, weights, self.half_lives_ms)
         before = self.refs[run.rows].T
-        newest = decay.running_newest(whole, run.rank, before[:, run.rank])
-        was = np.empty_like(newest)
-        was[:, 1:] = newest[:, :-1]
-        was[:, run.starts] = before
+        if run.once:
+            newest, was = np.maximum(whole, before), before
+        else:
+            newest = decay.running_newest(whole, run.rank, before[:, run.rank])
+            was = np.empty_like(newest)
+            was[:, 1:] = newest[:, :-1]
+            was[:, run.starts] = before
         own = (scaled * decay.scale_of(newest - whole)).T  # (n, H) contribution in the frame of `refs`
         advance = (newest - was).T  # (n, H) how far the event moves the reference
         refs = newest.T  # (n, H) the reference after the event
@@ -50,7 +53,7 @@ class Bank:
         self._rounds(run, hot, items, signs, own, advance)
         for user in hot.tolist():
             self._sequence(run, user, items, signs, own, advance, refs)
-        self.refs[run.rows] = refs[run.starts + run.counts - 1]
+        self.refs[run.rows] = refs[run.last]
 
     def _codes(self, items: I32, signs: F32) -> F32:
         """(n, D + 2): the code, 1 for the net sum, and for the gross sum the sign with w * sign = |w|."""

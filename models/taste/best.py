@@ -48,16 +48,17 @@ def k_best(items: I32, scores: F32, k: int) -> tuple[I32, F32]:
 
 def _ranked(row: I64, items: I32, scores: F32, batch: int, k: int) -> tuple[I32, F32]:
     """(B, k) of entries given by row and, within one, by item."""
-    order = np.argsort((row << 32) + _descending(scores), kind="stable")
-    items, scores = items[order], scores[order]
+    order = ((row << 32) + _descending(scores)).argsort(kind="stable")
     counts = np.bincount(row, minlength=batch)
-    nth = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
-    first = nth < k
-    at = (row * k + nth)[first]
-    best = np.full((batch, k), -1, np.int32)
+    nth = np.arange(len(row))
+    nth -= (counts.cumsum() - counts)[row]
+    first = (nth < k).nonzero()[0]
+    at, order = row[first] * k + nth[first], order[first]
+    best = np.empty((batch, k), np.int32)
+    best.fill(-1)
     best_scores = np.zeros((batch, k), np.float32)
-    best.reshape(-1)[at] = items[first]
-    best_scores.reshape(-1)[at] = scores[first]
+    best.reshape(-1)[at] = items[order]
+    best_scores.reshape(-1)[at] = scores[order]
     return best, best_scores
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import filters, near
+from models.taste.barred import Barred
 from models.taste.best import top_k
 from models.taste.rank import RankSettings, Scored, popular, readers_of, score, weights
 from models.taste.reasons import Lists, explain, joined
@@ -23,45 +24,9 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-TOGETHER = 128  # readers at once: NumPy calls are shared, and scores of 4,000 items stay near the caches
+TOGETHER = 256  # readers at once: what every NumPy call costs is shared by them
 _FEW = 8192  # items of which all are looked at
 _CELLS = 1 << 22  # readers x items at once at most: 16 MB an array
-
-
-@dataclass(frozen=True, slots=True)
-class Barred:
-    """What a list must not hold."""
-
-    everywhere: I64 | Bools  # items that nobody is shown: by index, or a mask (I,)
-    pairs: tuple[I64, ...]  # of (P, 2) place in the batch and item
-
-    def of(self, places: I64, batch: int) -> "Barred":
-        """For some of the batch alone, in that order."""
-        to = np.full(batch, -1)
-        to[places] = np.arange(len(places))
-        moved = [np.stack([to[one[:, 0]], one[:, 1]], axis=1) for one in self.pairs]
-        return Barred(self.everywhere, tuple(one[one[:, 0] >= 0] for one in moved))
-
-    def all_pairs(self, size: int) -> I64:
-        """As one array, of the first `size` items alone."""
-        every = np.concatenate(self.pairs)
-        return every[(every[:, 1] >= 0) & (every[:, 1] < size)]
-
-    def free(self, items: I64, batch: int) -> Bools:
-        """(B, P) whether pairs leave these distinct items (P,) to each reader."""
-        found = np.ones((batch, len(items)), np.bool_)
-        order = np.argsort(items)
-        for one in self.pairs:
-            at = np.minimum(np.searchsorted(items, one[:, 1], sorter=order), len(items) - 1)
-            hit = items[order[at]] == one[:, 1] if len(items) else np.zeros(len(one), np.bool_)
-            found[one[hit, 0], order[at[hit]]] = False
-        return found
-
-    def mask(self, size: int) -> Bools:
-        """(I,) of `everywhere`."""
-        found = np.zeros(size, np.bool_)
-        found[self.everywhere] = True
-        return found
 
 
 @dataclass(frozen=True, slots=True)

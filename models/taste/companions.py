@@ -126,7 +126,8 @@ class Companions:
         if self._ridge is None:
             return np.zeros(size, np.float32)
         newest_first = distinct[::-1][:_RIDGE_WINDOW]
-        return self._ridge.scores(newest_first, _RIDGE_FADE ** np.arange(len(newest_first), dtype=np.float32))
+        weights = _RIDGE_FADE ** np.arange(len(newest_first), dtype=np.float32)
+        return self._ridge.scores(newest_first, weights, size)
 
 
 def _since(past: Past, at_ms: int) -> I32:

@@ -75,6 +75,9 @@ class Followers:
     def groups(self) -> Iterator[Group]:
         """All readers, in order."""
         batch, size = self.shape[0], group_size(len(self.column))
+        if batch <= size:
+            yield Group(0, batch, slice(0, len(self.cells)))
+            return
         starts = range(0, batch, size)
         ends = np.searchsorted(self.reader, np.arange(size, batch + size, size)) * self.width
         first = 0
@@ -95,16 +98,17 @@ class Followers:
         (batch, window), k, size = self.shape, items.shape[1], len(self.column)
         found = np.zeros((batch, k, window), np.float32)
         nth = scratch.array("nth", self.cells.shape, np.int16)
-        nth_of = scratch.filled("nth_of", group_size(size) * size, np.int16, -1)
+        together = group_size(size)
+        nth_of = scratch.filled("nth_of", together * size, np.int16, -1)
         listed = (items >= 0).reshape(-1).nonzero()[0]
         reader = listed // k
-        at = reader % group_size(size) * size + items.reshape(-1)[listed]
+        at = reader % together * size + items.reshape(-1)[listed]
         which = (listed - reader * k).astype(np.int16)
         first = 0
         for group in self.groups():
-            end = int(np.searchsorted(listed, group.stop * k))
+            end = int(listed.searchsorted(group.stop * k))
             nth_of[at[first:end]] = which[first:end]
-            np.take(nth_of, self.cells[group.parts], mode="clip", out=nth[group.parts])
+            nth_of.take(self.cells[group.parts], mode="clip", out=nth[group.parts])
             nth_of[at[first:end]] = -1
             first = end
         hits = (nth >= 0).nonzero()[0]

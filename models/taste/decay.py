@@ -70,7 +70,7 @@ _FINE = _powers(1 << _BITS, 1 << 2 * _BITS)
 def snap(weights: F32) -> F32:
     """Weights as decayed sums take them: the nearest multiple of 1/256, at most 255 in size."""
     steps = np.rint(weights * np.float32(_WEIGHT_STEP)) / np.float32(_WEIGHT_STEP)
-    snapped: F32 = np.clip(steps, -_MAX_WEIGHT, _MAX_WEIGHT).astype(np.float32, copy=False)
+    snapped: F32 = np.minimum(np.maximum(steps, -_MAX_WEIGHT), _MAX_WEIGHT).astype(np.float32, copy=False)
     return snapped
 
 

@@ -54,16 +54,16 @@ def hidden(users: UserRows, rows: I32, catalogue: Catalogue, anonymous: Bools | 
         places = np.repeat([place for place, _ in by_place], [len(some) for _, some in by_place])
         known = catalogue.authors_of(np.concatenate([some for _, some in by_place]))
         blocked = np.stack([places, known.astype(np.int64)], axis=1)
-    if anonymous is not None:
+    if anonymous is not None and (len(items) or len(blocked)):
         items, blocked = items[~anonymous[items[:, 0]]], blocked[~anonymous[blocked[:, 0]]]
     return items, of_authors(blocked, catalogue)
 
 
 def of_authors(blocked: I64, catalogue: Catalogue) -> I64:
     """Pairs (P, 2) of the items of blocked authors (F, 2); an item of an unknown one is never blocked."""
-    blocked = blocked[blocked[:, 1] >= 0]
     if not len(blocked):
         return NO_PAIRS
+    blocked = blocked[blocked[:, 1] >= 0]
     order = catalogue.by_author
     known = catalogue.author[order]
     begin = np.searchsorted(known, blocked[:, 1], "left")

@@ -81,7 +81,7 @@ class Hidden:
 
     def of(self, rows: I32) -> dict[int, Kept]:
         """Place in `rows` -> what that reader hides, of those who hide anything."""
-        places = np.flatnonzero(self._at(rows)).tolist()
+        places = self._at(rows).nonzero()[0].tolist() if self._kept else ()
         return {place: self._kept[int(rows[place])] for place in places}
 
     def pairs(self, rows: I32) -> tuple[I64, list[tuple[int, U64]]]:

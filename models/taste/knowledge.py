@@ -14,12 +14,15 @@ from models.taste.companions import Companions
 from models.taste.following import Following
 from models.taste.nearest import NearestReaders
 from models.taste.past import Past
+from models.taste.ridge import Ridge, Solved, Unsolved
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
 NAMES = (*companions.NAMES, *following.NAMES)
 MAX_ITEMS = 65_536  # of which something is learnt
+RIDGE_ITEMS = 2_048  # of which is known what they foretell: two tables of 16 MB
+RIDGE_EVENTS = 1_000  # from one solution to the next, at least
 _NEAREST = 50
 
 
@@ -28,7 +31,8 @@ class Knowledge:
 
     def __init__(self, ring: int = 64, max_readers: int = 100_000) -> None:
         readers = NearestReaders(ring, _NEAREST, max_readers=max_readers, max_items=MAX_ITEMS)
-        self._companions = Companions(readers, ring)
+        self._ridge = Ridge(RIDGE_ITEMS, at_least=RIDGE_EVENTS, share=0.1, apart=True)
+        self._companions = Companions(readers, ring, ridge=self._ridge)
         self._following = Following(MAX_ITEMS, max_readers)
 
     def learn(self, past: Past, item: int, at_ms: int) -> None:
@@ -52,6 +56,14 @@ class Knowledge:
     def of_items(self, items: I64, at_ms: int) -> F32:
         """(N, len(OF_ITEM)) how new, how quiet and how common items (N,) below the last size asked for are."""
         return self._following.of_items(items, at_ms)
+
+    def unsolved(self) -> Unsolved | None:
+        """What is to be solved for `use`, if that is due: a second for all RIDGE_ITEMS, on one core."""
+        return self._ridge.unsolved()
+
+    def use(self, solved: Solved) -> None:
+        """Take up a solution."""
+        self._ridge.use(solved)
 
     def forget(self, rows: Sequence[int]) -> None:
         """Readers who left, by row: their visits and profiles go; counts that name nobody stay."""

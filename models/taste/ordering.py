@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BadInput
+from models.taste.barred import Barred
 from models.taste.blend import FORMS, Blend, spread
 from models.taste.calibrated import Candidates
-from models.taste.choose import Barred
 from models.taste.contexts import NAMES as CONTEXTS
 from models.taste.following import OF_ITEM
 from models.taste.knowledge import NAMES, Knowledge
@@ -71,7 +71,7 @@ SOURCES = {
     "order": (),
 }
 """Name in reasons -> the parts that it stands for."""
-PROPOSE = ("steps", "steps-walk", "readers", "after", "pair", "now-50")
+PROPOSE = ("steps", "steps-walk", "readers", "after", "pair", "now-50", "ridge")
 """Parts of which the best are candidates."""
 RATE = 0.15
 
@@ -85,7 +85,7 @@ class OrderSettings:
     own_first: bool = False  # these lead until something else is learnt
     rate: float = RATE
     network: RerankSettings = field(
-        default_factory=lambda: RerankSettings(candidates=240, group=16, kept=2_000)
+        default_factory=lambda: RerankSettings(candidates=240, group=16, kept=2_000, average=0.98)
     )
 
 
@@ -195,6 +195,8 @@ class Ordering:
         features, x, where = _features(looked[:, : len(PARTS)].T, looked[:, len(PARTS) :])
         base = self._weights(where) @ features
         self._blend.learn(features, chosen, possible[:held], where)
+        shared = self._blend.weights[: self._blend.features]
+        np.maximum(shared, 0, out=shared)  # so that what is learnt is what serves
         most = self._how.network.candidates
         if held > most:  # the network keeps no more: the best ones, and what was chosen
             base = base.copy()

@@ -110,6 +110,7 @@ def layers_of(
     layers[..., 1] = np.matmul(sketches, scored.wanted[:, :, None])[..., 0]
     popular = table.prepared(now_ms, settings.popularity_power).popularity
     layers[..., 2] = scored.weight[:, None] * popular[listed]
-    layers[..., 3:] = scored.parts.of(items)
+    if scored.parts.names:
+        layers[..., len(LAYERS) :] = scored.parts.of(items)
     layers[items < 0] = 0
     return layers

@@ -8,6 +8,10 @@ old one. The loss of a choice is -log P of what was chosen (listwise softmax: Ca
 pairwise to listwise approach", top-1 case), steps are Adam's (Kingma and Ba 2015, algorithm 1) on groups of choices:
 each new group once, and a few drawn from the choices before it, of which a bounded number is kept. A function of the
 choices in their order and the seed. Weights are bounded, since odd choices come from the network.
+
+Steps of one size never settle: weights go on wandering around what they should be. With `average` scores are those
+of their running mean over groups (Polyak and Juditsky 1992), whose reach grows with what was learnt up to
+1 / (1 - average) groups; the steps themselves stay as they are.
 """
 
 import struct
@@ -38,6 +42,9 @@ class RerankSettings:
     group: int = 64  # choices a step
     again: int = 3  # steps a new group on choices before it
     kept: int = 50_000  # choices, the oldest leaves
+    average: float = (
+        0.0  # what the mean of the weights keeps of itself from one group to the next, at most; 0: no mean
+    )
 
 
 class Reranker:
@@ -50,9 +57,14 @@ class Reranker:
     def __init__(self, features: int, settings: RerankSettings, seed: int = 0) -> None:
         """Raises ValueError unless all numbers are at least 1 (`again` 0) and the rate is above 0."""
         counts = (features, settings.candidates, settings.hidden, settings.group, settings.kept)
-        if min(counts) < 1 or settings.again < 0 or not 0 < settings.rate < 1:
+        if (
+            min(counts) < 1
+            or settings.again < 0
+            or not 0 < settings.rate < 1
+            or not 0 <= settings.average < 1
+        ):
             raise ValueError(
-                "a reranker needs features, candidates, hidden units, choices and a rate in (0, 1)"
+                "a reranker needs features, candidates, hidden units, choices, a rate in (0, 1) and a mean in [0, 1)"
             )
         self._how, self._features = settings, features
         self._rng = np.random.default_rng(seed)
@@ -67,6 +79,7 @@ class Reranker:
         ]
         self._first = [np.zeros_like(w) for w in self._weights]
         self._second = [np.zeros_like(w) for w in self._weights]
+        self._mean = [w.copy() for w in self._weights] if settings.average else self._weights
         self._steps = 0
         self.choices = 0
         self._stored = 0  # choices, those that left included
@@ -77,7 +90,7 @@ class Reranker:
 
     def scores(self, x: F32, base: F32) -> F32:
         """(N,) of candidates with features (N, F) and these scores (N,) so far; `-inf` stays."""
-        found: F32 = self._forward(x)[0] + base
+        found: F32 = self._forward(x, self._mean)[0] + base
         return found
 
     def learn(self, x: F32, base: F32, chosen: int) -> None:
@@ -98,6 +111,8 @@ class Reranker:
             held = min(self._stored, self._how.kept)
             for _ in range(self._how.again):
                 self._step(self._rng.integers(0, held, self._how.group))
+            if self._how.average:
+                self._take_mean()
 
     def bytes_used(self) -> int:
         """Of the choices kept."""
@@ -106,13 +121,13 @@ class Reranker:
     def encode(self) -> bytes:
         """Weights and the state of their steps; not the choices that are drawn again."""
         sizes = (self._features, self._how.hidden, self._steps, self.choices)
-        arrays = (*self._weights, *self._first, *self._second)
+        arrays = self._arrays()
         return _HEAD.pack(_MAGIC, _VERSION, *sizes) + b"".join(array.tobytes() for array in arrays)
 
     def load(self, value: bytes) -> None:
         """Take an encoded state. Raises BadInput("reranker_layout") for another layout or numbers that no network has;
         the state is then unchanged."""
-        arrays = (*self._weights, *self._first, *self._second)
+        arrays = self._arrays()
         if len(value) != _HEAD.size + sum(array.nbytes for array in arrays):
             raise BadInput(
                 "reranker_layout", f"{len(value)} bytes are not a network of {self._features} features"
@@ -123,10 +138,11 @@ class Reranker:
         sound = (
             np.isfinite(numbers).all()
             and (np.abs(numbers[:count]) <= _BOUND).all()
+            and (np.abs(numbers[3 * count :]) <= _BOUND).all()
             and min(steps, choices) >= 0
         )
         if (magic, version, features, hidden) != (_MAGIC, _VERSION, self._features, self._how.hidden) or not (
-            sound and (numbers[2 * count :] >= 0).all()
+            sound and (numbers[2 * count : 3 * count] >= 0).all()
         ):
             raise BadInput("reranker_layout", "not a network, or of another version")
         start = 0
@@ -134,6 +150,18 @@ class Reranker:
             array[:] = numbers[start : start + array.size].reshape(array.shape)
             start += array.size
         self._steps, self.choices = steps, choices
+
+    def _arrays(self) -> tuple[F32, ...]:
+        """The whole state: weights, both of Adam's, and the mean if there is one."""
+        mean = self._mean if self._how.average else ()
+        return (*self._weights, *self._first, *self._second, *mean)
+
+    def _take_mean(self) -> None:
+        """Another group counts in the mean of the weights: a fifth of what there were, or as `average` says."""
+        groups = self._steps / (1 + self._how.again)
+        share = np.float32(max(1 / (1 + groups / 5), 1 - self._how.average))
+        for mean, weight in zip(self._mean, self._weights, strict=True):
+            mean += share * (weight - mean)
 
     def _drawn(self, rows: int, columns: int) -> F32:
         """He et al. 2015, for rectifiers."""
@@ -146,8 +174,8 @@ class Reranker:
         self._base = np.concatenate([self._base, np.full((more, self._base.shape[1]), -np.inf, np.float32)])
         self._chosen = np.append(self._chosen, np.zeros(more, np.int32))
 
-    def _forward(self, x: F32) -> tuple[F32, F32, F32]:
-        w1, b1, w2, b2, w3, v = self._weights
+    def _forward(self, x: F32, weights: list[F32]) -> tuple[F32, F32, F32]:
+        w1, b1, w2, b2, w3, v = weights
         h1: F32 = np.maximum(x @ w1 + b1, 0)
         h2: F32 = np.maximum(h1 @ w2 + b2, 0)
         found: F32 = h2 @ w3 + x @ v
@@ -159,7 +187,7 @@ class Reranker:
         width = int((base > -np.inf).sum(axis=1).max())  # what stands behind it is padding
         base = base[:, :width]
         x = self._x[rows, :width].astype(np.float32).reshape(-1, self._features)
-        learnt, h1, h2 = self._forward(x)
+        learnt, h1, h2 = self._forward(x, self._weights)
         scores = base + learnt.reshape(base.shape)
         chance = np.exp(scores - scores.max(axis=1, keepdims=True))
         chance /= chance.sum(axis=1, keepdims=True)

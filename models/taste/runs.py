@@ -33,26 +33,36 @@ def latest(touched: list[I32], lasts: list[I64]) -> tuple[I32, I64]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Events sorted by row: t distinct rows, where each one's events start, how many, and each event's owner."""
+    """Events sorted by row: t distinct rows, where each one's events start, how many, and each event's owner. `once`:
+    nobody has two, as in most batches of a steady stream."""
 
     rows: I32  # (t,)
     starts: I64  # (t,)
     counts: I64  # (t,)
     rank: I64  # (n,) index into rows
+    once: bool
 
     @classmethod
     def of(cls, sorted_rows: I32) -> "Run":
         fresh = np.empty(len(sorted_rows), np.bool_)
         fresh[0] = True
         np.not_equal(sorted_rows[1:], sorted_rows[:-1], out=fresh[1:])
+        if fresh.all():
+            each = np.arange(len(sorted_rows))
+            return cls(sorted_rows, each, np.ones_like(each), each, True)
         starts = fresh.nonzero()[0]
         counts = np.empty_like(starts)
         counts[:-1], counts[-1] = starts[1:] - starts[:-1], len(sorted_rows) - starts[-1]
-        return cls(sorted_rows[starts], starts, counts, np.cumsum(fresh) - 1)
+        return cls(sorted_rows[starts], starts, counts, np.cumsum(fresh) - 1, False)
+
+    @property
+    def last(self) -> I64:
+        """(t,) each user's last event."""
+        return self.starts if self.once else self.starts + self.counts - 1
 
     def hot_users(self) -> I64:
         """Users (indices into rows) for whom an own pass is cheaper than the rounds they would cause."""
-        if int(self.counts.max()) <= _HOT_COST:
+        if self.once or int(self.counts.max()) <= _HOT_COST:
             return np.empty(0, np.int64)
         order = np.argsort(-self.counts, kind="stable")
         rounds = np.append(self.counts[order[:64]], 0)  # rounds left when the first i users are hot
@@ -65,9 +75,12 @@ class Run:
 
         Users go in blocks of BLOCK, whose sums stay in the processor's cache through all their rounds.
         """
-        if len(self.rank) == len(self.rows) <= BLOCK:  # each user once: the common case of small batches
-            order = np.arange(len(self.rows))
-            return order, order, [[len(order)]]
+        if self.once:
+            return (
+                self.rank,
+                self.rank,
+                [[len(self.rank[n : n + BLOCK])] for n in range(0, len(self.rank), BLOCK)],
+            )
         counts = self.counts.copy()
         counts[hot] = 0
         users = np.argsort(-counts, kind="stable")[: len(counts) - len(hot)]

@@ -28,7 +28,7 @@ class Scratch:
     ) -> NDArray[Any]:
         """`source[rows]`, of that shape."""
         found = self.array(name, shape, source.dtype)
-        np.take(source, rows, 0, out=found, mode="clip")  # any other mode would go through a buffer
+        source.take(rows, 0, out=found, mode="clip")  # any other mode would go through a buffer
         return found
 
     def _of(self, name: str, cells: int, dtype: Any, value: float | None) -> NDArray[Any]:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions
+from models.taste.fold import Folded
 from models.taste.items import ItemIndex
-from models.taste.users import Folded
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
@@ -74,7 +74,7 @@ def transitions(
     speaks[back.places] = back.weights > 0
     positive = actions.is_positive(kinds) & speaks
     shown = kinds == actions.IMPRESSION
-    chosen = np.flatnonzero(folded.applied & (positive | shown) & (items > 0))
+    chosen = (folded.applied & (positive | shown) & (items > 0)).nonzero()[0]
     targets = items[chosen]
     previous = folded.previous[chosen]
     previous[(previous == targets[:, None]) | (previous <= 0) | shown[chosen, None]] = -1

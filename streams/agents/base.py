@@ -1,8 +1,8 @@
 """What an agent is, and what it is given. One file an agent; `streams.agents.registry` names the class.
 
-An agent reads one topic. `run` is the Faust agent function: it takes one partition batch an event, decodes it
-and submits it; `decide` turns a group of submitted batches into effects and touches nothing else but the agent's
-own state; `streams.transport.commit` performs the effects.
+An agent reads one topic. `run` is the Faust agent function: it takes the partition batches of one poll an event,
+decodes and submits them; `decide` turns a group of submitted batches into effects and touches nothing else but the
+agent's own state; `streams.transport.commit` performs the effects.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from streams.state.snapshotfile import FenceOf
 from streams.state.snapshots import Snapshots
 from streams.topology.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
 from streams.traces import NO_SPANS, Tracing, trace_id
-from streams.transport.batch import PartitionBatch, Record
+from streams.transport.batch import PartitionBatch, Poll, Record
 from streams.transport.commit import Commit, Submission
 from streams.transport.consumer import Profile
 
@@ -95,8 +95,8 @@ class Agent(ABC, Generic[W]):
         """How the reader reads for this agent."""
 
     @abstractmethod
-    async def run(self, stream: "Stream[PartitionBatch]") -> None:
-        """The Faust agent: for each batch, decode and submit."""
+    async def run(self, stream: "Stream[Poll]") -> None:
+        """The Faust agent: for each batch of each poll, decode and submit."""
 
     @abstractmethod
     def decide(self, group: Sequence[Submission[W]]) -> Effects:
@@ -176,13 +176,13 @@ class TaskAgent(Agent[W]):
     async def work_on(self, batch: PartitionBatch) -> None:
         """Decode a batch, do what it asks for and submit it. Raises InferenceClosed when it must be left undone."""
 
-    async def run(self, stream: "Stream[PartitionBatch]") -> None:
+    async def run(self, stream: "Stream[Poll]") -> None:
         async for event in stream.noack().events():
-            batch: PartitionBatch = event.value
-            if not batch.lost:
-                task = asyncio.create_task(self._on(batch))
-                self._batches.add(task)
-                task.add_done_callback(self._batch_ended)
+            for batch in event.value:
+                if not batch.lost:
+                    task = asyncio.create_task(self._on(batch))
+                    self._batches.add(task)
+                    task.add_done_callback(self._batch_ended)
 
     async def _on(self, batch: PartitionBatch) -> None:
         try:

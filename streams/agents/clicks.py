@@ -1,27 +1,23 @@
 """Clicks: fold groups of batches into the readers' rows, publish fresh lists, tell the item agent what followed what.
 
-A group over many partitions is one fold and one ranking: the fixed cost of a few hundred NumPy calls is paid a
-group, not a batch. A reader's last click of the group makes the list. The numbers are in `models.taste`, the
-records in `streams.taste.lists` and `streams.taste.transitions`; this file says what goes where.
+A group over many partitions is one fold (`streams.taste.folding`) and one ranking (`streams.taste.maker`). A reader's
+last click of the group makes the list. The records are in `streams.taste.lists` and `streams.taste.transitions`; this
+file says what goes where.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste import odd
-from models.taste.actions import weight_table, weights_of
 from models.taste.items import ItemIndex
 from models.taste.layout import fence_of
 from models.taste.table import ItemTable
-from models.taste.users import Folded
 from streams.agents.base import Agent, Services
-from streams.codecs import ClickColumns, decode_clicks
+from streams.codecs import decode_poll
+from streams.columns import ClickColumns
 from streams.effects import Effects, Emit, Header, batch_bytes
 from streams.events import MAX_ID_BYTES
 from streams.observe.quality import QualityMetrics
@@ -31,16 +27,17 @@ from streams.refusals.rejected import Rejected
 from streams.secrecy.files import secret
 from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
+from streams.state.following import Following
 from streams.state.users import UserState
 from streams.taste.beside import Beside
 from streams.taste.experiments import Experiments
+from streams.taste.folding import ClickFold
 from streams.taste.maker import ListMaker, list_settings
-from streams.taste.moved import Moved
 from streams.taste.quality import LiveQuality, Served
 from streams.taste.revisions import Revisions
-from streams.taste.transitions import WINDOW, TransitionWriter
+from streams.taste.transitions import TransitionWriter
 from streams.topology.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
-from streams.transport.batch import PartitionBatch, Record
+from streams.transport.batch import PartitionBatch, Poll, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
 
@@ -89,15 +86,24 @@ class ClicksAgent(Agent[ClickColumns]):
             services.clock,
             services.tracing,
         )
-        self._quality = self._live_quality()
-        self._weights = weight_table(self._taste.weights.model_dump())
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
-        self._followers = [
-            TableFollower(settings.kafka, topic, settings.topics.partitions, apply)
-            for topic, apply in ((ITEM_TABLE, self._apply_table), (ITEMS, self._catalogue.apply))
+        tables = ((ITEM_TABLE, self._apply_table), (ITEMS, self._catalogue.apply))
+        followers = [
+            TableFollower(settings.kafka, topic, settings.topics.partitions, apply) for topic, apply in tables
         ]
-        self._following: list[asyncio.Task[None]] = []
+        self._following = Following(followers, self._stopped_following)
         self._transitions = TransitionWriter(self._items, settings.topics.partitions)
+        self._fold = ClickFold(
+            self._taste,
+            self._state.rows,
+            self._items,
+            self._live_quality(),
+            self._beside,
+            self._experiments,
+            self._transitions,
+            services.metrics,
+            self.metrics,
+        )
         self._future_ms = int(self._taste.future_s * 1000)
         self._privacy = PrivacyKeeper(
             self._state, settings.topics.partitions, services.clock, self._forget_beside_state, self.metrics
@@ -143,31 +149,15 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._taste.output == "lists":
             await self._revisions.start()
             await self._beside.learning.start()
-            self._following = [asyncio.create_task(follower.run()) for follower in self._followers]
-            caught_up = asyncio.create_task(self._caught_up())
-            await asyncio.wait({caught_up, *self._following}, return_when=asyncio.FIRST_COMPLETED)
-            caught_up.cancel()
-            for one in (self._revisions, self._beside.learning):
-                if one.goes_on:
-                    self._following.append(asyncio.create_task(one.run()))
-            for following in self._following:
-                following.add_done_callback(self._stopped_following)
+            await self._following.start((self._revisions, self._beside.learning))
 
-    async def _caught_up(self) -> None:
-        for follower in self._followers:
-            await follower.caught_up.wait()
-
-    def _stopped_following(self, following: "asyncio.Task[None]") -> None:
+    def _stopped_following(self, error: BaseException | None) -> None:
         """Lists from a table that stands still would be wrong without a word: an unreadable row stops the worker."""
-        if not following.cancelled():
-            assert self.commit is not None
-            self.commit.fail(following.exception())
+        assert self.commit is not None
+        self.commit.fail(error)
 
     async def stop(self) -> None:
-        for following in self._following:
-            following.cancel()
-        if self._following:
-            await asyncio.wait(self._following, timeout=1.0)
+        await self._following.stop()
         await self._beside.learning.keep()
         await self._changelog.stop()
 
@@ -215,11 +205,12 @@ class ClicksAgent(Agent[ClickColumns]):
 
     # -- records
 
-    async def run(self, stream: "Stream[PartitionBatch]") -> None:
+    async def run(self, stream: "Stream[Poll]") -> None:
         async for event in stream.noack().events():
-            batch: PartitionBatch = event.value
-            if not batch.lost:
-                self.submit(batch, decode_clicks(batch.partition, batch.records, self._future_ms))
+            batches = [batch for batch in event.value if not batch.lost]
+            decoded = decode_poll([(batch.partition, batch.records) for batch in batches], self._future_ms)
+            for batch, columns in zip(batches, decoded, strict=True):
+                self.submit(batch, columns)
 
     def decide(self, group: Sequence[Submission[ClickColumns]]) -> Effects:
         effects = Effects()
@@ -234,7 +225,8 @@ class ClicksAgent(Agent[ClickColumns]):
                 rejected = self._privacy.letters_allowed(batch.partition, rejected)
             if too_large:
                 rejected = [*rejected, *_causes(batch, too_large)]
-            self.reject(effects, batch.partition, rejected)
+            if rejected:
+                self.reject(effects, batch.partition, rejected)
         self._measure()
         return effects
 
@@ -270,13 +262,12 @@ class ClicksAgent(Agent[ClickColumns]):
         values, headers = self._lists.outputs(moved, users)
         state = self._state.rows.encode(rows)
         large = self._larger(keys, values, headers)
-        for partition, places in moved.by_partition():
-            at = places.tolist()
+        for partition, at in moved.by_partition():
             effects.changelog.append(
                 Emit(TASTE_CHANGELOG, partition, [keys[i] for i in at], [state[i] for i in at])
             )
             if large:
-                at = [i for i in at if i not in large]
+                at = [place for place in at if place not in large]
             effects.outputs.append(
                 Emit(
                     RECOMMENDATIONS,
@@ -317,70 +308,6 @@ class ClicksAgent(Agent[ClickColumns]):
             for i, key in enumerate(keys)
         }
         return {i: size for i, size in sizes.items() if size > limit_bytes}
-
-    def _fold(self, parts: Sequence[ClickColumns]) -> Moved:
-        rows = self._state.rows
-        row_of = np.concatenate([rows.rows_of(part.users, part.partition) for part in parts])
-        partitions = np.repeat(
-            np.array([part.partition for part in parts], np.int32), [len(part) for part in parts]
-        )
-        items = self._items.lookup([item for part in parts for item in part.items])
-        kinds = np.concatenate([part.kinds for part in parts])
-        dwell_s = np.concatenate([part.dwell_s for part in parts])
-        weights = weights_of(kinds, dwell_s, self._weights)
-        at_ms = np.concatenate([part.at_ms for part in parts])
-        offsets = np.concatenate([part.offsets for part in parts])
-        window = WINDOW if self._taste.transitions else 0
-        ids = np.concatenate([part.ids for part in parts])
-        if self._quality is not None:
-            self._quality.judge(row_of, items, kinds, at_ms, partitions, offsets)
-        strange = odd.strange(kinds, dwell_s, at_ms, rows.newest_at_ms[row_of], rows.half_lives_ms)
-        begins = np.cumsum([0, *map(len, parts)]).tolist()
-        authors = {
-            begin + place: one
-            for begin, part in zip(begins, parts, strict=False)
-            for place, one in part.authors.items()
-        }
-        folded = rows.fold_rows(row_of, items, kinds, weights, at_ms, offsets, window, ids, authors)
-        self._count(folded, strange)
-        if self._quality is not None:
-            self._quality.settle(folded.applied)
-        self._beside.follow(row_of, items, kinds, at_ms, partitions, folded.applied)
-        if self._experiments:
-            users = [user for part in parts for user in part.users]
-            names = [item for part in parts for item in part.items]
-            self._experiments.credit(users, names, kinds, folded.applied)
-        records = list(chain.from_iterable(part.records for part in parts))
-        wishes = {
-            begin + place: one
-            for begin, part in zip(begins, parts, strict=False)
-            for place, one in part.wishes.items()
-        }
-        return Moved(partitions, items, kinds, weights, at_ms, offsets, folded, wishes, records)
-
-    def _count(self, folded: Folded, strange: dict[str, NDArray[np.bool_]]) -> None:
-        """What became of the clicks of a fold; counters are touched only where there is something to count."""
-        metrics, applied = self.services.metrics, int(np.count_nonzero(folded.applied))
-        for what, which in strange.items():
-            some = int(np.count_nonzero(which & folded.applied))
-            if some:
-                metrics.odd.labels(what).inc(some)
-        unnamed, self._transitions.unnamed = self._transitions.unnamed, 0
-        for outcome, undos in (
-            ("pair_left", unnamed),
-            ("taken_back", len(folded.undone.places)),
-            ("shown_again", folded.shown_again),
-            ("in_vain", folded.in_vain),
-        ):
-            if undos:
-                metrics.undone.labels(outcome).inc(undos)
-        if folded.fell_out:
-            metrics.hidden_fell_out.inc(folded.fell_out)
-        if folded.duplicates:
-            self.metrics.duplicated(folded.duplicates)
-        repeated = len(folded.applied) - applied - folded.duplicates
-        if repeated:
-            self.metrics.repeated(repeated)
 
     def shelf(self) -> Shelf:
         """What queries are answered from: this worker's own readers, and all items."""

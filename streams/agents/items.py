@@ -23,7 +23,7 @@ from streams.effects import Effects, Emit
 from streams.events import MAX_ID_BYTES
 from streams.taste.transitions import WINDOW
 from streams.topology.topics import ITEM_TABLE, TRANSITIONS
-from streams.transport.batch import PartitionBatch, Record
+from streams.transport.batch import Poll, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
 
@@ -68,11 +68,11 @@ class ItemsAgent(Agent[ItemWork]):
             fetch_min_bytes=reader.fetch_full_bytes,
         )
 
-    async def run(self, stream: "Stream[PartitionBatch]") -> None:
+    async def run(self, stream: "Stream[Poll]") -> None:
         async for event in stream.noack().events():
-            batch: PartitionBatch = event.value
-            if not batch.lost:
-                self.submit(batch, self._work(batch.records))
+            for batch in event.value:
+                if not batch.lost:
+                    self.submit(batch, self._work(batch.records))
 
     def _work(self, records: Sequence[Record]) -> ItemWork:
         """Raises BadInput: what lies here was written by workers, or the topic is another's."""

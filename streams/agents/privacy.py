@@ -24,7 +24,7 @@ from streams.privacy.orders import HEADERS, Done, home_of, order_of
 from streams.refusals.rejected import Rejected
 from streams.topology.topics import CLICKS, PRIVACY_RECEIPTS
 from streams.topology.topics import PRIVACY as TOPIC
-from streams.transport.batch import PartitionBatch, Record
+from streams.transport.batch import PartitionBatch, Poll, Record
 from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
 
@@ -64,16 +64,19 @@ class PrivacyAgent(Agent[PrivacyWork]):
     def profile(self) -> Profile:
         return Profile(max_records=100, fetch_wait_ms=250, batches_in_flight=4)
 
-    async def run(self, stream: "Stream[PartitionBatch]") -> None:
+    async def run(self, stream: "Stream[Poll]") -> None:
         async for event in stream.noack().events():
-            batch: PartitionBatch = event.value
-            if batch.lost:
-                continue
-            work = self._read([record for record in batch.records if record.value is not None])
-            done = [record for record in batch.records if record.value is None]
-            work.receipts = await self._completed(batch, done)
-            if not batch.lost:
-                self.submit(batch, work)
+            for batch in event.value:
+                await self._take(batch)
+
+    async def _take(self, batch: PartitionBatch) -> None:
+        if batch.lost:
+            return
+        work = self._read([record for record in batch.records if record.value is not None])
+        done = [record for record in batch.records if record.value is None]
+        work.receipts = await self._completed(batch, done)
+        if not batch.lost:
+            self.submit(batch, work)
 
     def _read(self, records: Sequence[Record]) -> PrivacyWork:
         events, good, rejected = self._decoder.each(records)

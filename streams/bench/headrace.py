@@ -109,9 +109,10 @@ async def reader_alone(job: Job) -> dict[str, Any]:
         nonlocal done
         async for event in stream.noack().events():
             watch.start()
-            batch: PartitionBatch = event.value
-            done += len(decode_clicks(batch.partition, batch.records, future_ms))
-            reader.finish(batch)
+            batch: PartitionBatch
+            for batch in event.value:
+                done += len(decode_clicks(batch.partition, batch.records, future_ms))
+                reader.finish(batch)
 
     app.agent(channel, name="headrace.bench", supervisor_strategy=CrashingSupervisor)(decode)
     async with Committed(

@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from streams.bench.cluster import produce, settings_for
+from streams.bench.kinds import SHORT
 from streams.bench.place import Child, Place, contend
 from streams.bench.result import Result, Row, machine, ratio
-from streams.bench.texts import mixed_feed
+from streams.bench.texts import NAMES, mixed_feed
 from streams.clock import SystemClock
 from streams.errors import UserMistake
 from streams.events import Media
@@ -57,7 +58,10 @@ def run(place: Place, plan: Plan, say: Say) -> Result:
             )
             options = told | {"dtype": dtype, "task": "sentiment", "rounds": plan.rounds}
             rows = _alone(place, "streams.bench.engine:rows_job", plan.texts, options)["rows"]
-            found[dtype] = [row | {"case": f"{row['case']}_{_SHORT[dtype]}"} for row in rows]
+            found[dtype] = [row | {"case": f"{row['case']}_{SHORT[dtype]}"} for row in rows]
+        say("comments, leads and articles each by itself: one at a time, and by the engine")
+        told_kinds = told | {"dtypes": dtypes(plan.device), "task": "sentiment", "rounds": plan.rounds}
+        kinds = _alone(place, "streams.bench.kinds:kinds_job", max(64, plan.texts // 4), told_kinds)["rows"]
         say("the engine alone")
         overhead = _alone(place, "streams.bench.engine:overhead_job", OVERHEAD_ITEMS, {})
         say("through broker and agents, and the same texts in an offline loop")
@@ -71,7 +75,7 @@ def run(place: Place, plan: Plan, say: Say) -> Result:
         kernels = _alone(place, "streams.bench.kernels:kernels_job", 0, told)["rows"]
         say("decoding")
         decoded = _alone(place, "streams.bench.decode:decode_job", DECODED_S, {})["rows"]
-    rows = [*(row for rows in found.values() for row in rows), *agents]
+    rows = [*(row for rows in found.values() for row in rows), *kinds, *agents]
     rows += [{"case": "engine_overhead", **overhead}, *kernels, *decoded]
     described = place.described() | {"device": plan.device, "cuda": _cuda()}
     return Result("inference", machine(described), rows, _ratios(rows))
@@ -94,9 +98,6 @@ def _check_device(name: str) -> None:
         raise UserMistake(f"--device {name}: torch finds no GPU here")
 
 
-_SHORT = {"float32": "fp32", "bfloat16": "bf16"}
-
-
 def dtypes(device: str) -> list[str]:
     """fp32, and bf16 where the device computes in it."""
     from models.networks.precision import dtype_name, torch_dtype
@@ -107,7 +108,7 @@ def dtypes(device: str) -> list[str]:
 def _ratios(rows: list[Row]) -> dict[str, float | None]:
     found = {row["case"]: row for row in rows}
     ratios: dict[str, float | None] = {}
-    for short in _SHORT.values():
+    for short in SHORT.values():
         engine = f"engine_{short}"
         # Both against fp32 batches of arrival: what a newsroom runs before.
         ratios[f"vs_arrival_{short}"] = ratio(rows, "texts_per_s", engine, "arrival_batches_fp32")
@@ -118,8 +119,16 @@ def _ratios(rows: list[Row]) -> dict[str, float | None]:
     # by processor time: what is left to compare where other work shares the machine
     ratios["vs_arrival_fp32_by_cpu"] = ratio(rows, "cpu_ms_per_text", "arrival_batches_fp32", "engine_fp32")
     ratios["vs_arrival_bf16_by_cpu"] = ratio(rows, "cpu_ms_per_text", "arrival_batches_fp32", "engine_bf16")
-    ratios["agents_vs_plain_faust"] = ratio(rows, "texts_per_s", "agents", "plain_faust")
-    ratios["agents_vs_plain_faust_by_cpu"] = ratio(rows, "cpu_ms_per_text", "plain_faust", "agents")
+    for plain in ("plain_faust", "plain_faust_published"):
+        ratios[f"agents_vs_{plain}"] = ratio(rows, "texts_per_s", "agents", plain)
+        ratios[f"agents_vs_{plain}_by_cpu"] = ratio(rows, "cpu_ms_per_text", plain, "agents")
+    for kind in NAMES:
+        for short in SHORT.values():
+            engine = f"{kind}_engine_{short}"
+            for plain in (f"one_at_a_time_{short}", "published"):
+                ratios[f"{kind}_{short}_vs_{plain.removesuffix(f'_{short}')}_by_cpu"] = ratio(
+                    rows, "cpu_ms_per_text", f"{kind}_{plain}", engine
+                )
     ratios["agents_vs_offline_by_cpu"] = ratio(rows, "cpu_ms_per_text", "offline_beside_agents", "agents")
     ratios["decode_least_times_real_time"] = min(
         row["times_real_time"] for row in rows if row["case"].startswith("decode_")
@@ -155,7 +164,18 @@ def _agents(place: Place, plan: Plan, told: Mapping[str, Any]) -> list[Row]:
         "options": {**told, "dtype": "auto", "task": "sentiment"},
     }
     rows: list[Row] = contend(place, "streams.bench.labelling:worker_job", job, WITHIN_S, "agents")["rows"]
-    return [*rows, contend(place, "streams.bench.plain_label:label_job", job, WITHIN_S, "plain Faust")]
+    plain = "streams.bench.plain_label:label_job"
+    rows.append(contend(place, plain, _told(job, prefix, published=False), WITHIN_S, "plain Faust"))
+    other = f"b{uuid.uuid4().hex[:8]}-"  # its offsets are those of its application's name
+    asyncio.run(_produce(place, other, plan.texts))
+    rows.append(
+        contend(place, plain, _told(job, other, published=True), WITHIN_S, "plain Faust, as published")
+    )
+    return rows
+
+
+def _told(job: dict[str, Any], prefix: str, *, published: bool) -> dict[str, Any]:
+    return {**job, "prefix": prefix, "options": {**job["options"], "published": published}}
 
 
 async def _produce(place: Place, prefix: str, texts: int) -> None:

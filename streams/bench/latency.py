@@ -8,7 +8,7 @@ same reader supersedes within one group has no output and no latency. The worker
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,15 @@ from streams.bench.result import Result, Row, machine
 from streams.clock import SystemClock
 from streams.errors import Fatal
 from streams.feed.records import partition_of
+from streams.state.batches import BatchFetcher, heads
 from streams.topology import admin
+from streams.topology.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG, prefixed
 from streams.transport.client import close
 
-WARM_S = 8.0
+WARM_S = {"kafka": 8.0, "embedded": 2.0}
+"""A JVM has to warm up. The embedded broker looks through all batches it keeps at each fetch, so that its log is kept
+short; a row says how it began (`first_…`) and how long the log became (`log_batches`)."""
+FIRST_S = 5.0
 READY_WITHIN_S = 60.0
 PROBE_WAIT_MS = 4  # the embedded broker looks for records every half of it
 TAIL_S = 3.0  # outputs that come later are lost to the figures, and counted as missing
@@ -74,30 +79,50 @@ async def _one(place: Place, plan: Plan, case: Case) -> Row:
     prefix = f"b{uuid.uuid4().hex[:8]}-"
     await admin.apply(settings_for(place.bootstrap, prefix, PARTITIONS))
     start_ms = SystemClock().wall_ms() - 86_400_000
-    clicks = int(plan.rate_per_s * (WARM_S + plan.seconds))
+    warm_s = WARM_S[place.lane]
+    clicks = int(plan.rate_per_s * (warm_s + plan.seconds))
     feed = ClickFeed(clicks, plan.users, plan.items, plan.seed, start_ms)
     if case.taste is not None and case.taste["output"] == "lists":
         await publish_table(place, prefix, feed)
     with Child(case.name, _command(place, prefix, case), place.cores.contender) as child:
         async with Probe(place.bootstrap, prefix, draw(feed)) as probe:
             await probe.until_answered(child, READY_WITHIN_S)
-            await probe.play(0, int(plan.rate_per_s * WARM_S), plan.rate_per_s)
+            await probe.play(0, int(plan.rate_per_s * warm_s), plan.rate_per_s)
             child.check()
             cpu_s, began_s = child.cpu_s, SystemClock().monotonic_s()
-            first = int(plan.rate_per_s * WARM_S)
+            first = int(plan.rate_per_s * warm_s)
             await probe.play(first, clicks, plan.rate_per_s)
             took_s = SystemClock().monotonic_s() - began_s
             cpu_s = child.cpu_s - cpu_s
             await asyncio.sleep(TAIL_S)
             child.check()
-            figures = probe.figures(first)
+            figures = probe.figures(first, first + int(plan.rate_per_s * FIRST_S))
             figures |= {
                 "clicks_per_s": round((clicks - first) / took_s),
                 "cpu_cores_used": round(cpu_s / took_s, 2),
                 "rss_mb": child.rss_mb,
+                "log_batches": await _log_batches(place, prefix, (CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG)),
             }
         child.stop()
     return {"case": case.name, **figures}
+
+
+async def _log_batches(place: Place, prefix: str, topics: Sequence[str]) -> int:
+    """How many record batches the broker keeps of these topics."""
+    found = 0
+    for topic in topics:
+        fetcher = BatchFetcher(
+            settings_for(place.bootstrap, prefix, PARTITIONS).kafka, prefixed(prefix, topic)
+        )
+        await fetcher.start()
+        for partition in range(PARTITIONS):
+            at, end = await fetcher.bounds(partition)
+            while at < end:
+                fetched = await fetcher.fetch(partition, at)
+                found += sum(1 for _ in heads(fetched.data))
+                at = fetched.next_offset
+        await fetcher.stop()
+    return found
 
 
 def _command(place: Place, prefix: str, case: Case) -> list[str]:
@@ -193,17 +218,21 @@ class Probe:
                 self._topic, self._values[n], key=self._keys[n], partition=self._partitions[n]
             )
 
-    def figures(self, first: int) -> dict[str, Any]:
-        """Over clicks from `first` on that have an output."""
+    def figures(self, first: int, early: int) -> dict[str, Any]:
+        """Over clicks from `first` on that have an output; also of those before `early` alone."""
         latency_ms = (self._seen_s[first:] - self._sent_s[first:]) * 1000
         late_ms = (self._sent_s[first:] - self._due_s[first:]) * 1000
         seen = latency_ms[np.isfinite(latency_ms)]
         if not len(seen):
             raise Fatal("no output came back")
+        begun = latency_ms[: early - first]
+        begun = begun[np.isfinite(begun)]
         return {
             "outputs": len(seen),
             "p50_ms": round(float(np.percentile(seen, 50)), 1),
             "p99_ms": round(float(np.percentile(seen, 99)), 1),
+            "first_p50_ms": round(float(np.percentile(begun, 50)), 1) if len(begun) else None,
+            "first_p99_ms": round(float(np.percentile(begun, 99)), 1) if len(begun) else None,
             "max_ms": round(float(seen.max()), 1),
             "feed_late_p99_ms": round(float(np.percentile(late_ms, 99)), 1),
         }

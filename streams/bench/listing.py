@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from models.taste import actions
 from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
+from models.taste.fold import Folded
 from models.taste.items import ItemIndex
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import lists
+from models.taste.request import ListSettings, Requests
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
-from models.taste.users import Folded, UserRows
+from models.taste.users import UserRows
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.feed import ClickFeed, Drawn, draw, item_name, user_name
 from streams.bench.itemtable import item_rows

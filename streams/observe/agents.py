@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from prometheus_client import Counter
+
 from streams.errors import REASONS
 from streams.observe.catalogue import Metrics
 
@@ -40,6 +42,7 @@ class AgentMetrics:
         self._rebalance = m.rebalance_seconds.labels(agent)
         self._recovery = m.recovery_seconds.labels(agent)
         self._recovered = m.recovered_records.labels(agent)
+        self._outputs: dict[str, Counter] = {}  # by topic
 
     def batch_read(self, partition: int, records: int, size_bytes: int) -> None:
         self._batches.inc()
@@ -155,7 +158,10 @@ class AgentMetrics:
         self._metrics.privacy_orders.labels(self._agent, kind).inc()
 
     def published(self, topic: str, records: int) -> None:
-        self._metrics.outputs.labels(self._agent, topic).inc(records)
+        counter = self._outputs.get(topic)
+        if counter is None:
+            counter = self._outputs[topic] = self._metrics.outputs.labels(self._agent, topic)
+        counter.inc(records)
 
     def dead_lettered(self, reason: str) -> None:
         """Count a dead letter; an unknown reason is a programming error, not a new label."""

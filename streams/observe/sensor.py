@@ -2,7 +2,7 @@
 histories of milliseconds in memory that nobody reads.
 
 Faust's consumer and producer do nothing here (`streams.transport` owns the clients, and reports by itself), so of a
-sensor's events one has something to say: an agent takes a batch from its channel.
+sensor's events one has something to say: an agent takes what a poll brought from its channel.
 """
 
 from typing import Any
@@ -12,7 +12,6 @@ from prometheus_client import Histogram
 
 from streams.clock import Clock
 from streams.observe.catalogue import Metrics
-from streams.transport.batch import PartitionBatch
 
 
 class Sensor(faust.Sensor):
@@ -30,6 +29,6 @@ class Sensor(faust.Sensor):
 
     def on_stream_event_in(self, tp: Any, offset: int, stream: Any, event: Any) -> None:
         """An agent takes an event."""
-        batch = event.value
-        if isinstance(batch, PartitionBatch) and batch.topic in self._agents:
-            self._agents[batch.topic].observe(self._clock.monotonic_s() - batch.read_s)
+        poll = event.value
+        if isinstance(poll, list) and poll[0].topic in self._agents:
+            self._agents[poll[0].topic].observe(self._clock.monotonic_s() - poll[0].read_s)

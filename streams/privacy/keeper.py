@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.clock import Clock
-from streams.codecs import ClickColumns
+from streams.columns import ClickColumns
 from streams.effects import Effects, Emit
 from streams.privacy.orders import Done, Placed, home_of
 from streams.privacy.register import Row

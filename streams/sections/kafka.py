@@ -109,6 +109,12 @@ class Reader(Section):
     group_interval_ms: float = Field(
         4.0, ge=0, le=1000, description="group commits of one agent begin at most once in this time"
     )
+    changelog_interval_ms: float = Field(
+        25.0,
+        ge=0,
+        le=1000,
+        description="changelog rows gather for so long while groups follow each other; lists do not wait for them",
+    )
     group_records: Count = Field(
         8000, description="records decided at once; a group ends with the batch that reaches it"
     )

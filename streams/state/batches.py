@@ -180,30 +180,33 @@ def _of_one(answer: Any) -> Sequence[Any]:
     return rest
 
 
-def next_offset(data: bytes, start: int) -> int:
-    """The offset after the last whole batch in `data`, by the batches' heads alone; `start` when there is none."""
-    at, found = 0, start
-    while at + 27 <= len(data):
+def heads(data: bytes, size_bytes: int = 27) -> Iterator[int]:
+    """Where whole batches begin in `data`, of which at least a head of that size is there."""
+    at = 0
+    while at + size_bytes <= len(data):
         stop = at + 12 + int.from_bytes(data[at + 8 : at + 12], "big")
         if stop > len(data) or stop <= at + 12:
-            break
+            return
+        yield at
+        at = stop
+
+
+def next_offset(data: bytes, start: int) -> int:
+    """The offset after the last whole batch in `data`, by the batches' heads alone; `start` when there is none."""
+    found = start
+    for at in heads(data):
         found = int.from_bytes(data[at : at + 8], "big", signed=True) + 1
         if data[at + 16] >= 2:  # magic: the head holds the first offset, and how far it is to the last
             found += int.from_bytes(data[at + 23 : at + 27], "big")
-        at = stop
     return max(found, start)
 
 
 def newest_ms(data: bytes) -> int:
     """The newest timestamp in whole batches, by their heads; 0 where they are of magic 0 or 1."""
-    at, found = 0, 0
-    while at + 43 <= len(data):
-        stop = at + 12 + int.from_bytes(data[at + 8 : at + 12], "big")
-        if stop > len(data) or stop <= at + 12:
-            break
+    found = 0
+    for at in heads(data, 43):
         if data[at + 16] >= 2:
             found = max(found, int.from_bytes(data[at + 35 : at + 43], "big", signed=True))
-        at = stop
     return found
 
 

@@ -42,6 +42,7 @@ TEMPORARY = ".tmp"
 ORDER = ".order"
 READ_BACK = 4_000  # events of a partition, about 0.6 ms each
 READERS_AT_ONCE = 256
+SOLVE_S = 1.0  # from one look at whether a solution is due to the next
 
 Anonymous = Callable[[I32, Sequence[str]], bool | Bools]
 """Of readers by partition and name: of whom nothing is looked at."""
@@ -152,13 +153,32 @@ class Learning:
     @property
     def goes_on(self) -> bool:
         """Whether `run` has something to do."""
-        return bool(self._files)
+        return bool(self._files) or self.ordering is not None
 
     async def run(self) -> None:
-        """Write the weights down every `interval_s`, for ever."""
+        """Write the weights down every `interval_s`, and solve what is due in a thread, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._files:
+                tasks.create_task(self._keep_on())
+            if self.ordering is not None:
+                tasks.create_task(self._solve_on(self.ordering))
+
+    async def _keep_on(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
             await self.keep()
+
+    async def _solve_on(self, ordering: Ordering) -> None:
+        """A solution is taken up between two groups, as another revision of a model is."""
+        while True:
+            await asyncio.sleep(SOLVE_S)
+            await self.solve(ordering)
+
+    async def solve(self, ordering: Ordering) -> None:
+        """What foretells what, anew, if that is due."""
+        unsolved = ordering.known.unsolved()
+        if unsolved is not None:
+            ordering.known.use(await asyncio.to_thread(unsolved.solved))
 
     async def keep(self) -> None:
         """Write the weights down, if they are kept and have changed."""

@@ -13,9 +13,10 @@ from models.taste.calibrated import Candidates
 from models.taste.catalogue import Catalogue
 from models.taste.choose import TOGETHER
 from models.taste.explore import draws
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import lists
 from models.taste.rank import RankSettings
 from models.taste.reasons import Lists
+from models.taste.request import ListSettings, Requests
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows

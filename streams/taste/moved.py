@@ -1,12 +1,12 @@
 """What folding the clicks of a group did."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.users import Folded
+from models.taste.fold import Folded
 from streams.events import ListWishes
 from streams.transport.batch import Record
 
@@ -25,12 +25,9 @@ class Moved:
     wishes: dict[int, ListWishes]  # by place among the n
     records: Sequence[Record]  # (n,)
 
-    def by_partition(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    def by_partition(self) -> list[tuple[int, list[int]]]:
         """Each partition with the places of its readers in `folded.rows`."""
-        of_rows = self.partitions[self.folded.last]
-        order = np.argsort(of_rows, kind="stable")
-        ends = np.flatnonzero(np.diff(of_rows[order], append=-1)) + 1
-        start = 0
-        for end in ends.tolist():
-            yield int(of_rows[order[start]]), order[start:end]
-            start = end
+        found: dict[int, list[int]] = {}
+        for place, partition in enumerate(self.partitions[self.folded.last].tolist()):
+            found.setdefault(partition, []).append(place)
+        return sorted(found.items())

@@ -19,7 +19,8 @@ from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.filters import NO_PAIRS, Wishes
 from models.taste.ordering import Ordering
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import lists
+from models.taste.request import ListSettings, Requests
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows

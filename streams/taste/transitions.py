@@ -9,9 +9,9 @@ import numpy as np
 from aiokafka.partitioner import murmur2
 from numpy.typing import NDArray
 
+from models.taste.fold import Folded
 from models.taste.items import ItemIndex
 from models.taste.transitions import encode, named, transitions
-from models.taste.users import Folded
 from streams.effects import Emit
 from streams.topology.topics import TRANSITIONS
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.taste.catalogue import Catalogue
 from models.taste.filters import NO_PAIRS, Wishes
-from models.taste.pipeline import Requests
+from models.taste.request import Requests
 from streams.events import ListWishes
 
 

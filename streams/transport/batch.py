@@ -1,4 +1,4 @@
-"""One Faust event = one partition batch.
+"""One Faust event = the partition batches of one poll.
 
 A batch is raw: values are decoded by the agent, off the reader's path. It is done only when its agent's effects
 are durable and the commit group says so; what Faust believes about acknowledgement is never asked.
@@ -55,6 +55,10 @@ class PartitionBatch:
         return self.entry.lost
 
 
+Poll = Sequence[PartitionBatch]
+"""What one fetch brought, a batch a partition; at least one."""
+
+
 def size_bytes(records: Sequence[Record]) -> int:
     """What the records hold, estimated from the first 16: an exact sum would cost a visit to each."""
     sample = records[:16]
@@ -65,10 +69,11 @@ def size_bytes(records: Sequence[Record]) -> int:
     return seen * len(records) // len(sample)
 
 
-class BatchMessage(ConsumerMessage):
-    """The Faust message that carries a batch through a channel; `generation` must be the app's own."""
+class PollMessage(ConsumerMessage):
+    """The Faust message that carries the batches of a poll through a channel; `generation` must be the app's own."""
 
-    def __init__(self, batch: PartitionBatch, generation: int) -> None:
+    def __init__(self, poll: Poll, generation: int) -> None:
+        batch = poll[-1]
         super().__init__(
             topic=batch.topic,
             partition=batch.partition,
@@ -83,7 +88,8 @@ class BatchMessage(ConsumerMessage):
         )
 
 
-def event_of(app: Any, batch: PartitionBatch) -> Any:
-    """The Faust event for a batch. Streams drop events of another generation, so the app's is stamped."""
-    message = BatchMessage(batch, app.consumer_generation_id)
-    return app.create_event(None, batch, None, message)
+def event_of(app: Any, poll: Poll) -> Any:
+    """The Faust event for the batches of a poll, at least one. Streams drop events of another generation, so the
+    app's is stamped."""
+    message = PollMessage(poll, app.consumer_generation_id)
+    return app.create_event(None, poll, None, message)

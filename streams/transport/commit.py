@@ -1,6 +1,6 @@
 """Group commit: performs the effects of many partition batches at once, in the order of durability.
 
-    outputs sent -> confirmed -> changelog sent -> confirmed -> batches done -> offsets
+    outputs sent -> confirmed -> changelog gathered, sent -> confirmed -> batches done -> offsets
 
 Groups send in the order in which they were decided. All batches that are waiting leave together, over all
 partitions; the next group starts at once while earlier ones are on their way (bounded). Two things hold at every
@@ -29,6 +29,7 @@ from streams.errors import Retry
 from streams.traces import sampled_trace
 from streams.transport.batch import PartitionBatch
 from streams.transport.producer import BatchProducer, ignore_result
+from streams.transport.rows import RowWriter
 from streams.transport.solewriter import SoleWriter
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class GroupCommit(Commit[W]):
         groups_in_flight: int,
         group_records: int,
         interval_s: float = 0.0,
+        changelog_interval_s: float = 0.0,
     ) -> None:
         self._decide = decide
         self._producer = producer
@@ -127,6 +129,7 @@ class GroupCommit(Commit[W]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._chain: asyncio.Future[None] | None = None
         self._writer = SoleWriter()
+        self._rows = RowWriter(self._send, producer.confirmed, self._watch, clock, changelog_interval_s)
         self._generation = 0  # of the producer's connection; a group of an earlier one sends nothing more
         # Fair: groups queue their outputs one after the other, or a later list could pass an earlier one while
         # the earlier group waits for room on another partition.
@@ -202,14 +205,9 @@ class GroupCommit(Commit[W]):
             await self._producer.confirmed(chain(*pending))
             if before is not None:
                 await asyncio.shield(before)
-            lost = {s.batch.partition for s in group if s.batch.lost}
-            rows = [emit for emit in effects.changelog if emit.partition not in lost]
-            pending = await self._send(rows, generation)
-            for emit, futures in zip(rows, pending, strict=True):
-                if futures:
-                    self._watch(emit, futures[0], generation)
+            written = self._rows.add(effects.changelog, [s.batch for s in group], generation)
             _resolve(sent, None)
-            await self._producer.confirmed(chain(*pending))
+            await asyncio.shield(written)
         except Retry as error:
             _resolve(sent, error)
             self._observer.group_failed(len(group))
@@ -225,7 +223,7 @@ class GroupCommit(Commit[W]):
         records = sum(len(s.batch.records) for s in group)
         self._observer.group_done(records, now_s - started_s, *waited(group, now_s))
 
-    def _watch(self, emit: Emit, landing: "asyncio.Future[Any]", generation: int) -> None:
+    def _watch(self, emit: Emit, pending: Sequence[Any], generation: int) -> None:
         """Notice, once it is confirmed, whether others wrote between ours. Called back in the order of the log."""
 
         def landed(future: "asyncio.Future[Any]") -> None:
@@ -239,7 +237,8 @@ class GroupCommit(Commit[W]):
                 self._observer.foreign_rows(foreign)
                 self._failed(Retry(f"{foreign} rows of {emit.topic}[{emit.partition}] are not ours"))
 
-        landing.add_done_callback(landed)
+        if pending:
+            pending[0].add_done_callback(landed)
 
     async def _send(self, emits: Sequence[Emit], generation: int) -> list[list[Any]]:
         """The awaitables of each effect."""
@@ -288,6 +287,7 @@ class GroupCommit(Commit[W]):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+        await self._rows.cancel()
         self._waiting.clear()
         self._chain = None
 

@@ -144,7 +144,6 @@ class Openings:
         start = partitions.resume_at.pop(tp, None)
         if start is not None:
             partitions.consumer.seek(tp, start)
-            partitions.seeks[tp] = partitions.seeks.get(tp, 0) + 1
         partitions.open.add(tp)
         if not self._stopping():
             partitions.resume([tp])

@@ -25,7 +25,6 @@ class Partitions:
         self.open: set[TopicPartition] = set()
         self.held: set[TopicPartition] = set()  # paused by flow control
         self.resume_at: dict[TopicPartition, int] = {}  # where to start over when records were not handed on
-        self.seeks: dict[TopicPartition, int] = {}  # how often each was set to another offset
         self.in_flight_bytes = 0
         self.changed = asyncio.Event()  # a batch is done, or was given up
         self._limit = limit

@@ -113,8 +113,7 @@ class BatchProducer:
     async def confirmed(pending: Iterable[Awaitable[Any]]) -> None:
         """Return when every batch is acknowledged by all in-sync replicas. Raises Retry if one was not,
         Fatal or EnvironmentProblem for one that never can be."""
-        results = await asyncio.gather(*pending, return_exceptions=True)
-        for result in results:
+        for result in await _failures(pending):
             if isinstance(result, MessageSizeTooLargeError):
                 # Repeating it would repeat for ever; leaving it out would lose it.
                 raise Fatal(
@@ -126,10 +125,9 @@ class BatchProducer:
                     "the broker refuses this machine's time of day as too far from its own: set the clock, or give the "
                     "topics message.timestamp.type=LogAppendTime (`headrace topics plan` names them)"
                 ) from result
-            if isinstance(result, BaseException) and (words := refusal(result)) is not None:
+            if (words := refusal(result)) is not None:
                 raise EnvironmentProblem(f"the broker refuses what this worker writes: {words}") from result
-            if isinstance(result, BaseException):
-                raise Retry(f"not confirmed by the broker: {result!r}") from result
+            raise Retry(f"not confirmed by the broker: {result!r}") from result
 
     async def stop(self, timeout_s: float) -> None:
         """Flush what is queued within the time, then close for good."""
@@ -137,6 +135,22 @@ class BatchProducer:
         if producer is None:
             return
         await close(producer, timeout_s)  # with the broker gone, the queue is left to whoever repeats it
+
+
+async def _failures(pending: Iterable[Awaitable[Any]]) -> list[BaseException]:
+    """What the failed ones failed with, once all have ended. One answer of a broker ends many, so that the first is
+    waited for and the others are found done: `gather` would be called back for each."""
+    futures = [asyncio.ensure_future(one) for one in pending]
+    try:
+        for future in futures:
+            if not future.done():
+                await asyncio.wait([future])
+    except asyncio.CancelledError:
+        for future in futures:
+            future.cancel()
+        raise
+    ended = [asyncio.CancelledError() if one.cancelled() else one.exception() for one in futures]
+    return [failure for failure in ended if failure is not None]
 
 
 def ignore_result(future: Awaitable[Any]) -> None:

@@ -1,9 +1,10 @@
-"""The batch reader: a Faust service that owns one agent's consumer and feeds it one event a partition batch.
+"""The batch reader: a Faust service that owns one agent's consumer and feeds it one event a poll.
 
-It decides nothing about records. It reads, notes every batch in the partition's ledger, hands it to the agent's
-channel, pauses a partition while too much is in flight (`partitions`), opens a partition only after its state is
-recovered (`openings`), and commits the end of the contiguous finished prefix. One reader is one consumer group, so
-that slow media never holds clicks up and each agent scales by itself.
+It decides nothing about records. It joins its group (`joining`), reads, notes every batch in the partition's ledger
+(`intake`), hands a poll's batches to the agent's channel, pauses a partition while too much is in flight
+(`partitions`), opens a partition only after its state is recovered (`openings`), and commits the end of the contiguous
+finished prefix. One reader is one consumer group, so that slow media never holds clicks up and each agent scales by
+itself.
 """
 
 import asyncio
@@ -12,20 +13,21 @@ import math
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from mode import Service
 
 from streams.clock import Clock
 from streams.errors import EnvironmentProblem, Retry
-from streams.heartbeat import BEATING, taken_out
 from streams.sections.kafka import Kafka
 from streams.sections.kafka import Reader as ReaderSettings
 from streams.topology.topics import prefixed
-from streams.transport.batch import PartitionBatch, event_of, size_bytes
+from streams.transport.batch import PartitionBatch, event_of
 from streams.transport.client import check_not_refused, close
 from streams.transport.commit import Commit
 from streams.transport.consumer import Profile, check_partitions, consumer_for
+from streams.transport.intake import Intake, IntakeObserver
+from streams.transport.joining import join
 from streams.transport.lease import BEAT_S, Lease
 from streams.transport.ledger import Entry
 from streams.transport.naps import Naps
@@ -40,14 +42,12 @@ log = logging.getLogger(__name__)
 LAST_COMMIT_S = 1.0  # at the end, also when the drain took the whole budget
 
 
-class ReaderObserver(OffsetObserver, OpeningObserver, Protocol):
+class ReaderObserver(IntakeObserver, OffsetObserver, OpeningObserver, Protocol):
     """What the metrics want to know of a reader; called a batch or less."""
 
-    def batch_read(self, partition: int, records: int, size_bytes: int) -> None: ...
     def partition_left(self, partition: int) -> None: ...
     def rebalanced(self, seconds: float) -> None: ...
     def paused(self, partitions: int) -> None: ...
-    def napping(self, partitions: int) -> None: ...
     def beat(self, partition: int, sent_ms: int, now_ms: int) -> None: ...
     def aged(self, seconds: float) -> None: ...
 
@@ -94,11 +94,21 @@ class BatchReader(Service):
         self._fatal = fatal
         self._lease = lease
         self._partitions = partitions
-        self._naps = Naps(profile.left_ms)
         self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._owned = Partitions(profile.batches_in_flight, reader.bytes_in_flight)
         self._openings = Openings(
             self._owned, agent, clock, observer, lease, group, lambda: self._stopping, self.sleep
+        )
+        self._intake = Intake(
+            topic,
+            self._owned,
+            Naps(profile.left_ms),
+            clock,
+            observer,
+            stay_closed=lambda: self._commit_group is not None and self._commit_group.commits_offsets,
+            stopping=lambda: self._stopping,
+            spawn=self._spawn,
+            sleep=self.sleep,
         )
         self._stopping = False
         self._gave_up = False
@@ -190,35 +200,28 @@ class BatchReader(Service):
         self.add_future(guarded())
 
     async def _join(self) -> None:
-        backoff_s, said = 0.2, False
-        while not self.should_stop:
-            # at hand before start: partitions may come within it
-            consumer = consumer_for(self._kafka, self._reader, self._profile, self.group, self.address)
-            self._owned.consumer = consumer
-            if self._profile.pace_ms:
-                keep_pace(consumer, self._profile.pace_ms / 1000, self._reader.fetch_full_bytes, self._clock)
-            try:
-                consumer.subscribe([prefixed(self._kafka.topic_prefix, self.topic)], listener=_Listener(self))
-                await consumer.start()
-            except (KafkaError, OSError) as error:
-                self._owned.consumer = None
-                await close(consumer)
-                check_not_refused(error, self._kafka)
-                if not said:
-                    log.warning("no broker at %s (%s); waiting for it", self._kafka.bootstrap, error)
-                    said = True
-                await self.sleep(backoff_s)
-                backoff_s = min(backoff_s * 2, 5.0)
-                continue
-            break
-        if self._owned.consumer is None:
+        topic = prefixed(self._kafka.topic_prefix, self.topic)
+        consumer = await join(
+            self._consumer,
+            topic,
+            self,
+            self._owned,
+            self._kafka,
+            stopped=lambda: bool(self.should_stop),
+            sleep=self.sleep,
+        )
+        if consumer is None:
             return
-        if said:
-            log.info("broker found at %s", self._kafka.bootstrap)
-        only_as_member(self._owned.consumer)
-        on_heartbeat(self._owned.consumer, self._clock.monotonic_s, self._lease.confirm)
+        only_as_member(consumer)
+        on_heartbeat(consumer, self._clock.monotonic_s, self._lease.confirm)
         self._spawn(self._commit_regularly())
-        await self._read(self._owned.consumer)
+        await self._read(consumer)
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        consumer = consumer_for(self._kafka, self._reader, self._profile, self.group, self.address)
+        if self._profile.pace_ms:
+            keep_pace(consumer, self._profile.pace_ms / 1000, self._reader.fetch_full_bytes, self._clock)
+        return consumer
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         backoff_s = 0.1
@@ -232,69 +235,17 @@ class BatchReader(Service):
                 backoff_s = min(backoff_s * 2, 5.0)
                 continue
             backoff_s = 0.1
-            seeks = dict(self._owned.seeks)
-            for tp, records in found.items():
-                if self._owned.seeks.get(tp) == seeks.get(
-                    tp
-                ):  # else they come again, from where it was set to
-                    await self._hand_on(tp, records)
-            if found:
+            poll = [
+                batch
+                for tp, records in found.items()
+                if (batch := self._intake.batch(tp, records)) is not None
+            ]
+            if poll:
+                await self._channel.put(event_of(self.app, poll))
                 self._hold()
+            if found:
                 # a full buffer makes getmany return at once, for ever: let the others run
                 await asyncio.sleep(0)
-
-    async def _hand_on(self, tp: TopicPartition, records: list[Any]) -> None:
-        if tp not in self._owned.ledgers:
-            return  # it left: its next owner starts at the committed offset
-        if tp not in self._owned.open:
-            if self._commit_group is not None and self._commit_group.commits_offsets:
-                return  # it opens at what is committed by then, which may be further on
-            self._owned.resume_at[tp] = min(
-                self._owned.resume_at.get(tp, records[0].offset), records[0].offset
-            )
-            return
-        due = self._naps.due(records, self._clock.wall_ms())
-        if due < len(records):
-            self._begin_nap(tp, records[due])
-            records = records[:due]
-        if not records:
-            return
-        cost = size_bytes(records)
-        entry = self._owned.append(tp, records[0].offset, records[-1].offset + 1, cost)
-        rest, beats = taken_out(records) if self.topic in BEATING else (records, ())
-        batch = PartitionBatch(self.topic, tp.partition, rest, entry, self._clock.monotonic_s(), beats)
-        if rest:
-            self._observer.batch_read(tp.partition, len(rest), cost)
-        await self._channel.put(event_of(self.app, batch))
-
-    # -- records that are not due
-
-    def _begin_nap(self, tp: TopicPartition, first: Any) -> None:
-        """Let go of what was fetched of a partition from a record that is not due, and pause until it is."""
-        if self._owned.consumer is None:  # stopped
-            return
-        self._owned.pause([tp])
-        try:
-            self._owned.consumer.seek(tp, first.offset)
-        except IllegalStateError:
-            return  # it left
-        until_ms = self._naps.begin(tp, first, self._clock.wall_ms())
-        self._observer.napping(len(self._naps))
-        self._spawn(self._nap(tp, until_ms))
-
-    async def _nap(self, tp: TopicPartition, until_ms: int) -> None:
-        while self._naps.naps(tp, until_ms) and not self._stopping:
-            left_s = (until_ms - self._clock.wall_ms()) / 1000
-            if left_s <= 0:
-                self._end_nap(tp)
-                if tp in self._owned.open - self._owned.held:
-                    self._owned.resume([tp])
-                return
-            await self.sleep(left_s)
-
-    def _end_nap(self, tp: TopicPartition) -> None:
-        self._naps.end(tp)
-        self._observer.napping(len(self._naps))
 
     # -- flow control
 
@@ -336,8 +287,7 @@ class BatchReader(Service):
     def _forget(self, tp: TopicPartition) -> int:
         """The partition has left; how many of its batches were in flight."""
         lost = self._owned.forget(tp)
-        if self._naps:
-            self._end_nap(tp)
+        self._intake.left(tp)
         self._offsets.forget(tp)
         self._agent.drop(tp.partition)
         self._observer.partition_left(tp.partition)
@@ -410,16 +360,3 @@ class BatchReader(Service):
 
     def _tp(self, partition: int) -> TopicPartition:
         return TopicPartition(prefixed(self._kafka.topic_prefix, self.topic), partition)
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """aiokafka's callbacks, on the app's own loop."""
-
-    def __init__(self, reader: BatchReader) -> None:
-        self._reader = reader
-
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        await self._reader.revoke(revoked)
-
-    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        await self._reader.assign(assigned)

@@ -116,4 +116,5 @@ def _commit(
         groups_in_flight=reading.groups_in_flight,
         group_records=group_records,
         interval_s=max(agent.period_s, reading.group_interval_ms / 1000),
+        changelog_interval_s=reading.changelog_interval_ms / 1000,
     )

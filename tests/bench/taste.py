@@ -20,8 +20,9 @@ from models.taste.catalogue import Catalogue, Entry
 from models.taste.choose import rank
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import lists
 from models.taste.rank import RankSettings
+from models.taste.request import ListSettings, Requests
 from models.taste.table import ItemTable
 from models.taste.transitions import decode, encode, transitions
 from models.taste.users import UserRows

@@ -17,29 +17,42 @@ from models.taste.past import Past
 from running import produce, read_all, running, settings_for, until
 from settled import table_settled
 from streams.agents.clicks import ClicksAgent
+from streams.settings import Settings
 from streams.worker.app import Worker
 
 
-def learnt_by(worker: Worker) -> bytes:
+def settings_with(broker: Any, prefix: str, snapshots: Path | None = None, **taste: Any) -> Settings:
+    kept = {} if snapshots is None else {"state": {"snapshots": snapshots}}
+    return settings_for(broker.bootstrap, prefix, ("clicks", "items"), taste=taste, **kept)
+
+
+def agent_of(worker: Worker) -> ClicksAgent:
     agent = worker._lines[0].agent
     assert isinstance(agent, ClicksAgent)
-    return agent._beside.learning.weights.encode()
+    return agent
+
+
+def learnt_by(worker: Worker) -> bytes:
+    return agent_of(worker)._beside.learning.weights.encode()
+
+
+def ordering_of(worker: Worker) -> Ordering:
+    found = agent_of(worker)._beside.learning.ordering
+    assert found is not None
+    return found
 
 
 def test_weights_are_learnt_from_choices_and_outlive_the_worker(
     embedded_broker: Any, topic_prefix: str, tmp_path: Path
 ) -> None:
     bootstrap = embedded_broker.bootstrap
-    settings = settings_for(
-        bootstrap,
+    settings = settings_with(
+        embedded_broker,
         topic_prefix,
-        ("clicks", "items"),
-        taste={
-            "list": {"blend": True, "nearest": 0.5},
-            "blend": {"sample": 1.0},
-            "item_half_life_s": math.inf,
-        },
-        state={"snapshots": tmp_path},
+        tmp_path,
+        list={"blend": True, "nearest": 0.5},
+        blend={"sample": 1.0},
+        item_half_life_s=math.inf,
     )
     draw = random.Random(3)
 
@@ -73,9 +86,7 @@ def test_weights_are_learnt_from_choices_and_outlive_the_worker(
         assert len(shares) > 1000 and shares == pytest.approx([1.0] * len(shares), abs=5e-3)
         async with running(settings) as worker:
             assert learnt_by(worker) == kept
-            agent = worker._lines[0].agent
-            assert isinstance(agent, ClicksAgent)
-            alike = agent._beside._alike
+            alike = agent_of(worker)._beside._alike
             assert alike is not None and (alike.profiles[:30, 4] >= 0).all()  # read back from the rings
         (tmp_path / f"{topic_prefix}blend.weights").write_bytes(b"something else")
         async with running(settings) as worker:
@@ -88,21 +99,15 @@ def test_the_learnt_order_is_served_explained_and_outlives_the_worker(
     embedded_broker: Any, topic_prefix: str, tmp_path: Path
 ) -> None:
     bootstrap = embedded_broker.bootstrap
-    settings = settings_for(
-        bootstrap,
+    settings = settings_with(
+        embedded_broker,
         topic_prefix,
-        ("clicks", "items"),
-        taste={"list": {"order": True, "own_first": True}, "blend": {"sample": 1.0}, "list_size": 10},
-        state={"snapshots": tmp_path},
+        tmp_path,
+        list={"order": True, "own_first": True},
+        blend={"sample": 1.0},
+        list_size=10,
     )
     draw = random.Random(5)
-
-    def ordering_of(worker: Worker) -> Ordering:
-        agent = worker._lines[0].agent
-        assert isinstance(agent, ClicksAgent)
-        found = agent._beside.learning.ordering
-        assert found is not None
-        return found
 
     async def main() -> None:
         async with running(settings) as worker:
@@ -137,7 +142,7 @@ def test_the_learnt_order_is_served_explained_and_outlives_the_worker(
 
 
 def test_a_worker_without_the_setting_learns_nothing(embedded_broker: Any, topic_prefix: str) -> None:
-    settings = settings_for(embedded_broker.bootstrap, topic_prefix, ("clicks", "items"))
+    settings = settings_with(embedded_broker, topic_prefix)
 
     async def main() -> None:
         async with running(settings) as worker:
@@ -146,8 +151,7 @@ def test_a_worker_without_the_setting_learns_nothing(embedded_broker: Any, topic
             ]
             await produce(embedded_broker.bootstrap, f"{topic_prefix}clicks", records)
             await until(lambda: worker.metrics.applied.labels("clicks")._value.get() == 20, 20, "applied")
-            agent = worker._lines[0].agent
-            assert isinstance(agent, ClicksAgent)
-            assert agent._beside.learning.weights.choices == 0 and agent._beside.learning.bytes_used() == 0
+            learning = agent_of(worker)._beside.learning
+            assert learning.weights.choices == 0 and learning.bytes_used() == 0
 
     asyncio.run(main())

@@ -11,7 +11,7 @@ from running import committed, produce, read_all, running, settings_for, until
 from streams.agents import registry
 from streams.errors import Fatal
 from streams.topology.admin import apply
-from streams.transport.reader import BatchReader
+from streams.transport.intake import Intake
 from streams.worker.app import Worker, run_worker
 
 LANES = [
@@ -74,15 +74,16 @@ def test_bytes_in_flight_never_exceed_the_bound_by_more_than_a_fetch(
     bound, fetch = 200_000, 100_000
     small = {"bytes_in_flight": bound, "fetch_bytes": fetch, "groups_in_flight": 2}
     settings = settings_for(bootstrap, topic_prefix, ("sleepy",), reader=small)
-    most, hand_on = 0, BatchReader._hand_on
+    most, noted = 0, Intake.batch
 
-    async def watched(reader: Any, tp: Any, found: list[Any]) -> None:
+    def watched(intake: Any, tp: Any, found: list[Any]) -> Any:
         nonlocal most
-        await hand_on(reader, tp, found)
-        most = max(most, reader._owned.in_flight_bytes)
+        batch = noted(intake, tp, found)
+        most = max(most, intake._owned.in_flight_bytes)
+        return batch
 
     async def main() -> None:
-        monkeypatch.setattr(BatchReader, "_hand_on", watched)
+        monkeypatch.setattr(Intake, "batch", watched)
         await apply(settings)
         # all of it is there before anything is read: how much comes at once hangs on nobody's speed
         await produce(bootstrap, f"{topic_prefix}clicks", records(1500, 4000))  # 6 MB

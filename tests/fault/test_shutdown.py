@@ -15,7 +15,8 @@ from bad_records import NOW_MS, click
 from mock_cluster import MockCluster
 from models.taste.actions import CODES
 from models.taste.items import ItemIndex
-from models.taste.users import HALF_LIVES_S, UserRows
+from models.taste.rows import HALF_LIVES_S
+from models.taste.users import UserRows
 from processes import WorkerProcess
 from running import produce, read_all, settings_for
 from streams.demo.broker import EmbeddedBroker

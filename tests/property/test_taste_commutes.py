@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from models.taste import actions, decay
 from models.taste.items import UNKNOWN, ItemIndex
 from models.taste.neighbours import ItemColumns
+from models.taste.rows import HALF_LIVES_S
 from models.taste.transitions import Transitions
-from models.taste.users import HALF_LIVES_S, UserRows
+from models.taste.users import UserRows
 
 START_MS = 1_700_000_000_000
 DAY_MS = 86_400_000

@@ -17,8 +17,9 @@ from models.taste.items import ItemIndex, hash_of
 from models.taste.neighbours import ItemColumns
 from models.taste.ordering import SOURCES, Ordering, OrderSettings
 from models.taste.past import Past, pasts_of
-from models.taste.pipeline import ListSettings, Made, Requests, lists
+from models.taste.pipeline import Made, lists
 from models.taste.rank import RankSettings
+from models.taste.request import ListSettings, Requests
 from models.taste.reranker import RerankSettings
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from models.errors import BadInput
 from models.taste import actions, decay
 from models.taste.items import ItemIndex, hash_of, sign_codes
-from models.taste.users import HALF_LIVES_S, UserRows
+from models.taste.rows import HALF_LIVES_S
+from models.taste.users import UserRows
 from undone import left_of
 
 CLICK = actions.CODES["click"]

@@ -33,9 +33,10 @@ class CountingAgent(Agent[list[Any]]):
 
     async def run(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            batch: PartitionBatch = event.value
-            if not batch.lost:
-                self.submit(batch, [(r.key.decode(), r.offset, r.value) for r in batch.records])
+            batch: PartitionBatch
+            for batch in event.value:
+                if not batch.lost:
+                    self.submit(batch, [(r.key.decode(), r.offset, r.value) for r in batch.records])
 
     def decide(self, group: Sequence[Submission[list[Any]]]) -> Effects:
         effects = Effects()

@@ -32,12 +32,15 @@ class SlowAgent(Agent[None]):
 
     async def run(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            batch: PartitionBatch = event.value
-            self.seen[batch.partition] = self.seen.get(batch.partition, 0) + len(batch.records)
-            if batch.partition == self.slow_partition and not self.gate.is_set():
-                self.kept.append(batch)
-            else:
-                self.submit(batch, None)
+            for batch in event.value:
+                self._take(batch)
+
+    def _take(self, batch: PartitionBatch) -> None:
+        self.seen[batch.partition] = self.seen.get(batch.partition, 0) + len(batch.records)
+        if batch.partition == self.slow_partition and not self.gate.is_set():
+            self.kept.append(batch)
+        else:
+            self.submit(batch, None)
 
     def open_gate(self) -> None:
         self.gate.set()
@@ -85,9 +88,10 @@ class PoisonRunAgent(SlowAgent):
 
     async def run(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            if any(record.value == b"poison" for record in event.value.records):
-                raise ZeroDivisionError("a bug of the agent")
-            self.submit(event.value, None)
+            for batch in event.value:
+                if any(record.value == b"poison" for record in batch.records):
+                    raise ZeroDivisionError("a bug of the agent")
+                self.submit(batch, None)
 
 
 def _values(batch: PartitionBatch) -> list[bytes | None]:

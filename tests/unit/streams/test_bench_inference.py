@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from models.types import Finding, ModelInfo, Outcome, Payload, Prepared, Unit
+from models.inference.shapes import write_text_classifier
+from models.registry import task_class
+from models.types import Finding, LoadOptions, ModelInfo, Outcome, Payload, Prepared, Unit
 from streams.bench.child import Job
 from streams.bench.decode import FORMATS, MEDIA_TYPES, decode_job
 from streams.bench.engine import by_arrival, by_engine, overhead_job, payloads, serving, sorted_by_length
 from streams.bench.inference import Plan, _ratios, run
 from streams.bench.kernels import kernels_job
-from streams.bench.texts import KINDS, mixed_feed
+from streams.bench.kinds import by_headrace, by_transformers, kinds_job
+from streams.bench.texts import KINDS, NAMES, mixed_feed
 from streams.errors import UserMistake
 
 
@@ -127,6 +131,10 @@ def test_the_ratios_are_those_of_the_contract() -> None:
         {"case": "agents", "texts_per_s": 95.0, "cpu_ms_per_text": 11.0},
         {"case": "offline_beside_agents", "texts_per_s": 100.0, "cpu_ms_per_text": 10.0},
         {"case": "plain_faust", "texts_per_s": 19.0, "cpu_ms_per_text": 55.0},
+        {"case": "plain_faust_published", "texts_per_s": 10.0, "cpu_ms_per_text": 99.0},
+        {"case": "comments_published", "cpu_ms_per_text": 14.0},
+        {"case": "comments_one_at_a_time_bf16", "cpu_ms_per_text": 7.0},
+        {"case": "comments_engine_bf16", "cpu_ms_per_text": 2.0},
         {"case": "decode_wav", "times_real_time": 900},
         {"case": "decode_mp3", "times_real_time": 400},
     ]
@@ -134,4 +142,28 @@ def test_the_ratios_are_those_of_the_contract() -> None:
     assert (ratios["vs_arrival_fp32"], ratios["vs_arrival_bf16"]) == (4.5, None)
     assert (ratios["padding"], ratios["agents_vs_offline"]) == (0.1, 0.95)
     assert (ratios["agents_vs_plain_faust"], ratios["agents_vs_plain_faust_by_cpu"]) == (5.0, 5.0)
+    assert (ratios["agents_vs_plain_faust_published"], ratios["agents_vs_plain_faust_published_by_cpu"]) == (
+        9.5,
+        9.0,
+    )
+    assert ratios["comments_bf16_vs_published_by_cpu"] == 7.0
+    assert ratios["comments_bf16_vs_one_at_a_time_by_cpu"] == 3.5
+    assert ratios["articles_fp32_vs_published_by_cpu"] is None
     assert ratios["decode_least_times_real_time"] == 400
+
+
+def test_each_kind_is_run_in_three_ways_that_give_the_same_label(tmp_path: Path) -> None:
+    folder = write_text_classifier(tmp_path, "distilbert-small")
+    options = {"task": "sentiment", "folder": str(folder), "device": "cpu", "threads": 1, "rounds": 1}
+    rows = asyncio.run(kinds_job(Job("", "", 3, options=options | {"dtypes": ["float32"]})))["rows"]
+    ways = ("published", "one_at_a_time_fp32", "engine_fp32")
+    assert [row["case"] for row in rows] == [
+        *(f"{kind}_{way}" for kind in NAMES for way in ways),
+        "cost_of_a_call_fp32",
+    ]
+    assert all(row["cpu_ms_per_text"] > 0 for row in rows[:-1]) and rows[-1]["b_ms_per_call"] > 0
+    task = task_class("sentiment").load(LoadOptions(tmp_path, folder))
+    published, ours = by_transformers(folder, "cpu"), by_headrace(task)
+    for payload in payloads(20, seed=3):
+        (value, score), (other, its) = published(payload), ours(payload)
+        assert value == other and score == pytest.approx(its, abs=1e-5)

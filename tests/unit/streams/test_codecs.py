@@ -5,7 +5,8 @@ import pytest
 
 from bad_records import NOW_MS, STRUCTURED, Bad, FakeRecord, bad_clicks, click, structured
 from models.taste.actions import CODES
-from streams.codecs import decode_clicks
+from streams.codecs import decode_clicks, decode_poll
+from streams.columns import ClickColumns
 from streams.errors import REASONS
 from streams.events import CLICK, KINDS
 
@@ -49,6 +50,41 @@ def test_good_clicks_become_columns() -> None:
     assert columns.at_ms.tolist() == [NOW_MS] * len(KINDS)
     assert np.flatnonzero(~np.isnan(columns.dwell_s)).tolist() == [KINDS.index("dwell")]
     assert columns.rejected == []
+
+
+POLLS: dict[str, list[tuple[int, list[FakeRecord]]]] = {
+    "good": [
+        (0, [FakeRecord(4, click(1, author="ann")), FakeRecord(6, click(2))]),
+        (3, [FakeRecord(9, click(3, dwell_s=2.0, kind="dwell"))]),
+        (5, [FakeRecord(0, click(4)), FakeRecord(1, click(5, wishes={"exclude": ["i1"]}, author="bob"))]),
+    ],
+    "named by a header": [
+        (1, [FakeRecord(0, click(1), headers=[("ce_id", b"one")])]),
+        (2, [FakeRecord(0, click(1)), FakeRecord(1, click(1), headers=[("x", b""), ("ce_id", b"two")])]),
+    ],
+    "without clicks": [(1, []), (2, [FakeRecord(3, click(1))])],
+    "nothing": [],
+    "one bad": [(1, [FakeRecord(0, click(1)), FakeRecord(1, b"")]), (2, [FakeRecord(7, click(2))])],
+    "too far ahead of its own record": [
+        (1, [FakeRecord(0, click(1, at=NOW_MS + FUTURE_MS))]),
+        (2, [FakeRecord(0, click(2, at=NOW_MS + FUTURE_MS), timestamp=NOW_MS - 1)]),
+    ],
+}
+
+
+@pytest.mark.parametrize("poll", POLLS.values(), ids=POLLS.keys())
+def test_a_poll_is_decoded_as_its_partitions_are(poll: list[tuple[int, list[FakeRecord]]]) -> None:
+    found = decode_poll(poll, FUTURE_MS)
+    assert [_plain(one) for one in found] == [_plain(decode_clicks(p, some, FUTURE_MS)) for p, some in poll]
+
+
+def _plain(columns: ClickColumns) -> list[object]:
+    """Everything of it, to compare."""
+    arrays = (columns.kinds, columns.at_ms, columns.offsets, columns.ids)
+    numbers = [(array.dtype, array.tolist()) for array in (*arrays, np.nan_to_num(columns.dwell_s, nan=-1.0))]
+    rejected = [(one.record, one.reason, one.message) for one in columns.rejected]
+    rest = [columns.users, columns.items, columns.wishes, columns.authors, columns.orders, rejected]
+    return [columns.partition, *rest, list(columns.records), *numbers]
 
 
 def test_an_event_is_the_one_that_its_ce_id_names_or_else_its_id() -> None:

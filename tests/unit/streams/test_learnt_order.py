@@ -22,10 +22,12 @@ from models.taste.items import ItemIndex
 from models.taste.knowledge import NAMES, Past
 from models.taste.neighbours import ItemColumns
 from models.taste.ordering import Ordering, OrderSettings
-from models.taste.pipeline import Requests, lists
+from models.taste.pipeline import lists
+from models.taste.request import Requests
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows
+from running import until
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics, QualityMetrics
 from streams.sections.taste import Blend, Listing, Quality
@@ -163,6 +165,29 @@ def test_what_is_known_comes_back_from_the_rings_and_is_not_counted_twice() -> N
         line = NAMES.index(name)
         assert found[line].any()
         np.testing.assert_allclose(found[line], wanted[line], rtol=1e-5, err_msg=name)
+
+
+def test_what_foretells_what_is_solved_beside_the_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.taste.knowledge.RIDGE_EVENTS", 120)
+    monkeypatch.setattr("streams.taste.learning.SOLVE_S", 0.01)
+    given, worker = walkers(), Worker(Listing(order=True))
+    worker.play(given, group=20)
+    past = Past(-1, worker.index.lookup(["i3"]), np.array([10**12]))
+
+    def foretold() -> Any:
+        return worker.known.scores(past, len(worker.index))[NAMES.index("ridge")]
+
+    async def until_solved() -> None:
+        assert worker.learning.goes_on
+        running = asyncio.create_task(worker.learning.run())
+        await until(lambda: bool(foretold().any()), 20, "a solution is taken up")
+        running.cancel()
+
+    assert not foretold().any()  # no click waits for it
+    asyncio.run(until_solved())
+    found, own = foretold(), int(past.items[0])
+    assert found[own] == found[0] == 0 < np.delete(found, [0, own]).min()  # nothing foretells itself
+    assert worker.known.unsolved() is None
 
 
 def test_the_weights_outlive_the_worker_and_a_damaged_file_is_passed_over(tmp_path: Path) -> None:

@@ -113,3 +113,19 @@ def test_a_failure_is_the_askers_and_the_next_ask_begins_anew() -> None:
         with pytest.raises(MemoryError):
             again[6]
         assert again[6] == 6 and source.begun == 2
+
+
+def test_where_speech_is_cut_without_a_pause_both_parts_reach_over_the_cut() -> None:
+    """Also where one look ends: 11 minutes of it, in looks of three."""
+    samples = syllables(11 * 60)
+    pieces = [samples[at : at + 60 * RATE_HZ] for at in range(0, samples.size, 60 * RATE_HZ)]
+    heard = list(Listener(26.0, margin_s=1.5).hear(pieces))
+    assert len(heard) >= 11 * 60 / 26 and sum(one.window.runs_on for one in heard) == len(heard) - 1
+    margin = int(1.5 * RATE_HZ)
+    for before, after in itertools.pairwise(heard):
+        assert before.window.end == after.window.start and after.lead == margin
+    for at, one in enumerate(heard):
+        end = one.window.end + (margin if at < len(heard) - 1 else 0)
+        assert np.array_equal(one.samples, samples[one.window.start - one.lead : end])
+    assert heard[0].lead == 0
+    assert [one.window for one in Listener(26.0).hear(pieces)] == [one.window for one in heard]

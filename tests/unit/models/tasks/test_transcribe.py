@@ -153,9 +153,9 @@ def test_a_long_recording_becomes_bounded_windows_made_when_their_turn_comes(whi
     order = [*range(8, len(units)), 9, 3]  # and once more, as a batch that is cut in two does
     for n in order:
         unit, window = units[n], windows[n]
-        assert unit.data.mel.shape == (80, unit.data.frames) and unit.length <= 3000
+        assert unit.data.mel.get().shape == (80, unit.data.frames) and unit.length <= 3000
         alone = log_mel(pcm[window.start : window.end], unit.data.frames)
-        assert np.allclose(unit.data.mel, alone, atol=1e-5)
+        assert np.allclose(unit.data.mel.get(), alone, atol=1e-5)
 
 
 @pytest.mark.models

@@ -8,19 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from models.errors import WeightsMismatch
 from models.inference.ctc_files import SampleListener, load_listener
+from models.inference.offline import label_all
+from models.media.audio import RATE_HZ
 from models.networks.ctc import heard
-from models.tasks.recordings import syllables_wav
+from models.tasks.recordings import syllables_wav, wav_of
 from models.tasks.transcribe import Transcribe
 from models.tasks.transcribe_ctc import TranscribeCtc
-from models.types import LoadOptions, Payload
+from models.types import LoadOptions, Outcome, Payload
 
 LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONI'", "HH")
 
 
-def write_checkpoint(folder: Path, norm: str, kind: str = "wav2vec2") -> Path:
+def write_checkpoint(
+    folder: Path, norm: str, kind: str = "wav2vec2", strides: tuple[int, int, int] = (5, 8, 8)
+) -> Path:
     """A tiny network with random weights that spells something."""
     from transformers import (
         HubertConfig,
@@ -38,7 +43,7 @@ def write_checkpoint(folder: Path, norm: str, kind: str = "wav2vec2") -> Path:
         "num_attention_heads": 2,
         "intermediate_size": 48,
         "conv_dim": (16, 16, 16),
-        "conv_stride": (5, 8, 8),
+        "conv_stride": strides,
         "conv_kernel": (10, 8, 8),
         "num_feat_extract_layers": 3,
         "num_conv_pos_embeddings": 16,
@@ -111,6 +116,60 @@ def test_transcribe_serves_the_folder_and_gives_silence_no_letters(tmp_path: Pat
     assert task.finish(french, []).findings[0].value == "unsupported_language"
     units = [task.prepare(one).units for one in task.examples()]
     assert all(units) and max(unit.length for some in units for unit in some) <= task.batch_cost
+
+
+def monologue(seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Voiced without a pause, its pitch and its vowels ever changing."""
+    random, t = np.random.default_rng(11), np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    at = np.arange(0, seconds + 1, 0.25)
+    phase = 2 * np.pi * np.cumsum(np.interp(t, at, random.uniform(90, 240, at.size))) / RATE_HZ
+    weights = [np.interp(t, at, random.uniform(0, 1, at.size)) for _ in range(12)]
+    sound = sum(weight * np.sin(n * phase) / n for n, weight in enumerate(weights, 1))
+    loud = np.interp(t, at, random.uniform(0.2, 1, at.size)) * (1.1 + np.sin(2 * np.pi * 4 * t))
+    return (0.1 * sound * loud).astype(np.float32)
+
+
+def test_speech_without_a_pause_says_in_windows_that_overlap_what_it_says_as_a_whole(tmp_path: Path) -> None:
+    """Letter for letter, of a network that looks no further than a few tenths of a second, in steps of 10 ms as cuts
+    are."""
+    folder = write_checkpoint(tmp_path / "mine", "layer", strides=(5, 8, 4))
+    tensors = load_file(folder / "model.safetensors")
+    for name in tensors:
+        if "attention.out_proj" in name:
+            tensors[name].zero_()
+    save_file(tensors, folder / "model.safetensors")
+    reads = folder / "preprocessor_config.json"
+    reads.write_text(json.dumps(json.loads(reads.read_text()) | {"do_normalize": False}))
+    task = Transcribe.load(LoadOptions(cache=tmp_path, folder=folder))
+    assert isinstance(task, TranscribeCtc)
+    pcm = (monologue(70.0) * 32767).astype("<i2")
+    ((_, outcome),) = label_all(task, [Payload("audio/wav", wav_of(pcm))])
+    assert isinstance(outcome, Outcome)
+    (finding,) = outcome.findings
+    assert finding.detail["windows"] == len(finding.spans) == 4
+    listener = load_listener(LoadOptions(cache=tmp_path, folder=folder), folder)
+    (whole,) = listener.listen([listener.features((pcm / 32768).astype(np.float32))])
+    assert finding.value == listener.text(whole.tokens) and len(str(finding.value)) > 200
+
+
+def test_of_a_long_recording_a_few_windows_are_held_and_the_others_made_when_their_turn_comes(
+    tmp_path: Path,
+) -> None:
+    folder = write_checkpoint(tmp_path / "mine", "layer")
+    task = Transcribe.load(LoadOptions(cache=tmp_path, folder=folder))
+    assert isinstance(task, TranscribeCtc)
+    sound = monologue(20.0)
+    samples = np.concatenate([part for _ in range(20) for part in (sound, np.zeros(RATE_HZ, np.float32))])
+    pcm = (samples * 32767).astype("<i2")
+    prepared = task.prepare(Payload("audio/wav", wav_of(pcm)))
+    units, windows = prepared.units, prepared.context.windows
+    assert len(units) == len(windows) >= 12
+    assert [unit.data.nbytes > 0 for unit in units] == [n < 8 for n in range(len(units))]
+    listener = load_listener(LoadOptions(cache=tmp_path, folder=folder), folder)
+    for n in (11, 3, 9):  # and backwards, as a batch that is cut in two asks
+        made = units[n].data.get()
+        expected = listener.features((pcm[windows[n].start : windows[n].end] / 32768).astype(np.float32))
+        assert len(made) == units[n].length and np.allclose(made, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

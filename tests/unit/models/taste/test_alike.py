@@ -7,7 +7,8 @@ from models.taste.alike import ContentSource
 from models.taste.catalogue import Catalogue
 from models.taste.contents import Contents, pack
 from models.taste.items import ItemIndex
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import lists
+from models.taste.request import ListSettings, Requests
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.users import UserRows

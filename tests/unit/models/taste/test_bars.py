@@ -7,11 +7,12 @@ import pytest
 
 from models.errors import BadInput
 from models.taste import bars
+from models.taste.barred import barred_items
 from models.taste.catalogue import Catalogue, Entry
 from models.taste.contents import pack
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
-from models.taste.pipeline import ListSettings, barred_items
+from models.taste.request import ListSettings
 from models.taste.table import ItemTable
 
 VECTOR = pack(np.array([1.0, 2.0, 3.0], np.float32), "r1", "ada")

@@ -4,7 +4,8 @@ import numpy as np
 
 from models.taste import actions, odd
 from models.taste.items import ItemIndex
-from models.taste.users import HALF_LIVES_S, UserRows
+from models.taste.rows import HALF_LIVES_S
+from models.taste.users import UserRows
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000

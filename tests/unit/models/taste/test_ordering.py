@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import BadInput
 from models.taste import actions
-from models.taste.choose import Barred
+from models.taste.barred import Barred
 from models.taste.items import ItemIndex
 from models.taste.knowledge import NAMES, Knowledge
 from models.taste.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings
@@ -92,6 +92,17 @@ def test_own_items_lead_where_that_is_set_until_readers_choose_others() -> None:
     assert items[found.sum(axis=1).argmax()] == shop.items[6]
     items, found, _ = shop.weighed(9)  # of whose choices nothing was learnt
     assert items[found.sum(axis=1).argmax()] == shop.items[(2 * 9 + 6) % ITEMS]
+
+
+def test_weights_that_would_fall_below_nothing_stay_there() -> None:
+    """Readers take what the parts speak against: what is learnt is what serves."""
+    shop = Shop()
+    for nth in range(60):
+        items, _, looked = shop.weighed(nth % 12)
+        worst = int(looked[:, : len(PARTS)].sum(axis=1).argmin())
+        shop.ordering.learn((), looked, worst, np.ones(len(items), np.bool_))
+    shared = shop.ordering._blend.weights[: shop.ordering._blend.features]
+    assert shared.min() == 0 < shared.max()
 
 
 def test_a_step_from_one_choice_is_bounded() -> None:

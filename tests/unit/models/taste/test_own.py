@@ -7,9 +7,10 @@ from models.taste.catalogue import Catalogue
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import lists
 from models.taste.rank import RankSettings
 from models.taste.reasons import Lists
+from models.taste.request import ListSettings, Requests
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
 from models.taste.users import UserRows

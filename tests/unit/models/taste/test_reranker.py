@@ -1,5 +1,7 @@
 """The network that orders candidates anew: it learns what no sum can say, by its own slopes, and repeats itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -72,6 +74,27 @@ def test_it_is_a_function_of_the_choices_and_the_seed_and_keeps_a_bounded_number
     assert first.choices == 1200 and len(first._x) == SMALL.kept
 
 
+def test_the_mean_of_the_weights_wanders_less_and_takes_the_same_steps() -> None:
+    rng = np.random.default_rng(4)
+    plain, calm = Reranker(2, SMALL), Reranker(2, replace(SMALL, average=0.9))
+    probe, base = rng.random((6, 2)).astype(np.float32), np.zeros(6, np.float32)
+    found: dict[Reranker, list[F32]] = {plain: [], calm: []}
+    for nth in range(SMALL.group * 60):
+        one = choice(rng)
+        for network, scores in found.items():
+            network.learn(*one)
+            if nth % SMALL.group == 0 and nth > SMALL.group * 30:
+                scores.append(network.scores(probe, base))
+    for mine, theirs in zip(plain._weights, calm._weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    moves = {network: np.abs(np.diff(scores, axis=0)).mean() for network, scores in found.items()}
+    assert 0 < moves[calm] < 0.3 * moves[plain]
+    again = Reranker(2, replace(SMALL, average=0.9))
+    again.load(calm.encode())
+    np.testing.assert_array_equal(again.scores(probe, base), calm.scores(probe, base))
+    assert again.encode() == calm.encode() != plain.encode()
+
+
 def test_no_choice_breaks_it() -> None:
     network = Reranker(2, SMALL)
     for sign in (1, -1) * 200:
@@ -79,7 +102,9 @@ def test_no_choice_breaks_it() -> None:
     assert all(np.isfinite(weight).all() and np.abs(weight).max() <= 50 for weight in network._weights)
 
 
-@pytest.mark.parametrize("how", [{"group": 0}, {"hidden": 0}, {"again": -1}, {"rate": 0.0}, {"kept": 0}])
+@pytest.mark.parametrize(
+    "how", [{"group": 0}, {"hidden": 0}, {"again": -1}, {"rate": 0.0}, {"kept": 0}, {"average": 1.0}]
+)
 def test_settings_that_are_none_are_refused(how: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="reranker needs"):
         Reranker(2, RerankSettings(**how))  # type: ignore[arg-type]

@@ -19,12 +19,37 @@ def test_it_is_the_closed_form_of_the_readers_sets() -> None:
             had.append(item)
     x = sets.astype(np.float64)
     # the least squares of each item from the others, found one by one
-    found = np.stack([ridge.scores(np.array([j], np.int32), np.ones(1, np.float32)) for j in range(9)])
+    found = np.stack([ridge.scores(np.array([j], np.int32), np.ones(1, np.float32), 9) for j in range(9)])
     for item in range(8):
         others = [j for j in range(8) if j != item]
         best = np.linalg.solve(x[:, others].T @ x[:, others] + 3 * np.eye(7), x[:, others].T @ x[:, item])
         np.testing.assert_allclose(found[others, item], best, atol=1e-5)
     assert not found.diagonal().any() and not found[8].any() and not found[:, 8].any()
+
+
+def test_apart_it_grows_waits_for_its_solution_and_knows_nothing_beyond_its_bound() -> None:
+    rng = np.random.default_rng(7)
+    events = [
+        (np.unique(rng.integers(0, 120, 5)).astype(np.int32), int(rng.integers(0, 120))) for _ in range(300)
+    ]
+    whole, apart = Ridge(100, at_least=300), Ridge(100, at_least=300, apart=True)
+    for had, item in events:
+        had = had[had != item]
+        apart.learn(had, item)
+        whole.learn(had[had < 100], item) if item < 100 else None
+    asked, ones = np.array([3, 70, 110], np.int32), np.ones(3, np.float32)
+    assert whole._learnt == apart._learnt < 300 and apart.unsolved() is None
+    for one in (whole, apart):
+        while one._learnt < 300:
+            one.learn(np.array([1], np.int32), 2)
+    assert not apart.scores(asked, ones, 130).any()
+    unsolved = apart.unsolved()
+    assert unsolved is not None and apart.unsolved() is None
+    apart.learn(np.array([1], np.int32), 3)  # while it is solved
+    apart.use(unsolved.solved())
+    found = apart.scores(asked, ones, 130)
+    np.testing.assert_allclose(found[:100], whole.scores(asked[:2], ones[:2], 100), atol=1e-6)
+    assert found[:100].any() and not found[100:].any() and len(apart.scores(asked, ones, 50)) == 50
 
 
 def test_the_inverse_by_halves_is_the_inverse() -> None:

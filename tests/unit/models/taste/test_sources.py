@@ -12,8 +12,9 @@ from models.taste.choose import rank
 from models.taste.explore import draws
 from models.taste.items import ItemIndex
 from models.taste.neighbours import ItemColumns
-from models.taste.pipeline import ListSettings, Requests, lists
+from models.taste.pipeline import lists
 from models.taste.rank import RankSettings, layer_scores
+from models.taste.request import ListSettings, Requests
 from models.taste.sources import Weighted
 from models.taste.table import ItemTable
 from models.taste.transitions import transitions
