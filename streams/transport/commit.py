@@ -28,7 +28,7 @@ from streams.effects import Effects, Emit
 from streams.errors import Retry
 from streams.traces import sampled_trace
 from streams.transport.batch import PartitionBatch
-from streams.transport.producer import BatchProducer
+from streams.transport.producer import BatchProducer, ignore_result
 from streams.transport.rows import RowWriter
 from streams.transport.solewriter import SoleWriter
 
@@ -244,10 +244,15 @@ class GroupCommit(Commit[W]):
         """The awaitables of each effect."""
         now_ms = self._clock.wall_ms()
         pending: list[list[Any]] = []
-        for emit in emits:
-            if generation != self._generation:
-                raise Retry("an earlier group failed")
-            pending.append(await self._producer.send(emit, now_ms))
+        try:
+            for emit in emits:
+                if generation != self._generation:
+                    raise Retry("an earlier group failed")
+                pending.append(await self._producer.send(emit, now_ms))
+        except Retry:
+            for future in chain(*pending):
+                ignore_result(future)
+            raise
         return pending
 
     async def heal(self, rows: Emit) -> None:

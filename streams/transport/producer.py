@@ -37,6 +37,7 @@ from streams.transport.lease import Lease
 
 log = logging.getLogger(__name__)
 
+GIVEN_UP = "given up: an earlier batch failed or its partition was lost"
 MAX_BATCH_BYTES = 900_000  # below the brokers' default limit of 1 MiB a batch; a larger record goes alone
 
 
@@ -213,20 +214,26 @@ async def abandon(producer: AIOKafkaProducer, within_s: float = 2.0) -> None:
     """Close without a flush; whatever was queued or on its way fails with KafkaError.
 
     aiokafka 0.14 can only flush, so this reaches into it (the version is pinned): the queue is emptied and the
-    sending task cancelled before anything is awaited, so nothing leaves after this call.
+    sending task cancelled before anything is awaited, so nothing leaves after this call. Who waited for room in the
+    queue, and has just been given it, is refused: a batch that nobody sends would be waited for without end.
     """
     sender, queue = producer._sender, producer._message_accumulator
     task = sender.sender_task
     if task is not None:
         ignore_result(task)
         task.cancel()
-    gone = KafkaError("given up: an earlier batch failed or its partition was lost")
+    gone = KafkaError(GIVEN_UP)
     queue.fail_all(gone)
     queue._batches.clear()
+    queue._append_batch = _refused
     queue._closed = producer._closed = True
     await asyncio.wait([asyncio.ensure_future(producer.client.close())], timeout=within_s)
     if task is not None:
         await asyncio.wait([task], timeout=within_s)
+
+
+def _refused(*_: Any) -> None:
+    raise KafkaError(GIVEN_UP)
 
 
 @contextlib.contextmanager
