@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest as hash_of
 
 from models.taste.actions import CODES
-from models.taste.items import hash_of as author_hash
+from models.taste.index import hash_of as author_hash
 from streams.columns import ClickColumns
 from streams.errors import Reject
 from streams.events import CLICK, ITEM, LABEL, MEDIA, Click, Item, Label, Media

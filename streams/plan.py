@@ -9,10 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from models.taste.itemrows import largest_bytes
-from models.taste.items import ItemIndex
-from models.taste.layout import StateLayout
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.itemrows import largest_bytes
+from models.taste.readers.layout import StateLayout
+from models.taste.readers.users import UserRows
 from streams.agents.items import KEEP
 from streams.settings import Settings
 from streams.topology.topics import DAY_MS

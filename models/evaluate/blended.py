@@ -1,7 +1,7 @@
 """The calibrated blend as rows of the table: the served parts and further ones, weighed by what readers chose so far.
 
-Rows: `walk` (a second step along the counts), some of `models.taste.companions`, and of all these with counts, taste
-and popularity `blend-online`. What a part weighs differs by how much the reader has had and how long ago. Where a
+Rows: `walk` (a second step along the counts), some of `models.taste.learnt.companions`, and of all these with counts,
+taste and popularity `blend-online`. What a part weighs differs by how much the reader has had and how long ago. Where a
 reader's own items may be right, the places of these are features like others: how often one comes back to the last, the
 one before, ... is learnt with the rest. `own-online` lists them first in any case. Of a catalogue topics and years are
 parts as well (`models.evaluate.about`).
@@ -20,14 +20,14 @@ from models.evaluate.densepairs import DensePairs
 from models.evaluate.layer import Layer
 from models.evaluate.recording import Event, Moment
 from models.evaluate.served import Served, ServedSettings
-from models.taste.blend import FORMS, Blend, spread
-from models.taste.companions import Companions
-from models.taste.nearest import NearestReaders
-from models.taste.pairs import Pairs
-from models.taste.past import Past
-from models.taste.ridge import MAX_ITEMS as RIDGE_ITEMS
-from models.taste.ridge import Ridge
-from models.taste.situations import SITUATIONS, situations
+from models.taste.alike.nearest import NearestReaders
+from models.taste.learnt.blend import FORMS, Blend, spread
+from models.taste.learnt.companions import Companions
+from models.taste.learnt.pairs import Pairs
+from models.taste.learnt.ridge import MAX_ITEMS as RIDGE_ITEMS
+from models.taste.learnt.ridge import Ridge
+from models.taste.learnt.situations import SITUATIONS, situations
+from models.taste.readers.past import Past
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -39,7 +39,7 @@ PARTS = (
 )  # fmt: skip
 _FURTHER = [
     "readers" if name == "nearest" else name for name in PARTS[4:]
-]  # by their names in `models.taste.companions`
+]  # by their names in `models.taste.learnt.companions`
 START = {"counts": 1.0, "popularity": 0.1}  # weights of the first form before anything is learnt
 OWN = 8  # features of a reader's own items
 ALONE = ("walk", "steps", "wide", "nearest", "alongside", "ridge")  # parts with a row of their own

@@ -1,11 +1,11 @@
-"""The pairs of `models.taste.pairs` as whole matrices: the same counts, no pair is ever pushed out, and several times
-as fast in small catalogues. NumPy alone.
+"""The pairs of `models.taste.learnt.pairs` as whole matrices: the same counts, no pair is ever pushed out, and several
+times as fast in small catalogues. NumPy alone.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.pairs import WALK_FROM, PairSettings
+from models.taste.learnt.pairs import WALK_FROM, PairSettings
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -1,4 +1,5 @@
-"""The row `list`: what a worker would publish, with all stages of `models.taste.pipeline`, instead of the scores alone.
+"""The row `list`: what a worker would publish, with all stages of `models.taste.lists.pipeline`, instead of the scores
+alone.
 
 A list is K items; behind them stand the others in the order of the blend, so that every event has a rank. What the
 protocol takes out is excluded from the list before it is made, as a worker does with what its ring remembers. Of a
@@ -20,15 +21,15 @@ from numpy.typing import NDArray
 
 from models.evaluate.recording import Event, Moment
 from models.evaluate.served import Served, ServedSettings
-from models.taste.calibrated import Calibrated, Watch
-from models.taste.catalogue import Catalogue, Entry
-from models.taste.explore import draws
-from models.taste.filters import Wishes
-from models.taste.ordering import Ordering, OrderSettings
-from models.taste.past import Past
-from models.taste.pipeline import Made, lists
-from models.taste.rank import layer_scores
-from models.taste.request import ListSettings, Requests
+from models.taste.items.catalogue import Catalogue, Entry
+from models.taste.learnt.calibrated import Calibrated, Watch
+from models.taste.lists.explore import draws
+from models.taste.lists.filters import Wishes
+from models.taste.lists.ordering import Ordering, OrderSettings
+from models.taste.lists.pipeline import Made, lists
+from models.taste.lists.rank import layer_scores
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.readers.past import Past
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]

@@ -19,10 +19,10 @@ from models.evaluate import meters
 from models.evaluate.parts import ROWS, row_scores
 from models.evaluate.ranks import ranks, usable
 from models.taste import actions
-from models.taste.rank import RankSettings
-from models.taste.sources import Weighted
-from models.taste.table import ItemTable
-from models.taste.users import UserRows
+from models.taste.items.table import ItemTable
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.sources import Weighted
+from models.taste.readers.users import UserRows
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.rank import RankSettings, layer_scores
-from models.taste.sources import Weighted
-from models.taste.table import ItemTable
-from models.taste.users import UserRows
+from models.taste.items.table import ItemTable
+from models.taste.lists.rank import RankSettings, layer_scores
+from models.taste.lists.sources import Weighted
+from models.taste.readers.users import UserRows
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]

@@ -14,7 +14,7 @@ from models.evaluate.ranks import Ties, ranks, usable
 from models.evaluate.recording import Recording
 from models.experiments.interleave import team_draft
 from models.taste.best import top_k
-from models.taste.explore import draws
+from models.taste.lists.explore import draws
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

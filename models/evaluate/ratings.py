@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate.recording import Recording
-from models.taste.nearest import NearestReaders
-from models.taste.usercf import NOBODY, CosineRows, Profile, deltas, with_value
+from models.taste.alike.nearest import NearestReaders
+from models.taste.alike.usercf import NOBODY, CosineRows, Profile, deltas, with_value
 
 Bools = NDArray[np.bool_]
 F64 = NDArray[np.float64]

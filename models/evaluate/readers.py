@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from models.evaluate.layer import Layer
 from models.evaluate.recording import Event, Moment
-from models.taste.nearest import NearestReaders
-from models.taste.usercf import MAX_ITEMS, CosineRows, Profile, deltas, latest, with_value
+from models.taste.alike.nearest import NearestReaders
+from models.taste.alike.usercf import MAX_ITEMS, CosineRows, Profile, deltas, latest, with_value
 
 F32 = NDArray[np.float32]
 

@@ -1,8 +1,8 @@
 """The calibrated blend ordered anew by a small network that learns from every choice: row `reranked`.
 
 The blend chooses the candidates; what the network looks at is `FEATURES` of each: the blend's own parts, and by
-`models.taste.following` what followed the last items, visits like this one, how new and how quiet an item is and how
-it is chosen in minutes, hours and days; and where it stands among the reader's own items.
+`models.taste.learnt.following` what followed the last items, visits like this one, how new and how quiet an item is
+and how it is chosen in minutes, hours and days; and where it stands among the reader's own items.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from models.evaluate.about import About
 from models.evaluate.blended import PARTS, Blended, past_of, situations_of
 from models.evaluate.recording import Event, Moment
 from models.evaluate.served import ServedSettings
-from models.taste.blend import EPS
-from models.taste.following import NAMES, OF_ITEM, Following
-from models.taste.reranker import Reranker, RerankSettings
+from models.taste.learnt.blend import EPS
+from models.taste.learnt.following import NAMES, OF_ITEM, Following
+from models.taste.learnt.reranker import Reranker, RerankSettings
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]

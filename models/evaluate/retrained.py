@@ -17,8 +17,8 @@ from models.evaluate.sequential import ONLINE_ROWS, RETRAINED_ROWS, Retraining, 
 from models.evaluate.served import ServedSettings
 from models.sequence.folder import Loaded, Manifest
 from models.sequence.source import SequenceSource
-from models.taste.blend import FORMS, spread
-from models.taste.items import hash_of
+from models.taste.index import hash_of
+from models.taste.learnt.blend import FORMS, spread
 from models.train.online import Online
 from models.train.sequence import Recipe, served
 

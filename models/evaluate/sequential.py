@@ -12,8 +12,8 @@ from models.evaluate.recording import Moment
 from models.evaluate.served import Served, ServedSettings
 from models.sequence.folder import Loaded
 from models.sequence.source import SequenceSource
-from models.taste.rank import layer_scores
-from models.taste.sources import Weighted
+from models.taste.lists.rank import layer_scores
+from models.taste.lists.sources import Weighted
 
 F32 = NDArray[np.float32]
 

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from models.evaluate.layer import Layer
 from models.evaluate.parts import ROWS, row_scores
 from models.evaluate.recording import Event, Moment
-from models.taste.fold import Folded
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.pairs import walked
-from models.taste.rank import RankSettings, layer_scores
-from models.taste.rows import HALF_LIVES_S
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.learnt.pairs import walked
+from models.taste.lists.rank import RankSettings, layer_scores
+from models.taste.readers.fold import Folded
+from models.taste.readers.rows import HALF_LIVES_S
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]

@@ -25,7 +25,7 @@ WINDOW = 64  # events of a ring, and of a window in training
 class Vocabulary:
     """The items that a model knows."""
 
-    hashes: U64  # (V,) of their names, see models.taste.items
+    hashes: U64  # (V,) of their names, see models.taste.index
     vectors: F32  # (V, D)
     bias: F32  # (V,)
 

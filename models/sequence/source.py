@@ -1,4 +1,4 @@
-"""A sequence model as a source of a list's scores (`models.taste.sources`). NumPy alone.
+"""A sequence model as a source of a list's scores (`models.taste.lists.sources`). NumPy alone.
 
     S(i) = p(i | the reader's ring) / the largest p      p: softmax of the model's scores over the items of the index
 
@@ -11,8 +11,8 @@ import numpy as np
 from models.sequence.folder import Loaded
 from models.sequence.model import F32, I32
 from models.sequence.states import States, numbers_of
-from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.users import UserRows
 
 
 class SequenceSource:

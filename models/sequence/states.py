@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.sequence.folder import Loaded
 from models.sequence.model import F32, I32, WINDOW, State
 from models.taste import actions
-from models.taste.users import UserRows
+from models.taste.readers.users import UserRows
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]

@@ -2,7 +2,7 @@
 taste.
 
 The default weights are a starting point, not tuned on data. `undo` has none: it takes an event back, with that event's
-own weight (`models.taste.undo`).
+own weight (`models.taste.readers.undo`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

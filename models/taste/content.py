@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import decay
-from models.taste.items import hash_of
+from models.taste.index import hash_of
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -66,7 +66,7 @@ def unit(vectors: NDArray[np.floating]) -> F32:
 class ContentBank:
     """Readers by row: sums (U, H, D) float32 and refs (U, H) int64, -1 for none; rows are added as they are named.
 
-    Not thread-safe. Rows belong to the caller, as those of `models.taste.users.UserRows` do.
+    Not thread-safe. Rows belong to the caller, as those of `models.taste.readers.users.UserRows` do.
     """
 
     def __init__(self, dim: int, half_lives_s: Sequence[float]) -> None:

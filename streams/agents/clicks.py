@@ -12,9 +12,9 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste.items import ItemIndex
-from models.taste.layout import fence_of
-from models.taste.table import ItemTable
+from models.taste.index import ItemIndex
+from models.taste.items.table import ItemTable
+from models.taste.readers.layout import fence_of
 from streams.agents.base import Agent, Services
 from streams.codecs import decode_poll
 from streams.columns import ClickColumns

@@ -3,7 +3,7 @@ click.
 
 An `embed` label is the vector itself; a transcript, the text in a picture, and tags joined to a text, are embedded
 here. A `safety` label that blocks keeps the item out of all lists until one of the same step does not
-(`models.taste.bars`). Other labels say nothing of what an asset is about. An asset is the item of the same name.
+(`models.taste.items.bars`). Other labels say nothing of what an asset is about. An asset is the item of the same name.
 Written by workers, labels have no dead-letter topic: one that cannot be used is counted by reason and named in the log.
 """
 
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.errors import BadInput, ModelError
-from models.taste.bars import told
-from models.taste.contents import pack
-from models.taste.transitions import CONTENT
+from models.taste.items.bars import told
+from models.taste.items.contents import pack
+from models.taste.readers.transitions import CONTENT
 from models.types import Payload
 from streams.agents.base import Services, TaskAgent
 from streams.codecs import LabelDecoder

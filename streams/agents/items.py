@@ -13,11 +13,11 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
-from models.taste import bars, contents
-from models.taste.itemrows import VERSION, fence_of, largest_bytes
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.transitions import CONTENT, Transitions, decode
+from models.taste.index import ItemIndex
+from models.taste.items import bars, contents
+from models.taste.items.itemrows import VERSION, fence_of, largest_bytes
+from models.taste.items.neighbours import ItemColumns
+from models.taste.readers.transitions import CONTENT, Transitions, decode
 from streams.agents.base import Agent, Services
 from streams.effects import Effects, Emit
 from streams.events import MAX_ID_BYTES

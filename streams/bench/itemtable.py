@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from models.taste import actions
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.neighbours import ItemColumns
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 from streams.bench.feed import STEP_MS, item_name, user_name, zipf_ranks
 from streams.taste.transitions import WINDOW
 

@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions
-from models.taste.catalogue import Catalogue
-from models.taste.explore import draws
-from models.taste.fold import Folded
-from models.taste.items import ItemIndex
-from models.taste.pipeline import lists
-from models.taste.request import ListSettings, Requests
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.table import ItemTable
+from models.taste.lists.explore import draws
+from models.taste.lists.pipeline import lists
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.readers.fold import Folded
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.feed import ClickFeed, Drawn, draw, item_name, user_name
 from streams.bench.itemtable import item_rows

@@ -9,7 +9,7 @@ machine.
 from dataclasses import dataclass
 from typing import Any
 
-from models.taste.choose import TOGETHER
+from models.taste.lists.choose import TOGETHER
 from streams.bench import latency
 from streams.bench.clicks import LISTS, PARTITIONS, Say
 from streams.bench.place import Place, contend

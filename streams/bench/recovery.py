@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from models.taste.actions import CODES, weights_of
-from models.taste.items import ItemIndex
-from models.taste.layout import fence_of
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.layout import fence_of
+from models.taste.readers.users import UserRows
 from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.cluster import produce, settings_for
 from streams.bench.place import Place, contend

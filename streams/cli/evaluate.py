@@ -13,7 +13,7 @@ from streams.errors import UserMistake
 if TYPE_CHECKING:
     from models.evaluate.sequential import Retraining
     from models.evaluate.served import ServedSettings
-    from models.taste.request import ListSettings
+    from models.taste.lists.request import ListSettings
     from streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import content
-from models.taste.catalogue import Entry
+from models.taste.items.catalogue import Entry
 from streams.errors import UserMistake
 from streams.feed.clicks import BadLines
 from streams.feed.items import Line, read_lines

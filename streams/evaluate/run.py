@@ -22,8 +22,8 @@ from models.evaluate.served import ServedSettings
 from models.experiments.preference import Preference, preference
 from models.sequence.folder import Loaded as SequenceFolder
 from models.sequence.folder import read as read_model
-from models.taste.request import ListSettings
-from models.taste.usercf import MAX_ITEMS, MAX_VALUE
+from models.taste.alike.usercf import MAX_ITEMS, MAX_VALUE
+from models.taste.lists.request import ListSettings
 from streams.errors import EnvironmentProblem, UserMistake
 from streams.evaluate import catalogue
 from streams.evaluate.files import Loaded, load

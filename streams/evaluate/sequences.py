@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.items import hash_of
+from models.taste.index import hash_of
 from models.train.histories import TEST, TRAIN, VALIDATE, Histories, cut
 from streams.errors import UserMistake
 from streams.evaluate.files import load

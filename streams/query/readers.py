@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.taste.actions import KINDS
-from models.taste.items import UNKNOWN, ItemIndex, hash_of
-from models.taste.rank import LAYERS
-from models.taste.reasons import Lists
-from models.taste.table import ItemTable
-from models.taste.users import UserRows
+from models.taste.index import UNKNOWN, ItemIndex, hash_of
+from models.taste.items.table import ItemTable
+from models.taste.lists.rank import LAYERS
+from models.taste.lists.reasons import Lists
+from models.taste.readers.users import UserRows
 from streams.query.answers import (
     Cause,
     Explained,

@@ -7,8 +7,8 @@ log, and what was known of its item stands.
 import logging
 from collections.abc import Sequence
 
-from models.taste.catalogue import Catalogue, Entry
-from models.taste.items import ItemIndex
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue, Entry
 from streams.codecs import decode_items
 from streams.events import Item
 from streams.observe.catalogue import Metrics

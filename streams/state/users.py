@@ -5,8 +5,8 @@ The numbers live in `models.taste`; here is where they come from.
 
 from collections.abc import Sequence
 
-from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.users import UserRows
 from streams.effects import Emit
 from streams.privacy.register import Register
 from streams.sections.taste import Taste

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import actions
-from models.taste.filters import NO_PAIRS
-from models.taste.ordering import Ordering, OrderSettings
-from models.taste.readersalike import ReadersAlike
-from models.taste.shown import Shown
-from models.taste.sources import Weighted
-from models.taste.users import UserRows
+from models.taste.lists.filters import NO_PAIRS
+from models.taste.lists.ordering import Ordering, OrderSettings
+from models.taste.lists.readersalike import ReadersAlike
+from models.taste.lists.sources import Weighted
+from models.taste.readers.shown import Shown
+from models.taste.readers.users import UserRows
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics
 from streams.sections.experiments import listings

@@ -14,8 +14,8 @@ from models.experiments import arms
 from models.experiments.credit import Credits
 from models.experiments.interleave import team_draft
 from models.taste import actions
-from models.taste.explore import draws
-from models.taste.request import ListSettings
+from models.taste.lists.explore import draws
+from models.taste.lists.request import ListSettings
 from streams.events import Recommended
 from streams.observe.catalogue import Metrics
 from streams.sections.experiments import Experiment

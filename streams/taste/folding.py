@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from models.taste import odd
 from models.taste.actions import weight_table, weights_of
-from models.taste.fold import Folded
-from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.fold import Folded
+from models.taste.readers.users import UserRows
 from streams.columns import ClickColumns
 from streams.observe.agents import AgentMetrics
 from streams.observe.catalogue import Metrics

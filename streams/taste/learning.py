@@ -1,12 +1,12 @@
-"""What readers choose from their lists, learnt by this worker: the weights of `models.taste.calibrated`, and all that
-`models.taste.ordering` learns, live.
+"""What readers choose from their lists, learnt by this worker: the weights of `models.taste.learnt.calibrated`, and
+all that `models.taste.lists.ordering` learns, live.
 
 A sample of lists, by source offset, is remembered with what it was made of; the reader's next positive click moves the
 weights. No list is made for it, so a click that is learnt from costs one step over the candidates that were there.
 
 The weights are the worker's own. They are no part of any reader's state, so they change neither what a replay gives nor
 what `verify` compares. With `state.snapshots` they are in files there and outlive the process; without it they begin
-anew with those of a plain list. What `models.taste.knowledge` holds is made anew from readers' rings.
+anew with those of a plain list. What `models.taste.learnt.knowledge` holds is made anew from readers' rings.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions
-from models.taste.calibrated import FORM_NAMES, PARTS, Calibrated, Candidates, Watch
-from models.taste.explore import draws
-from models.taste.ordering import Ordering
-from models.taste.past import Past, came, pasts_of
-from models.taste.users import UserRows
+from models.taste.learnt.calibrated import FORM_NAMES, PARTS, Calibrated, Candidates, Watch
+from models.taste.lists.explore import draws
+from models.taste.lists.ordering import Ordering
+from models.taste.readers.past import Past, came, pasts_of
+from models.taste.readers.users import UserRows
 from streams.observe.quality import BlendMetrics
 from streams.sections.taste import Blend
 

@@ -1,4 +1,4 @@
-"""Lists on the wire: what `models.taste.rank` found, with names, reasons and ids. Pure."""
+"""Lists on the wire: what `models.taste.lists.rank` found, with names, reasons and ids. Pure."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.rank import LAYERS
-from models.taste.reasons import Lists
+from models.taste.lists.rank import LAYERS
+from models.taste.lists.reasons import Lists
 from streams.effects import Header
 from streams.events import RECOMMENDATION, SOURCE, Because, Reason, Recommendation, Recommended
 from streams.topology.topics import CLICKS

@@ -1,6 +1,6 @@
 """Lists for the readers who moved, as records: who asks for what, in which arm, with which sources and how much time.
 
-The numbers are `models.taste.pipeline`'s; what a list looks like on the wire is `streams.taste.lists`'.
+The numbers are `models.taste.lists.pipeline`'s; what a list looks like on the wire is `streams.taste.lists`'.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.alike import ContentSource
-from models.taste.calibrated import Candidates
-from models.taste.catalogue import Catalogue
-from models.taste.choose import TOGETHER
-from models.taste.explore import draws
-from models.taste.pipeline import lists
-from models.taste.rank import RankSettings
-from models.taste.reasons import Lists
-from models.taste.request import ListSettings, Requests
-from models.taste.sources import Weighted
-from models.taste.table import ItemTable
-from models.taste.users import UserRows
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.table import ItemTable
+from models.taste.learnt.calibrated import Candidates
+from models.taste.lists.alike import ContentSource
+from models.taste.lists.choose import TOGETHER
+from models.taste.lists.explore import draws
+from models.taste.lists.pipeline import lists
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.reasons import Lists
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.lists.sources import Weighted
+from models.taste.readers.users import UserRows
 from streams.clock import Clock
 from streams.effects import Header
 from streams.events import ListWishes, Recommended

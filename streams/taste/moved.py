@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.fold import Folded
+from models.taste.readers.fold import Folded
 from streams.events import ListWishes
 from streams.transport.batch import Record
 

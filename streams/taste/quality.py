@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from models.evaluate import live
 from models.evaluate.parts import ROWS
 from models.taste import actions
-from models.taste.calibrated import Calibrated
-from models.taste.catalogue import Catalogue
-from models.taste.explore import draws
-from models.taste.filters import NO_PAIRS, Wishes
-from models.taste.ordering import Ordering
-from models.taste.pipeline import lists
-from models.taste.request import ListSettings, Requests
-from models.taste.sources import Weighted
-from models.taste.table import ItemTable
-from models.taste.users import UserRows
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.table import ItemTable
+from models.taste.learnt.calibrated import Calibrated
+from models.taste.lists.explore import draws
+from models.taste.lists.filters import NO_PAIRS, Wishes
+from models.taste.lists.ordering import Ordering
+from models.taste.lists.pipeline import lists
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.lists.sources import Weighted
+from models.taste.readers.users import UserRows
 from streams.clock import Clock
 from streams.observe.quality import QualityMetrics
 from streams.sections.taste import Quality

@@ -13,8 +13,8 @@ from pathlib import Path
 from models.errors import WeightsMismatch
 from models.sequence.folder import Loaded, read
 from models.sequence.source import SequenceSource
-from models.taste.sources import Weighted
-from models.taste.users import UserRows
+from models.taste.lists.sources import Weighted
+from models.taste.readers.users import UserRows
 from streams.errors import EnvironmentProblem
 from streams.sections.taste import Sequence
 

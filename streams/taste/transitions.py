@@ -1,6 +1,6 @@
 """Transitions on the wire: from the clicks agent to the item agent, one record a positive click, key = the item.
 
-The bytes are `models.taste.transitions`; here each finds the partition of its key.
+The bytes are `models.taste.readers.transitions`; here each finds the partition of its key.
 """
 
 from typing import cast
@@ -9,9 +9,9 @@ import numpy as np
 from aiokafka.partitioner import murmur2
 from numpy.typing import NDArray
 
-from models.taste.fold import Folded
-from models.taste.items import ItemIndex
-from models.taste.transitions import encode, named, transitions
+from models.taste.index import ItemIndex
+from models.taste.readers.fold import Folded
+from models.taste.readers.transitions import encode, named, transitions
 from streams.effects import Emit
 from streams.topology.topics import TRANSITIONS
 

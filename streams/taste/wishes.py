@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.catalogue import Catalogue
-from models.taste.filters import NO_PAIRS, Wishes
-from models.taste.request import Requests
+from models.taste.items.catalogue import Catalogue
+from models.taste.lists.filters import NO_PAIRS, Wishes
+from models.taste.lists.request import Requests
 from streams.events import ListWishes
 
 

@@ -20,7 +20,10 @@ def house(tmp_path: Path) -> Path:
         "models/__init__.py": '"""Numbers."""\n',
         "models/errors.py": "class BadInput(Exception): ...\n",
         "models/taste/__init__.py": '"""Taste."""\n',
-        "models/taste/rank.py": "import math\nimport numpy as np\nfrom models.errors import BadInput\n",
+        "models/taste/readers/__init__.py": '"""Readers."""\n',
+        "models/taste/readers/rows.py": "",
+        "models/taste/lists/__init__.py": '"""Lists."""\n',
+        "models/taste/lists/rank.py": "import math\nimport numpy as np\nfrom models.errors import BadInput\n",
         "models/tasks/__init__.py": '"""Tasks."""\n',
         "models/tasks/tag.py": "import torch\nrng = np.random.default_rng(7)\nshuffle = random.Random(7)\n"
         "torch.load(path, weights_only=True)\n",
@@ -34,7 +37,7 @@ def house(tmp_path: Path) -> Path:
         'class Settings(BaseSettings):\n    """All."""\n    kafka: Kafka = Kafka()\n',
         "streams/transport/__init__.py": '"""Transport."""\n',
         "streams/transport/reader.py": "import aiokafka\nimport faust\nfrom streams.clock import Clock\n"
-        "from models.taste.rank import rank\n",
+        "from models.taste.lists.rank import rank\n",
         "streams/observe/__init__.py": '"""Metrics."""\n',
         "streams/observe/catalogue.py": "from prometheus_client import Counter\n",
     }.items():
@@ -61,9 +64,10 @@ PLANTED = [
     ("models/tasks/tag.py", "datetime.datetime.now()", "reads the clock"),
     ("models/tasks/tag.py", "torch.load(path)", "torch.load without weights_only=True"),
     ("models/tasks/tag.py", "from .other import x", "relative import"),
-    ("models/taste/rank.py", "import torch", "models.taste reaches torch"),
+    ("models/taste/lists/rank.py", "import torch", "models.taste reaches torch"),
+    ("models/taste/readers/rows.py", "import models.taste.lists.rank", "in a later room of models.taste"),
     ("models/errors.py", "import torch", "models.taste reaches torch"),  # through another module
-    ("models/taste/rank.py", "import models.tasks.tag", "models.taste reaches torch"),
+    ("models/taste/lists/rank.py", "import models.tasks.tag", "models.taste reaches torch"),
     ("streams/agents/clicks.py", "import aiokafka", "aiokafka is imported out of place"),
     ("streams/agents/clicks.py", "from prometheus_client import Gauge", "prometheus_client is imported out"),
     ("streams/agents/clicks.py", "import time", "time is imported out of place"),

@@ -21,8 +21,8 @@ from played_figures import ratio
 from played_stage import Stage
 
 from models.taste import actions
-from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.users import UserRows
 from streams.clock import SystemClock
 from streams.events import Click
 from streams.feed.clicks import BadLines, read_clicks

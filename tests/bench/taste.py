@@ -15,17 +15,17 @@ from collections.abc import Callable
 import numpy as np
 
 from models.taste import actions
-from models.taste.calibrated import Calibrated
-from models.taste.catalogue import Catalogue, Entry
-from models.taste.choose import rank
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.pipeline import lists
-from models.taste.rank import RankSettings
-from models.taste.request import ListSettings, Requests
-from models.taste.table import ItemTable
-from models.taste.transitions import decode, encode, transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue, Entry
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.learnt.calibrated import Calibrated
+from models.taste.lists.choose import rank
+from models.taste.lists.pipeline import lists
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.readers.transitions import decode, encode, transitions
+from models.taste.readers.users import UserRows
 
 BATCH = 4000
 Row = dict[str, float | str]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bad_records import NOW_MS, click
-from models.taste.knowledge import NAMES
-from models.taste.ordering import Ordering
-from models.taste.past import Past
+from models.taste.learnt.knowledge import NAMES
+from models.taste.lists.ordering import Ordering
+from models.taste.readers.past import Past
 from running import produce, read_all, running, settings_for, until
 from settled import table_settled
 from streams.agents.clicks import ClicksAgent

@@ -11,7 +11,7 @@ import pytest
 
 from bad_records import NOW_MS, click
 from models.sequence import folder
-from models.taste.items import hash_of
+from models.taste.index import hash_of
 from models.train.histories import Histories, cut
 from models.train.sequence import Recipe, train_sequence
 from running import produce, read_all, running, settings_for, until

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from bad_records import click
-from models.taste.layout import fence_of
+from models.taste.readers.layout import fence_of
 from running import produce, running, settings_for, until
 from streams.agents.clicks import ClicksAgent
 from streams.clock import SystemClock

@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaProducer
 from bad_records import NOW_MS, click
 from mock_cluster import MockCluster
 from models.taste.actions import CODES
-from models.taste.items import ItemIndex
-from models.taste.rows import HALF_LIVES_S
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.rows import HALF_LIVES_S
+from models.taste.readers.users import UserRows
 from processes import WorkerProcess
 from running import produce, read_all, settings_for
 from streams.demo.broker import EmbeddedBroker

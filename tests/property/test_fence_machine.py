@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from models.taste.actions import CODES, weights_of
-from models.taste.items import ItemIndex
-from models.taste.recent import KEPT
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.recent import KEPT
+from models.taste.readers.users import UserRows
 
 DIM, RING = 64, 4
 USERS = ("ann", "bob", "cy")

@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from models.taste.layout import fence_of
+from models.taste.readers.layout import fence_of
 from streams.agents.base import Services
 from streams.agents.clicks import ClicksAgent
 from streams.clock import SystemClock

@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.taste.items import ItemIndex
-from models.taste.recent import KEPT
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.recent import KEPT
+from models.taste.readers.users import UserRows
 
 START_MS = 1_767_225_600_000
 CLICK = 2

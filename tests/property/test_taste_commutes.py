@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.taste import actions, decay
-from models.taste.items import UNKNOWN, ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.rows import HALF_LIVES_S
-from models.taste.transitions import Transitions
-from models.taste.users import UserRows
+from models.taste.index import UNKNOWN, ItemIndex
+from models.taste.items.neighbours import ItemColumns
+from models.taste.readers.rows import HALF_LIVES_S
+from models.taste.readers.transitions import Transitions
+from models.taste.readers.users import UserRows
 
 START_MS = 1_700_000_000_000
 DAY_MS = 86_400_000

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import BadInput
-from models.taste import contents
-from models.taste.contents import LEAST, Contents, pack, unpack
+from models.taste.items import contents
+from models.taste.items.contents import LEAST, Contents, pack, unpack
 
 DIM = 12
 

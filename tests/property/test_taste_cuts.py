@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.taste import actions
-from models.taste.fold import Folded
-from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.fold import Folded
+from models.taste.readers.users import UserRows
 
 MINUTE_MS = 60_000
 START_MS = 1_700_000_000_000

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.taste import actions
-from models.taste.fold import Folded
-from models.taste.hidden import MOST_AUTHORS, MOST_ITEMS
-from models.taste.items import ItemIndex, hash_of
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex, hash_of
+from models.taste.readers.fold import Folded
+from models.taste.readers.hidden import MOST_AUTHORS, MOST_ITEMS
+from models.taste.readers.users import UserRows
 from streams.verify.oracle import left_of
 
 START_MS = 1_700_000_000_000

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from models.errors import BadInput
 from models.taste import actions
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.table import ItemTable
+from models.taste.index import ItemIndex
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.readers.transitions import Transitions, decode, encode
 from models.taste.toplists import TopLists
-from models.taste.transitions import Transitions, decode, encode
 
 CLICK = actions.CODES["click"]
 START_MS = 1_700_000_000_000

@@ -8,22 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.taste import actions
-from models.taste.calibrated import Calibrated
-from models.taste.catalogue import Catalogue, Entry
-from models.taste.choose import rank
-from models.taste.explore import draws
-from models.taste.filters import Wishes
-from models.taste.items import ItemIndex, hash_of
-from models.taste.neighbours import ItemColumns
-from models.taste.ordering import SOURCES, Ordering, OrderSettings
-from models.taste.past import Past, pasts_of
-from models.taste.pipeline import Made, lists
-from models.taste.rank import RankSettings
-from models.taste.request import ListSettings, Requests
-from models.taste.reranker import RerankSettings
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex, hash_of
+from models.taste.items.catalogue import Catalogue, Entry
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.learnt.calibrated import Calibrated
+from models.taste.learnt.reranker import RerankSettings
+from models.taste.lists.choose import rank
+from models.taste.lists.explore import draws
+from models.taste.lists.filters import Wishes
+from models.taste.lists.ordering import SOURCES, Ordering, OrderSettings
+from models.taste.lists.pipeline import Made, lists
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.readers.past import Past, pasts_of
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 
 START_MS = 1_700_000_000_000
 NOW_MS = START_MS + 3_000_000

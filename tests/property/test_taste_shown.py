@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.taste.shown import Shown
+from models.taste.readers.shown import Shown
 
 KEEP_S, SIZE, LISTS = 100.0, 3, 2
 Pairs = list[tuple[int, int]]

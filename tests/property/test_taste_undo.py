@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.taste import actions
-from models.taste.fold import Folded
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.transitions import Transitions, decode, encode, transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.neighbours import ItemColumns
+from models.taste.readers.fold import Folded
+from models.taste.readers.transitions import Transitions, decode, encode, transitions
+from models.taste.readers.users import UserRows
 from undone import left_of
 
 START_MS = 1_700_000_000_000

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from models.errors import BadInput
 from models.taste import actions, decay
-from models.taste.items import ItemIndex, hash_of, sign_codes
-from models.taste.rows import HALF_LIVES_S
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex, hash_of, sign_codes
+from models.taste.readers.rows import HALF_LIVES_S
+from models.taste.readers.users import UserRows
 from undone import left_of
 
 CLICK = actions.CODES["click"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models.taste.saved
+import models.taste.readers.saved
 import streams.transport.transactions
 from models.taste.fences import I64
 from simulated.run import simulate
@@ -73,7 +73,7 @@ def the_last_row_stands(patch: pytest.MonkeyPatch) -> None:
         place = {owner: at for at, owner in enumerate(owners.tolist())}
         return np.array(sorted(place.values()), np.int64), np.empty(0, np.int64)
 
-    patch.setattr(models.taste.saved, "standing", last)
+    patch.setattr(models.taste.readers.saved, "standing", last)
 
 
 def memory_is_kept(patch: pytest.MonkeyPatch) -> None:

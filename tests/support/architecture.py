@@ -51,6 +51,7 @@ ENVIRONMENT = "streams/settings.py"  # the only reader of os.environ
 SECTIONS = "streams/sections/"
 CLOCK = "streams/clock.py"
 TASTE_NEEDS = ("numpy",)
+TASTE_ROOMS = ("readers", "items", "alike", "learnt", "lists")  # each needs those before it, none behind it
 """`models.taste`, and all that it imports, loads with these packages and the standard library alone."""
 
 OWN_RANDOM = {"default_rng", "Generator", "SeedSequence", "BitGenerator", "PCG64", "Philox", "Random"}
@@ -86,7 +87,7 @@ def violations(root: Path) -> list[str]:
     """Every broken rule under `root`/models and `root`/streams, as `path:line: what`, sorted."""
     sources = [_read(root, path) for top in OURS for path in sorted((root / top).rglob("*.py"))]
     found = [line for source in sources for line in _of_one(source)]
-    found += _taste(sources) + _cycles(sources)
+    found += _taste(sources) + _rooms(sources) + _cycles(sources)
     return sorted(found)
 
 
@@ -235,6 +236,23 @@ def _taste(sources: list[Source]) -> list[str]:
         for module in sorted(reached)
         for found in by_module[module].imports
         if not found.typing_only and found.module.partition(".")[0] not in allowed
+    ]
+
+
+def _rooms(sources: list[Source]) -> list[str]:
+    """Inside `models.taste` data flows one way: what lies in no room first, then room by room."""
+
+    def nth(module: str) -> int:
+        room = module.removeprefix("models.taste.").partition(".")[0]
+        return TASTE_ROOMS.index(room) if room in TASTE_ROOMS else -1
+
+    return [
+        f"{module}: imports {target}, which lies in a later room of models.taste"
+        for module, targets in _graph(sources).items()
+        for target in targets
+        if module.startswith("models.taste.")
+        and target.startswith("models.taste.")
+        and nth(module) < nth(target)
     ]
 
 

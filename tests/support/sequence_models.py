@@ -8,7 +8,7 @@ from models.sequence import attention, recurrence
 from models.sequence.attention import Attention
 from models.sequence.folder import Loaded, Manifest
 from models.sequence.recurrence import Recurrence
-from models.taste.items import hash_of
+from models.taste.index import hash_of
 
 
 def random_model(names: Sequence[str], kind: str = "recurrence", seed: int = 1) -> Loaded:

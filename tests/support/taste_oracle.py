@@ -11,8 +11,8 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from models.taste.actions import CODES, weights_of
-from models.taste.items import ItemIndex, hash_of
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex, hash_of
+from models.taste.readers.users import UserRows
 from streams.settings import Settings
 
 

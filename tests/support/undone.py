@@ -1,4 +1,4 @@
-"""What `undo` leaves of a reader's events, in a plain loop: the oracle of `models.taste.undo`."""
+"""What `undo` leaves of a reader's events, in a plain loop: the oracle of `models.taste.readers.undo`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

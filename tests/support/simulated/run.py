@@ -19,7 +19,7 @@ import streams.state.changelog
 import streams.transport.consumer
 import streams.transport.producer
 import streams.transport.transactions
-from models.taste.items import ItemIndex
+from models.taste.index import ItemIndex
 from simulated.broker import Broker
 from simulated.client import SimulatedClient
 from simulated.consumer import SimulatedConsumer

@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.taste.items import ItemIndex
-from models.taste.table import ItemTable
+from models.taste.index import ItemIndex
+from models.taste.items.table import ItemTable
 from streams.bench.feed import ClickFeed, by_partition, draw, item_name, keys, values, zipf_ranks
 from streams.bench.itemtable import item_rows
 from streams.bench.result import Result, machine, median_row, ratio

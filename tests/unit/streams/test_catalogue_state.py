@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bad_records import NOW_MS, STRUCTURED, FakeRecord, structured
-from models.taste.catalogue import Entry
-from models.taste.items import ItemIndex
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Entry
 from streams.events import ITEM
 from streams.observe.catalogue import Metrics
 from streams.state.catalogue import CatalogueState

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from models.experiments.credit import Credits
 from models.taste.actions import codes_of
-from models.taste.request import ListSettings
+from models.taste.lists.request import ListSettings
 from streams.events import Reason, Recommended
 from streams.observe.catalogue import Metrics
 from streams.sections.experiments import Experiment

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from models.taste import actions
-from models.taste.calibrated import Candidates
-from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.learnt.calibrated import Candidates
+from models.taste.readers.users import UserRows
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics
 from streams.sections.taste import Blend

@@ -17,17 +17,17 @@ from models.evaluate.prequential import Judge, Run
 from models.evaluate.protocols import plan
 from models.evaluate.recording import Recording
 from models.evaluate.served import ServedSettings
-from models.taste.catalogue import Catalogue
-from models.taste.explore import draws
-from models.taste.items import ItemIndex
-from models.taste.knowledge import NAMES, Past
-from models.taste.neighbours import ItemColumns
-from models.taste.ordering import Ordering, OrderSettings
-from models.taste.pipeline import lists
-from models.taste.request import Requests
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.learnt.knowledge import NAMES, Past
+from models.taste.lists.explore import draws
+from models.taste.lists.ordering import Ordering, OrderSettings
+from models.taste.lists.pipeline import lists
+from models.taste.lists.request import Requests
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 from running import until
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import BlendMetrics, QualityMetrics
@@ -170,7 +170,7 @@ def test_what_is_known_comes_back_from_the_rings_and_is_not_counted_twice() -> N
 
 
 def test_what_foretells_what_is_solved_beside_the_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.taste.knowledge.RIDGE_EVENTS", 120)
+    monkeypatch.setattr("models.taste.learnt.knowledge.RIDGE_EVENTS", 120)
     monkeypatch.setattr("streams.taste.learning.SOLVE_S", 0.01)
     given, worker = walkers(), Worker(Listing(order=True))
     worker.play(given, group=20)

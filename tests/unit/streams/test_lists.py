@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from models.taste.actions import WEIGHTS, weight_table
-from models.taste.rank import RankSettings
-from models.taste.reasons import Lists
-from models.taste.request import ListSettings
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.reasons import Lists
+from models.taste.lists.request import ListSettings
 from streams.events import Recommendation
 from streams.sections.taste import Listing, Weights
 from streams.taste.lists import named, recommendation

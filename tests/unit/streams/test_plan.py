@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.users import UserRows
 from streams.bench.scale import on_paper
 from streams.cli.run import run
 from streams.plan import GIB, Asked, Assumed, plan

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from models.taste.actions import CODES
-from models.taste.catalogue import Catalogue
-from models.taste.items import ItemIndex
-from models.taste.table import ItemTable
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.table import ItemTable
+from models.taste.readers.users import UserRows
 from streams.observe.catalogue import Metrics
 from streams.observe.quality import QualityMetrics
 from streams.sections.taste import Listing, Quality

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.taste.layout import fence_of
+from models.taste.readers.layout import fence_of
 from streams.state import snapshotfile
 from streams.state.snapshotfile import Head, Image, Snapshot, Stopped, Unusable, write
 

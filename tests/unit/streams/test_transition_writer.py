@@ -3,8 +3,8 @@
 import numpy as np
 
 from models.taste.actions import CODES
-from models.taste.items import ItemIndex, hash_of
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex, hash_of
+from models.taste.readers.users import UserRows
 from streams.taste.transitions import TransitionWriter, partition_of
 
 CLICK, UNDO = CODES["click"], CODES["undo"]

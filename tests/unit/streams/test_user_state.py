@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from models.taste.items import ItemIndex
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.users import UserRows
 from streams.settings import load
 from streams.state.users import UserState
 

@@ -14,11 +14,11 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from models.taste.actions import CODES, weights_of
-from models.taste.items import ItemIndex, hash_of
-from models.taste.neighbours import ItemColumns
-from models.taste.rows import HALF_LIVES_S
-from models.taste.transitions import encode, transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex, hash_of
+from models.taste.items.neighbours import ItemColumns
+from models.taste.readers.rows import HALF_LIVES_S
+from models.taste.readers.transitions import encode, transitions
+from models.taste.readers.users import UserRows
 from streams.settings import load
 from streams.verify.judgement import Found, Rules
 from streams.verify.oracle import judge

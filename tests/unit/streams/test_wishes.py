@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bad_records import FakeRecord, click
-from models.taste.catalogue import Catalogue, Entry
-from models.taste.items import ItemIndex
-from models.taste.request import Requests
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue, Entry
+from models.taste.lists.request import Requests
 from streams.codecs import decode_clicks
 from streams.events import ListWishes
 from streams.taste.wishes import requests_of

@@ -7,8 +7,8 @@ from models.evaluate.blended import companions_of, past_of
 from models.evaluate.densepairs import MAX_ITEMS, DensePairs
 from models.evaluate.recording import Recording
 from models.taste import actions
-from models.taste.companions import NAMES, PAIRS, TOGETHER
-from models.taste.pairs import Pairs, PairSettings
+from models.taste.learnt.companions import NAMES, PAIRS, TOGETHER
+from models.taste.learnt.pairs import Pairs, PairSettings
 
 
 @pytest.mark.parametrize("how", [*PAIRS.values(), TOGETHER], ids=[*PAIRS, "together"])

@@ -16,12 +16,12 @@ from models.evaluate.protocols import Protocol, plan
 from models.evaluate.recording import Recording
 from models.evaluate.served import Served, ServedSettings
 from models.taste.actions import codes_of
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.rank import RankSettings
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.lists.rank import RankSettings
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 
 TOP = 3
 

@@ -18,7 +18,7 @@ from models.evaluate.registry import ROWS, Given, build
 from models.evaluate.sequential import Retraining
 from models.evaluate.served import ServedSettings
 from models.taste.content import unit
-from models.taste.request import ListSettings
+from models.taste.lists.request import ListSettings
 from sequence_models import random_model
 
 BASELINES = ("popularity", "last-item", "item-knn")

@@ -9,7 +9,7 @@ from models.evaluate.recording import Recording
 from models.evaluate.reranked import Reranked
 from models.evaluate.served import ServedSettings
 from models.taste import actions
-from models.taste.reranker import RerankSettings
+from models.taste.learnt.reranker import RerankSettings
 
 ITEMS = 20
 NAMES = tuple(f"i{n}" for n in range(ITEMS))

@@ -8,13 +8,13 @@ from models.evaluate.recording import Recording
 from models.evaluate.served import Served, ServedSettings
 from models.taste import actions
 from models.taste.best import top_k
-from models.taste.choose import rank
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.rank import RankSettings, layer_scores
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.lists.choose import rank
+from models.taste.lists.rank import RankSettings, layer_scores
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 
 NOW_MS = 300_000
 REPEAT = RankSettings(repeat=True)

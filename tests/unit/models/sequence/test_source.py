@@ -12,8 +12,8 @@ from models.sequence.folder import Loaded
 from models.sequence.model import F32, I32, scores
 from models.sequence.source import SequenceSource
 from models.taste import actions
-from models.taste.items import ItemIndex, hash_of
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex, hash_of
+from models.taste.readers.users import UserRows
 
 NAMES = [f"i{number}" for number in range(12)]
 KNOWN = NAMES[:9]  # to the model

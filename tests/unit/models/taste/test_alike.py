@@ -3,15 +3,15 @@
 import numpy as np
 
 from models.taste import actions
-from models.taste.alike import ContentSource
-from models.taste.catalogue import Catalogue
-from models.taste.contents import Contents, pack
-from models.taste.items import ItemIndex
-from models.taste.pipeline import lists
-from models.taste.request import ListSettings, Requests
-from models.taste.sources import Weighted
-from models.taste.table import ItemTable
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.contents import Contents, pack
+from models.taste.items.table import ItemTable
+from models.taste.lists.alike import ContentSource
+from models.taste.lists.pipeline import lists
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.lists.sources import Weighted
+from models.taste.readers.users import UserRows
 
 NOW_MS = 1_700_000_000_000
 

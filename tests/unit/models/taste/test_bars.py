@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from models.errors import BadInput
-from models.taste import bars
-from models.taste.barred import barred_items
-from models.taste.catalogue import Catalogue, Entry
-from models.taste.contents import pack
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.request import ListSettings
-from models.taste.table import ItemTable
+from models.taste.index import ItemIndex
+from models.taste.items import bars
+from models.taste.items.catalogue import Catalogue, Entry
+from models.taste.items.contents import pack
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.lists.barred import barred_items
+from models.taste.lists.request import ListSettings
 
 VECTOR = pack(np.array([1.0, 2.0, 3.0], np.float32), "r1", "ada")
 PICTURE, TEXT = "open-nsfw", "ocr>safety-rules"

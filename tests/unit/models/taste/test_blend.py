@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.errors import BadInput
-from models.taste.blend import FORMS, Blend, spread
+from models.taste.learnt.blend import FORMS, Blend, spread
 
 F32 = NDArray[np.float32]
 ITEMS = 30

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.errors import BadInput
-from models.taste.calibrated import FORM_NAMES, PARTS, Calibrated, Candidates, Watch
+from models.taste.learnt.calibrated import FORM_NAMES, PARTS, Calibrated, Candidates, Watch
 
 NAMES = ("counts", "taste", "popularity")
 

@@ -3,16 +3,16 @@
 import numpy as np
 
 from models.taste import actions
-from models.taste.catalogue import Catalogue, Entry
-from models.taste.contents import pack
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.pipeline import lists
-from models.taste.rank import RankSettings
-from models.taste.request import ListSettings, Requests
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue, Entry
+from models.taste.items.contents import pack
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.lists.pipeline import lists
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 
 NOW_MS = 1_700_000_000_000
 NAMES = [f"i{n}" for n in range(40)]

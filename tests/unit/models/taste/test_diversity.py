@@ -8,8 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.taste.authors import Room, decayed, occurrence
-from models.taste.diversity import Best, Calibrated, Dpp, Mmr, Spread, choose, expected, in_order, relevance
+from models.taste.lists.authors import Room, decayed, occurrence
+from models.taste.lists.diversity import (
+    Best,
+    Calibrated,
+    Dpp,
+    Mmr,
+    Spread,
+    choose,
+    expected,
+    in_order,
+    relevance,
+)
 
 F32 = NDArray[np.float32]
 

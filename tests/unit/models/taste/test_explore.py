@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.taste.explore import POOL, chances, draws, expected, pick, pool
+from models.taste.lists.explore import POOL, chances, draws, expected, pick, pool
 
 CLICKS = np.array([0.0, 3.0, 0.0, 12.0, 1.5, 40.0], np.float32)
 SHOWN = np.array([0.0, 20.0, 30.0, 60.0, 0.0, 55.0], np.float32)

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.taste import actions
-from models.taste.catalogue import Catalogue, Entry
-from models.taste.filters import Wishes, had, mask, of_authors, too_old
-from models.taste.items import ItemIndex
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue, Entry
+from models.taste.lists.filters import Wishes, had, mask, of_authors, too_old
 
 HIDE, CLICK, REPORT, SKIP = (actions.CODES[kind] for kind in ("hide", "click", "report", "skip"))
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from models.errors import BadInput
-from models.taste.itemrows import VERSION
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.table import ItemTable
+from models.taste.index import ItemIndex
+from models.taste.items.itemrows import VERSION
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 NAMES = ["a", "b", "c", "größe"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.taste.items import UNKNOWN, ItemIndex, hash_of, sign_codes
+from models.taste.index import UNKNOWN, ItemIndex, hash_of, sign_codes
 
 
 def test_hashes_and_codes_never_change() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from models.taste import actions, odd
-from models.taste.items import ItemIndex
-from models.taste.rows import HALF_LIVES_S
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.readers.rows import HALF_LIVES_S
+from models.taste.readers.users import UserRows
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000

@@ -6,13 +6,13 @@ import pytest
 
 from models.errors import BadInput
 from models.taste import actions
-from models.taste.barred import Barred
-from models.taste.items import ItemIndex
-from models.taste.knowledge import NAMES, Knowledge
-from models.taste.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings
-from models.taste.past import Past, came, pasts_of
-from models.taste.reranker import RerankSettings
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.learnt.knowledge import NAMES, Knowledge
+from models.taste.learnt.reranker import RerankSettings
+from models.taste.lists.barred import Barred
+from models.taste.lists.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings
+from models.taste.readers.past import Past, came, pasts_of
+from models.taste.readers.users import UserRows
 
 CLICK, UNDO, SKIP = (actions.CODES[name] for name in ("click", "undo", "skip"))
 LAYERS = ("counts", "taste", "popularity")

@@ -3,17 +3,17 @@
 import numpy as np
 
 from models.taste import actions
-from models.taste.catalogue import Catalogue
-from models.taste.explore import draws
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.pipeline import lists
-from models.taste.rank import RankSettings
-from models.taste.reasons import Lists
-from models.taste.request import ListSettings, Requests
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.lists.explore import draws
+from models.taste.lists.pipeline import lists
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.reasons import Lists
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 
 NOW_MS = 1_700_000_000_000
 CLICK, HIDE = actions.CODES["click"], actions.CODES["hide"]

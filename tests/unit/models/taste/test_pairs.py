@@ -5,8 +5,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from models.taste.pairs import Pairs, PairSettings, walked
-from models.taste.trends import PLACES, Trends, place
+from models.taste.learnt.pairs import Pairs, PairSettings, walked
+from models.taste.learnt.trends import PLACES, Trends, place
 
 ITEMS = 25
 

@@ -8,14 +8,14 @@ import pytest
 
 from models.taste import actions
 from models.taste.best import top_k
-from models.taste.choose import rank
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.rank import RankSettings
-from models.taste.reasons import Lists
-from models.taste.table import ItemTable
-from models.taste.transitions import decode, encode, transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.lists.choose import rank
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.reasons import Lists
+from models.taste.readers.transitions import decode, encode, transitions
+from models.taste.readers.users import UserRows
 
 START_MS = 1_700_000_000_000
 CLICK, HIDE, IMPRESSION = (actions.CODES[kind] for kind in ("click", "hide", "impression"))
@@ -233,12 +233,12 @@ def test_a_large_batch_is_ranked_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     system.play(random_events(10, 400))
     users = [f"u{i}" for i in range(12)]
     whole = system.lists(users, taste=0.2)
-    monkeypatch.setattr("models.taste.choose._CELLS", 5 * len(system.index))
+    monkeypatch.setattr("models.taste.lists.choose._CELLS", 5 * len(system.index))
     parts = system.lists(users, taste=0.2)
     np.testing.assert_array_equal(parts.past, whole.past)
     np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5)
     assert parts.by_past.shape == whole.by_past.shape
-    monkeypatch.setattr("models.taste.choose._CELLS", 1)
+    monkeypatch.setattr("models.taste.lists.choose._CELLS", 1)
     assert system.lists(users, taste=0.2).items.shape == whole.items.shape
 
 

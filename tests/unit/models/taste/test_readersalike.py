@@ -1,14 +1,15 @@
-"""Readers alike against the plain form (`models.taste.nearest`), reader by reader; cuts, a restart, who leaves."""
+"""Readers alike against the plain form (`models.taste.alike.nearest`), reader by reader; cuts, a restart, who
+leaves."""
 
 import numpy as np
 import pytest
 
 from models.taste import actions
-from models.taste.items import ItemIndex
-from models.taste.nearest import NearestReaders
-from models.taste.readersalike import FADE, NEAREST, PER_ITEM, PROFILE, ReadersAlike
-from models.taste.usercf import latest, of
-from models.taste.users import UserRows
+from models.taste.alike.nearest import NearestReaders
+from models.taste.alike.usercf import latest, of
+from models.taste.index import ItemIndex
+from models.taste.lists.readersalike import FADE, NEAREST, PER_ITEM, PROFILE, ReadersAlike
+from models.taste.readers.users import UserRows
 
 START_MS = 1_700_000_000_000
 READERS, ITEMS = 18, 40  # fewer readers than an item keeps: both forms then have the same candidates
@@ -47,8 +48,8 @@ class World:
 
 
 def test_it_is_the_plain_form_reader_by_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.taste.readersalike.ASKED", PROFILE)
-    monkeypatch.setattr("models.taste.readersalike.PER_ITEM", 300)
+    monkeypatch.setattr("models.taste.lists.readersalike.ASKED", PROFILE)
+    monkeypatch.setattr("models.taste.lists.readersalike.PER_ITEM", 300)
     world = World()
     found = world.scores()
     assert found.shape == (READERS, len(world.users.items))

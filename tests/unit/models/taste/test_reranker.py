@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.taste.reranker import Reranker, RerankSettings
+from models.taste.learnt.reranker import Reranker, RerankSettings
 
 F32 = NDArray[np.float32]
 SMALL = RerankSettings(candidates=8, hidden=16, rate=5e-3, group=16, again=3, kept=500)

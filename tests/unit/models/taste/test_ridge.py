@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.taste.ridge import MAX_ITEMS, Ridge, inverted
+from models.taste.learnt.ridge import MAX_ITEMS, Ridge, inverted
 
 
 def test_it_is_the_closed_form_of_the_readers_sets() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.taste.situations import GAP_S, HAD, SITUATIONS, situations
+from models.taste.learnt.situations import GAP_S, HAD, SITUATIONS, situations
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ import pytest
 from numpy.typing import NDArray
 
 from models.taste import actions
-from models.taste.catalogue import Catalogue
-from models.taste.choose import rank
-from models.taste.explore import draws
-from models.taste.items import ItemIndex
-from models.taste.neighbours import ItemColumns
-from models.taste.pipeline import lists
-from models.taste.rank import RankSettings, layer_scores
-from models.taste.request import ListSettings, Requests
-from models.taste.sources import Weighted
-from models.taste.table import ItemTable
-from models.taste.transitions import transitions
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.neighbours import ItemColumns
+from models.taste.items.table import ItemTable
+from models.taste.lists.choose import rank
+from models.taste.lists.explore import draws
+from models.taste.lists.pipeline import lists
+from models.taste.lists.rank import RankSettings, layer_scores
+from models.taste.lists.request import ListSettings, Requests
+from models.taste.lists.sources import Weighted
+from models.taste.readers.transitions import transitions
+from models.taste.readers.users import UserRows
 from streams.taste.lists import named
 
 NOW_MS = 1_700_000_000_000

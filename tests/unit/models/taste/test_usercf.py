@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import BadInput
-from models.taste import usercf
-from models.taste.nearest import NearestReaders
-from models.taste.usercf import NOBODY, CosineRows, Profile, deltas, latest, of, with_value, without
+from models.taste.alike import usercf
+from models.taste.alike.nearest import NearestReaders
+from models.taste.alike.usercf import NOBODY, CosineRows, Profile, deltas, latest, of, with_value, without
 
 R = np.array([[5, 3, 4, 2], [3, 4, 5, 1], [2, 1, 3, 4], [4, 2, 1, 5]], np.float64)
 SIM_1 = [1, 0.933715, 0.819892, 0.802572]

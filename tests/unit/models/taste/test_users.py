@@ -8,8 +8,8 @@ import pytest
 
 from models.errors import BadInput
 from models.taste import actions
-from models.taste.items import ItemIndex, hash_of
-from models.taste.users import UserRows
+from models.taste.index import ItemIndex, hash_of
+from models.taste.readers.users import UserRows
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 START_MS = 1_700_000_000_000

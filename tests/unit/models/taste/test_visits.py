@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.taste.contexts import KEEP, NAMES, Contexts
-from models.taste.visits import HALF_LIFE_MS, KEPT, Visits
+from models.taste.learnt.contexts import KEEP, NAMES, Contexts
+from models.taste.learnt.visits import HALF_LIFE_MS, KEPT, Visits
 
 I32 = np.int32
 

@@ -1,0 +1,1 @@
+"""Readers who are alike, by user-user cosine. NumPy alone."""

@@ -1,0 +1,1 @@
+"""What readers' choices teach: counts over choices, blends and networks learnt as they choose. NumPy alone."""

@@ -1,0 +1,1 @@
+"""Lists: candidates, what bars them, their stages and reasons. NumPy alone."""

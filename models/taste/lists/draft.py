@@ -1,0 +1,72 @@
+"""A batch of lists on its way through the stages: what these read, and the candidates with what was made of them. NumPy
+alone."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.taste.items.catalogue import Catalogue
+from models.taste.items.table import ItemTable
+from models.taste.lists.barred import Barred
+from models.taste.lists.rank import Scored
+from models.taste.lists.request import ListSettings, Requests
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the stages read."""
+
+    table: ItemTable
+    catalogue: Catalogue
+    requests: Requests
+    scored: Scored
+    barred: Barred
+    now_ms: int
+    k: int
+    settings: ListSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """B rows of candidates in order, -1 padded."""
+
+    items: I32
+    scores: F32
+    factors: F32 | None = None  # what the stages made of the scores' parts; None: they are as they were
+    explored: F32 | None = None  # None: nothing is
+    propensity: F32 | None = None  # with `explored`
+    parts: F32 | None = None  # (B, N, P) what a learnt blend made of the parts, before the factors
+
+    def taken(self, columns: I64) -> "Draft":
+        """The candidates at `columns` (B, N), -1 none."""
+        at, none = np.maximum(columns, 0), columns < 0
+
+        def column(values: F32 | None) -> F32 | None:
+            if values is None:
+                return None
+            found: F32 = np.take_along_axis(values, at, 1)
+            found[none] = 0
+            return found
+
+        items = np.take_along_axis(self.items, at, 1)
+        items[none] = -1
+        parts = None if self.parts is None else np.take_along_axis(self.parts, at[..., None], 1)
+        if parts is not None:
+            parts[none] = 0
+        scores = np.take_along_axis(self.scores, at, 1)
+        scores[none] = 0
+        return Draft(
+            items, scores, column(self.factors), column(self.explored), column(self.propensity), parts
+        )
+
+
+def ordered(draft: Draft, weighed: F32) -> Draft:
+    """In the order of the new scores, made of these parts."""
+    order = np.argsort(np.where(draft.items >= 0, -draft.scores, np.inf), axis=1, kind="stable")
+    draft = replace(draft, parts=weighed)
+    return draft.taken(np.where(np.take_along_axis(draft.items, order, 1) >= 0, order, -1))

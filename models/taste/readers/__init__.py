@@ -1,0 +1,1 @@
+"""Readers: their rows, what enters them, what is saved of them. NumPy alone."""
