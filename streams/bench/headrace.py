@@ -133,7 +133,7 @@ class _NoCommit(Commit[None]):
     """Batches are called done without effects."""
 
     def submit(self, batch: PartitionBatch, work: None) -> None:
-        raise NotImplementedError
+        raise RuntimeError("the benchmark's agent submits nothing")
 
     def fail(self, error: BaseException | None) -> None:
         raise error or RuntimeError("the benchmark's agent stopped")

@@ -2,8 +2,8 @@
 readers then chose. NumPy alone.
 
     candidates   the M best by the plain score, after every filter; parts s (M,) of each layer and source
-    score(i)     = sum over parts p, forms f of w_pf * x_f(s_p(i) / max s_p)         forms as in
-    `models.taste.learnt.blend`
+    score(i)     = sum over parts p, forms f of w_pf * x_f(s_p(i) / max s_p)
+                   forms as in `models.taste.learnt.blend`
 
 The largest of a part is taken over the candidates, so a list costs M numbers a part and not one an item. Weights never
 go below 0: no part can speak against an item, scores stay at 0 or above, and the parts of a score are exact shares of

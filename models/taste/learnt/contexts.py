@@ -16,10 +16,8 @@ I32 = NDArray[np.int32]
 FADE = 0.98
 KEEP = 200  # followers of a context; pruned at twice as many
 MAX_PAIRS = 200_000
-_CONTEXT_BYTES, _FOLLOWER_BYTES = (
-    330,
-    90,
-)  # measured: two tables of a few entries, and an entry of a larger one
+# Measured: two tables of a few entries, and an entry of a larger one.
+_CONTEXT_BYTES, _FOLLOWER_BYTES = 330, 90
 NAMES = ("next", "lately", "skip", "pair")
 
 

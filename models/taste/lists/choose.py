@@ -70,9 +70,8 @@ def best(
             table, users, rows[rest], now_ms, k, settings, barred.of(rest, len(rows)), some, further
         )
         found.items[rest], found.scores[rest] = other.items, other.scores
-        readers = readers_of(
-            table, users, rows, now_ms, settings, anonymous, even=True
-        )  # the scratch was used
+        # The scratch that they were made in was used.
+        readers = readers_of(table, users, rows, now_ms, settings, anonymous, even=True)
     return Best(Scored(readers, wanted, weight), found.items, found.scores)
 
 
