@@ -147,6 +147,9 @@ class _NoCommit(Commit[None]):
     async def reset(self, partitions: Sequence[int]) -> None:
         """Nothing is on its way."""
 
+    async def settle(self, within_s: float) -> None:
+        """Nothing is on its way."""
+
     async def cancel(self) -> None:
         """Nothing is on its way."""
 

@@ -75,7 +75,7 @@ class Commit(ABC, Generic[W]):
 
     @abstractmethod
     async def run(self) -> None:
-        """Form groups until cancelled. An exception of `decide` ends it: the worker must stop."""
+        """Form groups until cancelled or settled. An exception of `decide` ends it: the worker must stop."""
 
     async def open(self, partition: int) -> None:
         """Before the state of a partition is read: whoever had it before can write no more, where the broker can
@@ -92,6 +92,11 @@ class Commit(ABC, Generic[W]):
     async def reset(self, partitions: Sequence[int]) -> None:
         """Give up all that waits or is on its way for these partitions (`GroupCommit`: for all), and return when
         nothing more can leave."""
+
+    @abstractmethod
+    async def settle(self, within_s: float) -> None:
+        """For the end: form no more groups, and return when those on their way have ended, or after `within_s`.
+        What is committed after it covers all that left, or it would be repeated."""
 
     @abstractmethod
     async def cancel(self) -> None:
@@ -130,6 +135,7 @@ class GroupCommit(Commit[W]):
         self._chain: asyncio.Future[None] | None = None
         self._writer = SoleWriter()
         self._rows = RowWriter(self._send, producer.confirmed, self._watch, clock, changelog_interval_s)
+        self._settling = False
         self._generation = 0  # of the producer's connection; a group of an earlier one sends nothing more
         # Fair: groups queue their outputs one after the other, or a later list could pass an earlier one while
         # the earlier group waits for room on another partition.
@@ -144,7 +150,7 @@ class GroupCommit(Commit[W]):
 
     async def run(self) -> None:
         next_s = 0.0
-        while True:
+        while not self._settling:
             await self._wake.wait()
             await asyncio.sleep(max(0.0, next_s - self._clock.monotonic_s()))
             await self._gathered()
@@ -175,6 +181,8 @@ class GroupCommit(Commit[W]):
 
     def _next_group(self) -> list[Submission[W]]:
         """What is waiting, oldest first, up to the bound: a decision runs on the event loop, and heartbeats wait."""
+        if self._settling:
+            return []
         taken, records = 0, 0
         while taken < len(self._waiting) and records < self._group_records:
             records += len(self._waiting[taken].batch.records)
@@ -280,6 +288,11 @@ class GroupCommit(Commit[W]):
             await asyncio.wait(set(self._tasks))
         self._waiting.clear()
         self._chain = None
+
+    async def settle(self, within_s: float) -> None:
+        self._settling = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=within_s)
 
     async def cancel(self) -> None:
         tasks = set(self._tasks)

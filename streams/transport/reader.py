@@ -39,7 +39,9 @@ from streams.transport.standing import Standing
 
 log = logging.getLogger(__name__)
 
-LAST_COMMIT_S = 1.0  # at the end, also when the drain took the whole budget
+LAST_S = (
+    2.0  # at the end, for what is on its way, then for the offsets, also when the drain took the whole budget
+)
 
 
 class ReaderObserver(IntakeObserver, OffsetObserver, OpeningObserver, Protocol):
@@ -345,11 +347,13 @@ class BatchReader(Service):
         started_s = self._clock.monotonic_s()
         self._owned.pause(self._owned.open)
         await self._drain(budget_s)
+        if self._commit_group is not None and not self._gave_up:
+            await self._commit_group.settle(LAST_S)
         left = self._owned.unfinished
         if left:
             log.warning("%s: stopping with %d batches unfinished; they will be repeated", self.group, left)
         spent_s = self._clock.monotonic_s() - started_s
-        await self._commit(max(LAST_COMMIT_S, budget_s - spent_s))
+        await self._commit(max(LAST_S, budget_s - spent_s))
 
     async def on_stop(self) -> None:
         """Leave the group and close the connections, bounded."""

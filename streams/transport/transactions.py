@@ -97,6 +97,7 @@ class TransactionalCommit(Commit[W]):
         self._interval_s = interval_s
         self._partitions: dict[int, _Partition] = {}
         self._wake = asyncio.Event()
+        self._settling = False
 
     def submit(self, batch: PartitionBatch, work: W) -> None:
         part = self._partitions.get(batch.partition)
@@ -108,7 +109,7 @@ class TransactionalCommit(Commit[W]):
         self._failed(error or RuntimeError("an agent stopped without a reason"), None)
 
     async def run(self) -> None:
-        while True:
+        while not self._settling:
             await self._wake.wait()
             self._wake.clear()
             for partition, part in self._partitions.items():
@@ -146,6 +147,12 @@ class TransactionalCommit(Commit[W]):
     async def reset(self, partitions: Sequence[int]) -> None:
         await asyncio.gather(*(self.close(partition) for partition in partitions))
 
+    async def settle(self, within_s: float) -> None:
+        self._settling = True
+        tasks = [part.task for part in self._partitions.values() if part.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=within_s)
+
     async def cancel(self) -> None:
         await self.reset(list(self._partitions))
 
@@ -171,6 +178,8 @@ class TransactionalCommit(Commit[W]):
 
     def _next_group(self, partition: int, part: _Partition) -> list[Submission[W]]:
         """What waits and is next in the log: offsets move with the effects, so no batch may be passed over."""
+        if self._settling:
+            return []
         waiting = {id(s.batch.entry): s for s in part.waiting if not s.batch.lost}
         group: list[Submission[W]] = []
         records = 0

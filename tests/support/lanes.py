@@ -3,6 +3,9 @@
 A test is of the lane whose fixture it uses (or whose marker it wears); without one it is `pure`. A lane that
 cannot run is skipped with its reason and named in the summary. A lane asked for by name, with `--lane NAME`
 or (kafka) by setting HEADRACE_KAFKA_LIB, and missing, fails.
+
+A test of several processes and their clocks depends on the machine, too: it gets a second try. Who needed one is
+named with the reason, and more than `SECOND_TRIES` of them fail the run. A pure test has one try.
 """
 
 import importlib.util
@@ -48,6 +51,15 @@ TOOLS = {
 }
 """What `@pytest.mark.tool(NAME)` may name: programs that the project's own files do not install, and who has them."""
 
+SECOND_TRIES = 2  # of a whole run: more is no accident
+PROCESSES = (
+    "fault",
+    "broker",
+    "page",
+    "deploy",
+    "bench",
+)  # folders whose tests start some, whatever their lane
+
 LANE, MISSING = "lane", "what is missing"
 
 
@@ -59,6 +71,7 @@ class Lanes:
         self._ran: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
+        self._second_tries: dict[str, str] = {}  # test -> why its first failed
 
     @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the markers
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -67,6 +80,8 @@ class Lanes:
                 if fixture in getattr(item, "fixturenames", ()):
                     item.add_marker(lane)
             item.user_properties.append((LANE, lane_of(item)))
+            if lane_of(item) != PURE or item.path.parent.name in PROCESSES:
+                item.add_marker(pytest.mark.flaky(reruns=1))
         if self._asked:
             others = [item for item in items if lane_of(item) not in self._asked]
             config.hook.pytest_deselected(items=others)
@@ -87,12 +102,20 @@ class Lanes:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
         lane = str(properties.get(LANE, PURE))
+        if report.outcome == "rerun":  # type: ignore[comparison-overlap]
+            self._second_tries[report.nodeid] = report.longreprtext
+            return
         if MISSING in properties and report.skipped:
             self._skipped[str(properties[MISSING])] += 1
         elif report.failed:
             self._failed[lane] += 1
         if report.when == "call" and not report.skipped:
             self._ran[lane] += 1
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if len(self._second_tries) > SECOND_TRIES:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -103,7 +126,15 @@ class Lanes:
         skipped = (
             f"{lane} ({count} tests: {lane_problem(lane)})" for lane, count in sorted(self._skipped.items())
         )
+        for name, why in self._second_tries.items():
+            terminalreporter.section(f"second try: {name}")
+            terminalreporter.write_line(why)
+        if len(self._second_tries) > SECOND_TRIES:
+            terminalreporter.write_line(
+                f"more than {SECOND_TRIES} tests needed a second try: this run has failed"
+            )
         terminalreporter.write_line(
+            f"second tries: {len(self._second_tries)} of {SECOND_TRIES}; "
             f"lanes: {', '.join(counts)}; skipped lanes: {', '.join(skipped) or 'none'}"
         )
 

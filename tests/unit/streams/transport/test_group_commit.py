@@ -267,6 +267,33 @@ def test_cancel_gives_up_what_is_on_its_way() -> None:
     run(story)
 
 
+def test_settled_what_is_on_its_way_ends_and_nothing_new_leaves() -> None:
+    async def story(bench: Bench) -> None:
+        bench.submit(b"a")
+        await settled()
+        settling = asyncio.create_task(bench.commit.settle(60.0))
+        await settled()
+        bench.submit(b"b")
+        await bench.producer.confirm(OUT, b"a")
+        assert not settling.done() and bench.finished == []
+        await bench.producer.confirm(LOG, b"a")
+        await asyncio.wait_for(settling, 60.0)
+        assert bench.finished == [b"a"]
+        assert bench.producer.sent(OUT) == [b"a"], "b would be repeated: its offset is not committed"
+
+    run(story)
+
+
+def test_settling_waits_no_longer_than_it_is_told() -> None:
+    async def story(bench: Bench) -> None:
+        bench.submit(b"a")
+        await settled()
+        await asyncio.wait_for(bench.commit.settle(0.01), 60.0)
+        assert bench.finished == []
+
+    run(story)
+
+
 def test_batches_that_come_one_a_turn_of_the_loop_share_a_group() -> None:
     async def story(bench: Bench) -> None:
         for nth in range(8):
