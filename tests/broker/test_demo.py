@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,6 +107,37 @@ def test_a_worker_that_dies_ends_the_demo_with_1_and_its_log(
     assert "the worker has ended by itself" in errors
     assert "worker.log" in errors
     assert "Traceback" not in errors
+
+
+def test_a_full_broker_begins_a_new_round_on_the_same_ports(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "streams",
+        "--set",
+        "demo.broker_memory_mb=40",
+        "demo",
+        "--no-media",
+        "--json",
+    ]
+    done = subprocess.run(
+        [*command, "--readers", "40", "--rate", "1000", "--seconds", "5"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HEADRACE_OBSERVE__PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert sum("is full: starting anew" in line for line in said) >= 1
+    brokers = [line for line in said if "embedded broker on" in line]
+    pages = [line for line in said if "the live page" in line]
+    assert len(brokers) == len(pages) >= 2
+    assert len(set(brokers)) == len(set(pages)) == 1
+    clicks = [shot["flows"]["clicks"]["records"] for shot in map(json.loads, done.stdout.splitlines())]
+    assert any(after < before for before, after in pairwise(clicks))  # counted anew
+    assert said[-1].startswith("stopped: the worker ended in")
 
 
 def test_a_time_and_a_broker_of_ones_own(embedded_broker: Any, topic_prefix: str, tmp_path: Path) -> None:
