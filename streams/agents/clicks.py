@@ -38,8 +38,8 @@ from streams.taste.revisions import Revisions
 from streams.taste.transitions import TransitionWriter
 from streams.topology.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch, Poll, Record
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 log = logging.getLogger(__name__)
 
