@@ -28,6 +28,7 @@ from streams.state.batches import BatchFetcher, heads
 from streams.topology import admin
 from streams.topology.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG, prefixed
 from streams.transport.client import close
+from streams.transport.patience import be_patient
 
 WARM_S = {"kafka": 8.0, "embedded": 2.0}
 """A JVM has to warm up. The embedded broker looks through all batches it keeps at each fetch, so that its log is kept
@@ -179,6 +180,7 @@ class Probe:
         self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Probe":
+        be_patient(self._consumer._client)
         await self._producer.start()
         await self._consumer.start()
         tps = [TopicPartition(self._output, partition) for partition in range(PARTITIONS)]

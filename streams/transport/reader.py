@@ -35,6 +35,7 @@ from streams.transport.offsets import OffsetObserver, Offsets, on_heartbeat, onl
 from streams.transport.openings import OpeningObserver, Openings, StatefulAgent
 from streams.transport.pace import keep_pace
 from streams.transport.partitions import Partitions
+from streams.transport.patience import be_patient
 from streams.transport.standing import Standing
 
 log = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ class BatchReader(Service):
 
     def _consumer(self) -> AIOKafkaConsumer:
         consumer = consumer_for(self._kafka, self._reader, self._profile, self.group, self.address)
+        be_patient(consumer._client, self._clock)
         if self._profile.pace_ms:
             keep_pace(consumer, self._profile.pace_ms / 1000, self._reader.fetch_full_bytes, self._clock)
         return consumer
