@@ -41,6 +41,7 @@ _POSITIVE = np.array([k in ("click", "dwell", "complete", "like", "save", "share
 STEPS = 256.0
 _SIGNS = np.where(_POSITIVE, np.float32(1 / STEPS), np.float32(-1 / STEPS))
 _HIDING = np.array([k in ("hide", "report") for k in KINDS])
+_CHANGES_HIDDEN = np.array([k in ("hide", "report", "undo") for k in KINDS])
 
 
 def weight_table(by_kind: Mapping[str, float]) -> F32:
@@ -104,3 +105,8 @@ def is_positive(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
 def is_hiding(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Whether a kind bars the item from the reader's lists (hide, report)."""
     return _HIDING[kinds]
+
+
+def changes_hidden(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether a kind may hide something, or show it again."""
+    return _CHANGES_HIDDEN[kinds]

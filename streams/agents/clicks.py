@@ -87,7 +87,7 @@ class ClicksAgent(Agent[ClickColumns]):
             services.tracing,
         )
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
-        tables = ((ITEM_TABLE, self._apply_table), (ITEMS, self._catalogue.apply))
+        tables = ((ITEM_TABLE, self.apply_table), (ITEMS, self._catalogue.apply))
         followers = [
             TableFollower(settings.kafka, topic, settings.topics.partitions, apply) for topic, apply in tables
         ]
@@ -194,7 +194,8 @@ class ClicksAgent(Agent[ClickColumns]):
     def largest_row(self) -> tuple[str, int]:
         return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
-    def _apply_table(self, records: Sequence[Record]) -> None:
+    def apply_table(self, records: Sequence[Record]) -> None:
+        """Item-table records, in their order."""
         changed = self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
         for item in changed.tolist():
             author = self._table.contents.author_of(item)

@@ -110,7 +110,7 @@ def score(
     scale = largest(counts)
     wanted, weight = weights(users, rows, readers.past, scale, settings, anonymous)
     prepared = table.prepared(now_ms, settings.popularity_power)
-    np.matmul(prepared.both(wanted, weight), table.across(), out=scores)
+    table.products(prepared.both(wanted, weight), scores)
     scores += counts
     given = sources.parts(further, users, rows, now_ms, scale, anonymous)
     if settings.walk:
