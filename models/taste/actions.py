@@ -79,7 +79,7 @@ def weights_of(
     """
     weights = table[kinds]
     dwelt = kinds == DWELL
-    if dwelt.any():
+    if np.count_nonzero(dwelt):
         seconds = np.fmax(np.asarray(dwell_s, np.float64)[dwelt], 0.0)  # of NaN and 0 it takes 0
         seconds[np.isinf(seconds)] = 1e9
         weights[dwelt] = np.minimum(table[DWELL], np.log1p(seconds / 10.0))

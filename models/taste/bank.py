@@ -72,7 +72,7 @@ class Bank:
         if not blocks:
             return
         rows = run.rows[users]
-        codes = self._codes(items[order], signs[order])[:, None, :]
+        codes = self._codes(items[order], signs[order])[:, None]
         own, keep = own[order][:, :, None], decay.scale_of(advance[order])[:, :, None]
         added = np.empty((BLOCK, len(self.half_lives_ms), self.codes.shape[1] + 2), np.float32)
         start = 0

@@ -135,8 +135,8 @@ def _once(past: I32, heads: F64) -> F32:
         return np.zeros(past.shape, np.float32)
     newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
     newest += np.arange(0, past.size, past.shape[1])[:, None]
-    summed = np.zeros(past.shape, np.float32)
-    np.add.at(
-        summed.reshape(-1), newest.reshape(-1), np.where(past > 0, heads, 0).astype(np.float32).reshape(-1)
-    )
-    return summed
+    summed = np.zeros(past.size, np.float32)
+    worth = heads.astype(np.float32)
+    worth[past <= 0] = 0
+    np.add.at(summed, newest.reshape(-1), worth.reshape(-1))
+    return summed.reshape(past.shape)

@@ -106,8 +106,10 @@ def layers_of(
     sketches = table.scratch.take("listed", table.vectors, listed, shape)[..., :-1]
     layers[..., 1] = np.matmul(sketches, scored.wanted[:, :, None])[..., 0]
     popular = table.prepared(now_ms, settings.popularity_power).popularity
-    layers[..., 2] = scored.weight[:, None] * popular[listed]
+    np.multiply(scored.weight[:, None], popular[listed], out=layers[..., 2])
     if scored.parts.names:
         layers[..., len(LAYERS) :] = scored.parts.of(items)
-    layers[items < 0] = 0
+    none = items < 0
+    if np.count_nonzero(none):
+        layers[none] = 0
     return layers

@@ -144,11 +144,16 @@ class Rows:
         """The last `window` ring entries, most recent first: items (B, W), -1 padded; kinds; at_ms."""
         back = np.arange(1, window + 1)
         pushed = self.pushed[rows][:, None]
-        at = (pushed - back) % self.ring
-        at += (rows.astype(np.int64) * self.ring)[:, None]
-        items = self.ring_items.reshape(-1)[at]
-        items[back > np.minimum(pushed, self.ring)] = -1
-        return items, self.ring_kinds.reshape(-1)[at], self.ring_at_ms.reshape(-1)[at]
+        at = pushed - back
+        none = at < 0
+        at %= self.ring
+        at += rows.astype(np.int64)[:, None] * self.ring
+        items = self.ring_items.reshape(-1).take(at)
+        if window > self.ring:
+            none |= back > self.ring
+        if np.count_nonzero(none):
+            items[none] = -1
+        return items, self.ring_kinds.reshape(-1).take(at), self.ring_at_ms.reshape(-1).take(at)
 
     def held(self, rows: I32) -> tuple[I32, I8]:
         """All ring entries (B, R) in no particular order: items, -1 where the ring is not full; kinds."""
