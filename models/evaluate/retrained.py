@@ -33,7 +33,7 @@ class Training:
     def __init__(self, item_names: Sequence[str], how: Retraining) -> None:
         self._how = how
         self._hashes = np.array([hash_of(name) for name in item_names], np.uint64)
-        recipe = Recipe(kind=how.kind, seed=how.seed)
+        recipe = Recipe(kind=how.kind, seed=how.seed, dropout=how.dropout)
         self._online = Online(len(item_names), recipe, how.first_rounds, how.rounds)
         self._learnt = self._trained = 0
 
