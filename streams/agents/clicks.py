@@ -149,7 +149,7 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._taste.output == "lists":
             await self._revisions.start()
             await self._beside.learning.start()
-            await self._following.start((self._revisions, self._beside.learning))
+            await self._following.start((self._revisions, self._beside.learning, self._beside.training))
 
     def _stopped_following(self, error: BaseException | None) -> None:
         """Lists from a table that stands still would be wrong without a word: an unreadable row stops the worker."""
