@@ -29,7 +29,8 @@ Bools = NDArray[np.bool_]
 EVIDENCE = 10.0  # sum of predecessors at which an item is known half by these and half by its content
 IN_SKETCH = 10  # items alike in it: signs of 64 places tell about so many apart, more would drown each other
 HEAD = 64  # items that are looked at for every list
-_ACROSS = 1 << 14  # items up to which `across` is a copy
+_ACROSS = 1 << 14  # items up to which `products` keeps a copy
+_BLOCK = 256  # items of it
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
@@ -185,16 +186,30 @@ class ItemTable:
             self._prepared = (key, found)
         return self._prepared[1]
 
-    def across(self) -> F32:
-        """(D + 1, I) `vectors` by column: a few readers are then multiplied with it twice as fast. A copy that is kept
-        until the table changes; of many items, where each change would cost more than it saves, a view."""
-        size = len(self.items)
+    def products(self, weights: F32, out: F32) -> None:
+        """Set `out` (B, I) to the products of `weights` (B, D + 1) with `vectors`.
+
+        A copy of these by column is kept in blocks until the table changes: the processor's library then multiplies a
+        few readers without rearranging all items first, three times as fast for eight of them. Of many items, where
+        each change would cost more than it saves, there is none.
+        """
+        size = out.shape[1]
         if size > _ACROSS:
-            return self.vectors[:size].T
+            np.matmul(weights, self.vectors[:size].T, out=out)
+            return
         key = (self._version, len(self.vectors))
         if self._across is None or self._across[0] != key:
-            self._across = (key, np.ascontiguousarray(self.vectors.T))
-        return self._across[1][:, :size]
+            padded = np.zeros((-(-len(self.vectors) // _BLOCK) * _BLOCK, self.vectors.shape[1]), np.float32)
+            padded[: len(self.vectors)] = self.vectors
+            blocks = padded.reshape(-1, _BLOCK, padded.shape[1]).transpose(0, 2, 1)
+            self._across = (key, np.ascontiguousarray(blocks))
+        blocks, full = self._across[1], size // _BLOCK
+        whole = full * _BLOCK
+        if full:
+            into = out[:, :whole].reshape(len(out), full, _BLOCK).transpose(1, 0, 2)
+            np.matmul(weights, blocks[:full], out=into)
+        if whole < size:
+            np.matmul(weights, blocks[full, :, : size - whole], out=out[:, whole:])
 
     def row_sums(self, items: I32) -> F64:
         """(N,) sum of what each of these items leads to, as `symmetry` says."""

@@ -29,6 +29,7 @@ from models.taste.learnt.knowledge import NAMES, Knowledge
 from models.taste.learnt.reranker import Reranker, RerankSettings
 from models.taste.learnt.situations import HAD, situation
 from models.taste.lists.barred import Barred
+from models.taste.lists.sources import Parts
 from models.taste.readers.past import Past, pasts_of
 from models.taste.readers.users import UserRows
 
@@ -73,7 +74,10 @@ SOURCES = {
 """Name in reasons -> the parts that it stands for."""
 PROPOSE = ("steps", "steps-walk", "readers", "after", "pair", "now-50", "ridge")
 """Parts of which the best are candidates."""
+PROPOSING = ("sequence",)
+"""Further sources of the plain score of which they are, too."""
 RATE = 0.15
+_NO_PARTS = Parts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +123,24 @@ class Ordering:
         return self._network.choices
 
     def propose(
-        self, users: UserRows, rows: I32, items: I32, barred: Barred, anonymous: Bools | None = None
+        self,
+        users: UserRows,
+        rows: I32,
+        items: I32,
+        barred: Barred,
+        anonymous: Bools | None = None,
+        sources: Parts = _NO_PARTS,
     ) -> Proposed:
-        """For readers by row (B,) with these best items (B, M), -1 padded. Of `anonymous` ones nothing is looked at."""
+        """For readers by row (B,) with these best items (B, M), -1 padded. Of `anonymous` ones nothing is looked at.
+        `sources` are the further ones of the plain score."""
         size = len(users.items)
         everywhere = barred.mask(size)
         pairs = barred.all_pairs(size)
         own = self._how.own
-        wide = items.shape[1] + own + len(PROPOSE) * self._how.proposed
+        given = [
+            scores for name, scores in zip(sources.names, sources.scores, strict=True) if name in PROPOSING
+        ]
+        wide = items.shape[1] + own + (len(PROPOSE) + len(given)) * self._how.proposed
         found = Proposed(
             np.full((len(rows), wide), -1, np.int32),
             np.zeros((len(rows), len(NAMES), wide), np.float32),
@@ -141,7 +155,8 @@ class Ordering:
             allowed[pairs[pairs[:, 0] == nth, 1]] = False
             known = self.known.scores(past, size)
             distinct = np.fromiter(dict.fromkeys(past.items[::-1].tolist()), np.int32)
-            more = [_best(known[NAMES.index(name)], allowed, self._how.proposed) for name in PROPOSE]
+            lines = [*(known[NAMES.index(name)] for name in PROPOSE), *(scores[nth] for scores in given)]
+            more = [_best(line, allowed, self._how.proposed) for line in lines]
             every = np.concatenate([best, distinct[:own][allowed[distinct[:own]]], *more])
             _, first = np.unique(every, return_index=True)
             chosen = every[np.sort(first)].astype(np.int64)

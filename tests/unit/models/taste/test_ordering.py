@@ -11,6 +11,7 @@ from models.taste.learnt.knowledge import NAMES, Knowledge
 from models.taste.learnt.reranker import RerankSettings
 from models.taste.lists.barred import Barred
 from models.taste.lists.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings
+from models.taste.lists.sources import Parts
 from models.taste.readers.past import Past, came, pasts_of
 from models.taste.readers.users import UserRows
 
@@ -65,6 +66,25 @@ def test_what_followed_is_proposed_and_nothing_that_is_barred() -> None:
     assert len(set(items.tolist())) == len(items)
     without = shop.weighed(0, barred=(6, 5, 4))[0]
     assert set(items.tolist()) - set(without.tolist()) == set(shop.items[[6, 5, 4]].tolist())
+
+
+def test_the_best_of_a_sequence_model_are_candidates_and_nothing_that_is_barred() -> None:
+    shop = Shop()
+    rows = shop.users.rows_of(["u0"])
+    first, second, third = shop.users.items.lookup(
+        ["new", "newer", "newest"]
+    ).tolist()  # that nobody took yet
+    scores = np.zeros((1, len(shop.users.items)), np.float32)
+    scores[0, [first, second, third]] = 1.0, 0.5, 0.25
+    barred = Barred(np.array([0]), (np.array([(0, second)], np.int64),))
+    best = shop.items[[20]][None]
+    for names, added in ((("sequence",), {first, third}), (("content",), set())):
+        sources = Parts(names, (scores,))
+        without, found = (
+            set(shop.ordering.propose(shop.users, rows, best, barred, None, *more).items[0].tolist())
+            for more in ((), (sources,))
+        )
+        assert found - without == added
 
 
 def test_shares_are_never_below_nothing_and_the_least_adjustment_is_nothing() -> None:
