@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     IncompatibleBrokerVersion,
     InvalidTimestampError,
@@ -169,12 +169,37 @@ async def send_all(
         return pending
     for builder in _built(producer, emit, timestamp_ms if emit.at_ms is None else emit.at_ms):
         try:
-            pending.append(await producer.send_batch(builder, topic, partition=emit.partition))
+            pending.append(
+                _queued(producer, builder, topic, emit.partition)
+                or await producer.send_batch(builder, topic, partition=emit.partition)
+            )
         except (KafkaError, asyncio.TimeoutError) as error:
             for future in pending:
                 ignore_result(future)
             raise Retry(f"cannot send to {topic}[{emit.partition}]: {error!r}") from error
     return pending
+
+
+def _queued(
+    producer: AIOKafkaProducer, builder: Any, topic: str, partition: int
+) -> "asyncio.Future[Any] | None":
+    """What `send_batch` does where there is nothing to wait for, with one future a batch instead of three; None where
+    there is (reached into: the version is pinned)."""
+    queue, tp = producer._message_accumulator, TopicPartition(topic, partition)
+    known = producer.client.cluster.partitions_for_topic(topic)
+    manager = producer._txn_manager
+    if (
+        queue._batches.get(tp)
+        or queue._closed
+        or queue._exception is not None
+        or not known
+        or partition not in known
+    ):
+        return None
+    if manager is not None and manager.transactional_id is not None:
+        return None
+    future: asyncio.Future[Any] = queue._append_batch(builder, tp).future
+    return future
 
 
 def _built(producer: AIOKafkaProducer, emit: Emit, timestamp_ms: int) -> Iterable[Any]:

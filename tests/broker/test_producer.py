@@ -62,6 +62,33 @@ def test_nothing_queued_leaves_after_a_restart(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("lane", LANES)
+def test_batches_of_a_partition_wait_for_each_other_and_arrive_in_order(
+    lane: str, request: pytest.FixtureRequest, topic_prefix: str
+) -> None:
+    settings = settings_for(request.getfixturevalue(f"{lane}_broker").bootstrap, topic_prefix, ("clicks",))
+    texts = [str(n).encode() for n in range(MANY)]
+
+    async def main() -> None:
+        await apply(settings)
+        producer = BatchProducer(settings.kafka)
+        await producer.start()
+        queues = producer._producer._message_accumulator._batches  # type: ignore[union-attr]
+        waiting: list[int] = []
+        try:
+            sends = [asyncio.create_task(producer.send(emit(text), 0)) for text in texts]
+            while not all(send.done() for send in sends):
+                await asyncio.sleep(0)
+                waiting += map(len, queues.values())
+            await producer.confirmed([future for send in sends for future in send.result()])
+            assert await values(settings) == texts
+            assert max(waiting) <= 2  # one waits, one is tried again: what is queued is bounded
+        finally:
+            await producer.stop(2.0)
+
+    asyncio.run(main())
+
+
 class _Sleeper(SystemClock):
     """A clock of a process that stood still."""
 
