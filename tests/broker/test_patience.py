@@ -6,8 +6,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from counting import CountingAgent
+from running import running, settings_for, until
+from streams.agents import registry
 from streams.demo.broker import EmbeddedBroker
+from streams.topology.admin import apply
 from streams.transport.client import close
+from streams.transport.consumer import Profile
 from streams.transport.patience import be_patient
 
 BATCHES = 4_000  # looking through them takes the broker 2 ms or more
@@ -43,11 +48,32 @@ def test_the_last_record_of_many_batches_arrives_however_short_the_wait(
     asyncio.run(main())
 
 
+@pytest.mark.embedded
+def test_a_worker_reads_many_batches_however_short_the_wait(
+    embedded_broker: EmbeddedBroker, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.AGENTS, "counting", "counting:CountingAgent")
+    hasty = Profile(max_records=2000, fetch_wait_ms=WAIT_MS, batches_in_flight=8)
+    monkeypatch.setattr(CountingAgent, "profile", lambda _: hasty)
+    bootstrap = embedded_broker.bootstrap
+    settings = settings_for(bootstrap, topic_prefix, ("counting",), topics={"partitions": 1})
+
+    async def main() -> None:
+        await apply(settings)
+        await asyncio.gather(*(_fill(bootstrap, f"{topic_prefix}clicks") for _ in range(PRODUCERS)))
+        async with running(settings, create=False) as worker:
+            (line,) = worker._lines
+            counted = line.agent.partitions  # type: ignore[attr-defined]
+            await until(lambda: counted and counted[0].get("k", [0])[0] == BATCHES, 20, "all counted")
+
+    asyncio.run(main())
+
+
 async def _fill(bootstrap: str, topic: str) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
     for _ in range(BATCHES // PRODUCERS):
-        await producer.send_and_wait(topic, b"x" * 100, partition=0)
+        await producer.send_and_wait(topic, b"x" * 100, key=b"k", partition=0)
     await close(producer)
 
 
