@@ -89,7 +89,7 @@ class OrderSettings:
     own_first: bool = False  # these lead until something else is learnt
     rate: float = RATE
     network: RerankSettings = field(
-        default_factory=lambda: RerankSettings(candidates=240, group=16, kept=2_000, average=0.98)
+        default_factory=lambda: RerankSettings(candidates=120, group=16, kept=4_000, average=0.98)
     )
 
 
