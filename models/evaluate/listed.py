@@ -13,6 +13,9 @@ With `blend` or `order` on a list is made after every event, as a worker makes t
 the reader's next choice; readers' own states then wait until it is learnt (`_follow_before`). Where they have moved on
 before that (a stale item side is being measured), nothing is learnt of weights.
 
+With `asked` it is made at the moment of the choice instead, as for a page that says when it is opened: the order then
+knows how long ago the last choice was.
+
 A sequence model is a source of the list: one that is given, and with `Training` each that is trained on the way, which
 is taken into use at once, as a worker takes a new revision.
 """
@@ -51,6 +54,7 @@ class ListedSettings:
 
     stages: ListSettings = field(default_factory=ListSettings)
     size: int = 20
+    asked: bool = False  # lists are made when readers come to choose, and not for their last choice
     entries: Mapping[str, Entry] = field(default_factory=dict)  # what a catalogue says of items
 
 
@@ -90,6 +94,7 @@ class Listed(Served):
         known = [name for name in item_names if name in listed.entries]
         self._catalogue.apply(known, [replace(listed.entries[name], published_ms=0) for name in known])
         self._made = 0
+        self._asked = listed.asked and stages.order
         self._learns = stages.blend or stages.order
         self._weights, self._watch = Calibrated(), Watch()
         self._ordering = Ordering(OrderSettings(own_first=stages.own_first)) if stages.order else None
@@ -144,6 +149,8 @@ class Listed(Served):
             super().learn(events)
             return
         for event in events:
+            if self._asked:
+                self._ask(event)
             due = bool(self._waiting) and self._waiting[0].number <= event.number
             self._follow_before(event.number + 1)
             (row,) = self._users.rows_of([str(event.moment.user)]).tolist()
@@ -159,8 +166,15 @@ class Listed(Served):
                 if unsolved is not None:
                     known.use(unsolved.solved())
             self._learnt += 1
-            if due:
+            if due and not self._asked:
                 self._publish(event)
+
+    def _ask(self, event: Event) -> None:
+        """The list that is made when a reader comes to choose, and which that choice is learnt from."""
+        if self._waiting and self._waiting[0].number <= event.number and len(event.moment.history):
+            self._follow_before(event.number)
+            for one in self._list(event.moment).candidates:
+                self._watch.show(one, [0])
 
     def _publish(self, event: Event) -> None:
         """The list that a worker makes for an event, which its reader's next choice is learnt from."""
@@ -181,7 +195,7 @@ class Listed(Served):
 
     def _list(self, moment: Moment) -> Made:
         """Kept until something is learnt; where nothing decays, whatever the time."""
-        at_ms = moment.at_ms if np.isfinite(self._settings.item_half_life_s) else 0
+        at_ms = moment.at_ms if self._asked or np.isfinite(self._settings.item_half_life_s) else 0
         key = (moment.user, at_ms, len(moment.history), self._learnt)
         if self._newest is None or self._newest[0] != key:
             self._made += 1
@@ -198,11 +212,12 @@ class Listed(Served):
         barred = np.flatnonzero(unknown)
         excluded = np.stack([np.zeros(len(barred), np.int64), barred], axis=1)
         numbers = draws(np.zeros(1, np.int32), np.array([self._made]))
+        asked = np.array([moment.at_ms]) if self._asked else None
         return lists(
             self._table,
             self._catalogue,
             self._users,
-            Requests(row, numbers, wishes=Wishes(excluded=excluded)),
+            Requests(row, numbers, None, Wishes(excluded=excluded), asked),
             moment.at_ms,
             self._size,
             how,

@@ -99,14 +99,14 @@ def signed(kinds: NDArray[np.int8], sizes: NDArray[np.uint16]) -> F32:
 
 def is_positive(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Whether a kind speaks for the item: it may feed item-to-item counts and be a reason."""
-    return _POSITIVE[kinds]
+    return _POSITIVE.take(kinds)
 
 
 def is_hiding(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Whether a kind bars the item from the reader's lists (hide, report)."""
-    return _HIDING[kinds]
+    return _HIDING.take(kinds)
 
 
 def changes_hidden(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Whether a kind may hide something, or show it again."""
-    return _CHANGES_HIDDEN[kinds]
+    return _CHANGES_HIDDEN.take(kinds)

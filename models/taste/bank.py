@@ -37,7 +37,7 @@ class Bank:
     def fold(self, run: Run, items: I32, weights: F32, at_ms: I64, taken_back: Bools | None = None) -> None:
         """Add events of a run; those `taken_back` (n,) weigh the other way and lower the gross sum."""
         whole, scaled = decay.frames(at_ms, weights, self.half_lives_ms)
-        before = self.refs[run.rows].T
+        before = self.refs.take(run.rows, 0).T
         if run.once:
             newest, was = np.maximum(whole, before), before
         else:
@@ -61,7 +61,7 @@ class Bank:
         """(n, D + 2): the code, 1 for the net sum, and for the gross sum the sign with w * sign = |w|."""
         dim = self.codes.shape[1]
         codes = np.empty((len(items), dim + 2), np.float32)
-        codes[:, :dim] = self.codes[items]
+        codes[:, :dim] = self.codes.take(items, 0)
         codes[:, dim] = 1
         codes[:, dim + 1] = signs
         return codes
@@ -78,7 +78,7 @@ class Bank:
         start = 0
         for block, sizes in enumerate(blocks):
             mine = rows[block * BLOCK : (block + 1) * BLOCK]
-            sums = self.sums[mine]
+            sums = self.sums.take(mine, 0)
             for size in sizes:
                 stop = start + size
                 part = sums[:size]

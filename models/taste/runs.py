@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 BLOCK = 128  # users whose sums (135 KB) stay in cache while their rounds go on
@@ -13,7 +12,7 @@ _HOT_COST = 3.0  # cost of a hot user's own pass, in rounds
 ALL = slice(None)  # as they are
 
 
-def repeats(row_of: I32, offsets: I64, order: I64) -> bool:
+def repeats(row_of: I64, offsets: I64, order: I64) -> bool:
     """Whether a row's offsets do not ascend; `order` sorts rows and keeps the order of each one's events."""
     rows = row_of[order]
     same = rows[1:] == rows[:-1]
@@ -23,10 +22,10 @@ def repeats(row_of: I32, offsets: I64, order: I64) -> bool:
     return bool((same & (sorted_offsets[1:] <= sorted_offsets[:-1])).any())
 
 
-def latest(touched: list[I32], lasts: list[I64]) -> tuple[I32, I64]:
+def latest(touched: list[I64], lasts: list[I64]) -> tuple[I64, I64]:
     """Rows of all chunks once, with the event of the latest chunk."""
     if not touched:
-        return np.empty(0, np.int32), np.empty(0, np.int64)
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     if len(touched) == 1:
         return touched[0], lasts[0]
     rows, first = np.unique(np.concatenate(touched[::-1]), return_index=True)
@@ -38,14 +37,14 @@ class Run:
     """Events sorted by row: t distinct rows, where each one's events start, how many, and each event's owner. `once`:
     nobody has two, as in most batches of a steady stream."""
 
-    rows: I32  # (t,)
+    rows: I64  # (t,)
     starts: I64  # (t,)
     counts: I64  # (t,)
     rank: I64  # (n,) index into rows
     once: bool
 
     @classmethod
-    def of(cls, sorted_rows: I32) -> "Run":
+    def of(cls, sorted_rows: I64) -> "Run":
         fresh = np.empty(len(sorted_rows), np.bool_)
         fresh[0] = True
         np.not_equal(sorted_rows[1:], sorted_rows[:-1], out=fresh[1:])

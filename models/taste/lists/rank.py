@@ -228,7 +228,7 @@ def weights(
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     """Taste (B, D): its dot product with a sketch is beta * L1, since cosines are linear in the unit banks."""
-    banks = users.bank[rows][:, :, : users.items.dim]
+    banks = users.bank.take(rows, 0)[:, :, : users.items.dim]
     length = np.sqrt(np.vecdot(banks, banks))
     np.maximum(length, _TINY, out=length)
     shares = settings.half_lives or (1 / banks.shape[1],) * banks.shape[1]

@@ -41,7 +41,9 @@ def _order(batch: Batch, users: UserRows, draft: Draft, learnt: Ordering) -> tup
     """The same by all that was learnt, with candidates of its own beside these."""
     requests = batch.requests
     sources = batch.scored.parts
-    proposed = learnt.propose(users, requests.rows, draft.items, batch.barred, requests.anonymous, sources)
+    proposed = learnt.propose(
+        users, requests.rows, draft.items, batch.barred, requests.anonymous, sources, requests.asked_ms
+    )
     parts = layers_of(batch.table, batch.scored, proposed.items, batch.now_ms, batch.settings.rank)
     names = (*LAYERS, *sources.names)
     personal = np.ones(len(parts), np.bool_) if requests.anonymous is None else ~requests.anonymous

@@ -34,7 +34,7 @@ class Folded:
     rows: I32  # (t,) ascending
     last: I64  # (t,) index of the row's last applied event
     applied: Bools  # (n,) False: at or below the user's fence, changed nothing
-    row_of: I32  # (n,)
+    row_of: I32 | I64  # (n,)
     duplicates: int  # events beyond the fence whose id is among the reader's last ones: changed nothing
     previous: (
         I32  # (n, W) items before each event (before the one that an undo took back), most recent first, -1
@@ -66,7 +66,7 @@ def fold_named(
 
 def fold_rows(
     users: Rows,
-    row_of: I32,
+    row_of: I32 | I64,
     items: I32,
     kinds: I8,
     weights: F32,
@@ -96,6 +96,7 @@ def fold_rows(
         raise BadInput("bad_weight", "weight not finite")
     weights = decay.snap(weights)
     weights[items == UNKNOWN] = 0  # it has no code of its own: moves no sum
+    given, row_of = row_of, row_of.astype(np.int64)  # NumPy widens an index anew each time it is used
     order = row_of.argsort(kind="stable")
     applied = _beyond_fence(users, row_of, offsets, order)
     ids = np.zeros(n, np.uint64) if ids is None else ids
@@ -103,7 +104,7 @@ def fold_rows(
     undos = kinds == actions.UNDO
     previous = np.empty((n, window), np.int32)
     previous.fill(-1)
-    touched: list[I32] = []
+    touched: list[I64] = []
     lasts: list[I64] = []
     undone: list[undo.Undone] = []
     parted: list[tuple[I64, undo.Parted]] = []
@@ -142,11 +143,21 @@ def fold_rows(
     in_vain = wanted - len(taken.places) - shown_again
     apart = undo.parted(parted)
     return Folded(
-        rows, last, applied, row_of, repeated, previous, taken, in_vain, apart, shown_again, fell_out
+        rows.astype(np.int32),
+        last,
+        applied,
+        given,
+        repeated,
+        previous,
+        taken,
+        in_vain,
+        apart,
+        shown_again,
+        fell_out,
     )
 
 
-def _beyond_fence(users: Rows, row_of: I32, offsets: I64, order: I64) -> Bools:
+def _beyond_fence(users: Rows, row_of: I64, offsets: I64, order: I64) -> Bools:
     if not repeats(row_of, offsets, order):
         return offsets > users.fence[row_of]
     fences: dict[int, int] = {}  # a batch that repeats offsets: rare, so event by event
@@ -158,7 +169,7 @@ def _beyond_fence(users: Rows, row_of: I32, offsets: I64, order: I64) -> Bools:
     return applied
 
 
-def _drop_duplicates(users: Rows, applied: Bools, ids: U64, row_of: I32) -> int:
+def _drop_duplicates(users: Rows, applied: Bools, ids: U64, row_of: I64) -> int:
     """Take duplicates out of `applied`; how many there were."""
     if recent.new(ids, row_of, users.recent_ids):
         return 0
@@ -170,7 +181,7 @@ def _drop_duplicates(users: Rows, applied: Bools, ids: U64, row_of: I32) -> int:
 
 def _hide(
     users: Rows,
-    rows: I32,
+    rows: I64,
     events: undo.Events,
     places: I64,
     authors: Mapping[int, int],
@@ -214,7 +225,7 @@ def _fold_bank(
     )
 
 
-def _parts(order: I64, applied: Bools, row_of: I32, undos: Bools) -> Iterator[I64]:
+def _parts(order: I64, applied: Bools, row_of: I64, undos: Bools) -> Iterator[I64]:
     """The events to fold, in parts: user by user, each one's in offset order, those with an undo apart. `order` has
     all events so."""
     for part in _chunks(order, applied, row_of):
@@ -226,7 +237,7 @@ def _parts(order: I64, applied: Bools, row_of: I32, undos: Bools) -> Iterator[I6
         yield from (some for some in (part[~walked], part[walked]) if len(some))
 
 
-def _chunks(order: I64, applied: Bools, row_of: I32) -> Iterator[I64]:
+def _chunks(order: I64, applied: Bools, row_of: I64) -> Iterator[I64]:
     """What is applied, user by user, at most _CHUNK events at once: cut before it is ordered."""
     count = int(np.count_nonzero(applied))
     if 0 < count <= _CHUNK:

@@ -62,16 +62,16 @@ def walked(users: Rows, run: Run, events: undo.Events, window: int) -> undo.Walk
     return walk
 
 
-def _push(users: Rows, rows: I32, nth: I64, events: undo.Events, at: I64 | slice) -> None:
+def _push(users: Rows, rows: I64, nth: I64, events: undo.Events, at: I64 | slice) -> None:
     """Set entries (N,), each its reader's nth, to the events at `at`."""
-    cells = rows * np.int64(users.ring) + nth % users.ring
+    cells = rows * users.ring + nth % users.ring
     users.ring_items.reshape(-1)[cells] = events.items[at]
     users.ring_kinds.reshape(-1)[cells] = events.kinds[at]
     users.ring_at_ms.reshape(-1)[cells] = events.at_ms[at]
     users.ring_sizes.reshape(-1)[cells] = actions.sizes_of(events.weights[at])
 
 
-def _positive(users: Rows, rows: I32, window: int) -> I32:
+def _positive(users: Rows, rows: I64, window: int) -> I32:
     """(B, W) the last items of the rings, most recent first; -1 for those that are none or not positive."""
     items, kinds, _ = users.recent(rows, window)
     items[~actions.is_positive(kinds)] = -1

@@ -140,14 +140,15 @@ class Rows:
         arrays: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
         return arrays + self.hidden.bytes_used() + 190 * len(self)
 
-    def recent(self, rows: I32, window: int) -> tuple[I32, I8, I64]:
+    def recent(self, rows: I32 | I64, window: int) -> tuple[I32, I8, I64]:
         """The last `window` ring entries, most recent first: items (B, W), -1 padded; kinds; at_ms."""
         back = np.arange(1, window + 1)
-        pushed = self.pushed[rows][:, None]
+        wide = rows.astype(np.int64, copy=False)[:, None]
+        pushed = self.pushed[wide]
         at = pushed - back
         none = at < 0
         at %= self.ring
-        at += rows.astype(np.int64)[:, None] * self.ring
+        at += wide * self.ring
         items = self.ring_items.reshape(-1).take(at)
         if window > self.ring:
             none |= back > self.ring

@@ -15,24 +15,25 @@ I32 = NDArray[np.int32]
 
 def encode(users: Rows, rows: I32) -> list[bytes]:
     """One changelog value a row: equal states give equal bytes (layout in `models.taste.readers.layout`)."""
-    pushed, accepted = users.pushed[rows], users.accepted[rows]
+    wide = rows.astype(np.int64)
+    pushed, accepted = users.pushed[wide], users.accepted[wide]
     filled = np.minimum(pushed, users.ring)
     heads = users.layout.heads(len(rows))
-    heads["fence"] = users.fence[rows]
-    heads["newest_at_ms"] = users.newest_at_ms[rows]
-    heads["refs"] = users.refs[rows]
-    heads["bank"] = users.bank[rows]
+    heads["fence"] = users.fence[wide]
+    heads["newest_at_ms"] = users.newest_at_ms[wide]
+    heads["refs"] = users.refs.take(wide, 0)
+    heads["bank"] = users.bank.take(wide, 0)
     heads["filled"] = filled
     kept = np.minimum(accepted, recent.KEPT)
     heads["ids"] = kept
     slots = np.arange(recent.KEPT)
-    ids = users.recent_ids[rows[:, None], ((accepted - kept)[:, None] + slots) % recent.KEPT]  # oldest first
+    ids = users.recent_ids[wide[:, None], ((accepted - kept)[:, None] + slots) % recent.KEPT]  # oldest first
     if np.count_nonzero(kept < recent.KEPT):
         ids[slots >= kept[:, None]] = 0
     heads["recent_ids"] = ids
     most = int(filled.max(initial=0))
     at = ((pushed - filled)[:, None] + np.arange(most)) % users.ring  # oldest first
-    at += (rows.astype(np.int64) * users.ring)[:, None]
+    at += (wide * users.ring)[:, None]
     if np.count_nonzero(filled < most):
         at = at[np.arange(most) < filled[:, None]]
     at = at.reshape(-1)
