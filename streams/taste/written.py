@@ -25,6 +25,7 @@ SCORE_BYTES = 12
 STEPS = 10_000  # to 1: shares have four places
 LARGEST = 2 * STEPS  # where the reader's taste speaks against what others came to, its share is above 1
 SHARE_BYTES = len("0.0001")
+FEW = 4  # lists; fewer are faster as objects
 UNSEEN, FITS, TOO_LONG = 0, 1, 2
 
 
@@ -39,6 +40,8 @@ class Writer:
 
     def items(self, lists: Lists) -> list[msgspec.Raw]:
         """The JSON array of each of B lists."""
+        if len(lists.items) < FEW:
+            return self._of_objects(lists)
         because, _, parts = shares_of(lists)
         steps = np.rint(parts.reshape(4, -1) * STEPS)
         scores: NDArray[Any] = np.array(_numbers(lists.scores.astype(np.float64).round(6)), np.bytes_)
@@ -46,48 +49,51 @@ class Writer:
         if scores.itemsize > SCORE_BYTES:
             fits[:] = False
         if not np.count_nonzero(fits):
-            return [msgspec.Raw(_encode(items)) for items in named(lists, self._names)]
+            return self._of_objects(lists)
         lines = self._lines(lists.items.reshape(-1), because.reshape(-1), steps.astype(np.int64))
         _set(lines, "score", scores.view(np.uint8).reshape(len(lines), -1))
         table = lines.reshape(len(fits), -1)
         found = [msgspec.Raw(b"[" + line.tobytes().translate(None, b"\0")[:-1] + b"]") for line in table]
         others = (~fits).nonzero()[0]
         if len(others):
-            for place, items in zip(others.tolist(), named(lists.some(others), self._names), strict=True):
-                found[place] = msgspec.Raw(_encode(items))
+            for place, one in zip(others.tolist(), self._of_objects(lists.some(others)), strict=True):
+                found[place] = one
         return found
+
+    def _of_objects(self, lists: Lists) -> list[msgspec.Raw]:
+        return [msgspec.Raw(_encode(items)) for items in named(lists, self._names)]
 
     def _fitting(self, lists: Lists, because: NDArray[np.int32], steps: NDArray[np.float64]) -> Bools:
         """(B,) which lists can be written so."""
         batch = len(lists.items)
         if lists.sources or not lists.items.size:
             return np.zeros(batch, np.bool_)
-        self._see(lists.items, because)
-        good = self._fit[lists.items] == FITS  # of -1, whatever the last one's is
-        good &= lists.items > 0
-        good &= (self._fit[because] == FITS) | (because < 0)
+        good = self._seen(lists.items) == FITS
+        good &= (self._seen(because) == FITS) | (because < 0)
         good &= lists.propensity <= 0
         good &= (np.maximum.reduce(np.abs(steps), axis=0) <= LARGEST).reshape(good.shape)
         found: Bools = np.logical_and.reduce(good, axis=1)
         return found
 
-    def _see(self, *items: NDArray[np.int32]) -> None:
-        """Make the texts of names that were not met yet."""
+    def _seen(self, items: NDArray[np.int32]) -> NDArray[np.int8]:
+        """Whether the names of items (B, k) fit, UNSEEN for none (-1). Makes the texts of those not met yet."""
         size = len(self._names)
-        if size > len(self._fit):
-            more = max(size, 2 * len(self._fit), 1024) - len(self._fit)
+        if size >= len(self._fit):  # the last place is that of -1
+            more = max(size + 1, 2 * len(self._fit), 1024) - len(self._fit)
             self._texts = np.concatenate([self._texts, np.zeros((more, NAME_BYTES), np.uint8)])
             self._fit = np.append(self._fit, np.zeros(more, np.int8))
-        for some in items:
-            unseen = some[(self._fit[some] == UNSEEN) & (some > 0)]
-            for item in set(unseen.tolist()) if len(unseen) else ():
-                name = self._names[item]
-                if name is None:
-                    continue
-                text = _encode(name)
-                self._fit[item] = FITS if len(text) <= NAME_BYTES else TOO_LONG
-                if len(text) <= NAME_BYTES:
-                    self._texts[item, : len(text)] = np.frombuffer(text, np.uint8)
+        found = self._fit[items]
+        if np.count_nonzero(found) == found.size:
+            return found
+        for item in set(items[found == UNSEEN].tolist()):
+            name = self._names[item] if item > 0 else None
+            if name is None:
+                continue
+            text = _encode(name)
+            self._fit[item] = FITS if len(text) <= NAME_BYTES else TOO_LONG
+            if len(text) <= NAME_BYTES:
+                self._texts[item, : len(text)] = np.frombuffer(text, np.uint8)
+        return self._fit[items]
 
     def _lines(self, items: NDArray[np.int32], because: NDArray[np.int32], steps: I64) -> U8:
         """A line (N, W) an item, without its score; `steps` (4, N) of its shares."""
