@@ -1,26 +1,37 @@
 """The row `list`: what a worker would publish, with all stages of `models.taste.lists.pipeline`, instead of the scores
 alone.
 
-A list is K items; behind them stand the others in the order of the blend, so that every event has a rank. What the
-protocol takes out is excluded from the list before it is made, as a worker does with what its ring remembers. Of a
-catalogue authors and topics are known from the start; an item is listed once it has come up, as in the other rows.
+A list is K items; behind them stand the others in the order of the blend, so that every event has a rank. Where an
+order or a blend is learnt and nothing spreads the list, it is asked for as many places as there are `candidates`: its
+first K are the same, and behind them stands what a longer list would hold. What the protocol takes out is excluded
+from the list before it is made, as a worker does with what its ring remembers. Of a catalogue authors and topics are
+known from the start; an item is listed once it has come up, as in the other rows.
 
 Where the list is made diverse, `list-plain` is the same one without that, of the same learnt weights.
 
 With `blend` or `order` on a list is made after every event, as a worker makes them, and what they weigh is learnt from
 the reader's next choice; readers' own states then wait until it is learnt (`_follow_before`). Where they have moved on
 before that (a stale item side is being measured), nothing is learnt of weights.
+
+With `asked` it is made at the moment of the choice instead, as for a page that says when it is opened: the order then
+knows how long ago the last choice was.
+
+A sequence model is a source of the list: one that is given, and with `Training` each that is trained on the way, which
+is taken into use at once, as a worker takes a new revision.
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluate.recording import Event, Moment
 from models.evaluate.served import Served, ServedSettings
+from models.sequence.folder import Loaded
+from models.sequence.source import SequenceSource
 from models.taste.items.catalogue import Catalogue, Entry
 from models.taste.learnt.calibrated import Calibrated, Watch
 from models.taste.lists.explore import draws
@@ -29,6 +40,7 @@ from models.taste.lists.ordering import Ordering, OrderSettings
 from models.taste.lists.pipeline import Made, lists
 from models.taste.lists.rank import layer_scores
 from models.taste.lists.request import ListSettings, Requests
+from models.taste.lists.sources import Weighted
 from models.taste.readers.past import Past
 
 F32 = NDArray[np.float32]
@@ -42,7 +54,16 @@ class ListedSettings:
 
     stages: ListSettings = field(default_factory=ListSettings)
     size: int = 20
+    asked: bool = False  # lists are made when readers come to choose, and not for their last choice
     entries: Mapping[str, Entry] = field(default_factory=dict)  # what a catalogue says of items
+
+
+class Training(Protocol):
+    """Sequence models that are trained on the way."""
+
+    def after(self, event: Event) -> Loaded | None:
+        """A model, if one is due behind this event."""
+        ...
 
 
 class Listed(Served):
@@ -50,7 +71,15 @@ class Listed(Served):
 
     rows: tuple[str, ...] = ("list", "list-plain")
 
-    def __init__(self, item_names: Sequence[str], settings: ServedSettings, listed: ListedSettings) -> None:
+    def __init__(
+        self,
+        item_names: Sequence[str],
+        settings: ServedSettings,
+        listed: ListedSettings,
+        sequence: Loaded | None = None,
+        training: Training | None = None,
+    ) -> None:
+        """`sequence` is what serves before anything is trained on the way."""
         super().__init__(item_names, settings)
         # as in a worker, own items that lead may come again
         again = settings.rank.repeat or listed.stages.rank.repeat
@@ -58,24 +87,32 @@ class Listed(Served):
         self._plain = replace(self._how, diversity="none")
         if self._how == self._plain:
             self.rows = Listed.rows[:1]
-        self._size = listed.size
+        self._size, stages = listed.size, listed.stages
+        if (stages.blend or stages.order) and stages.diversity == "none" and not stages.explore_below:
+            self._size = max(listed.size, stages.candidates)
         self._catalogue = Catalogue(self._index)
         known = [name for name in item_names if name in listed.entries]
         self._catalogue.apply(known, [replace(listed.entries[name], published_ms=0) for name in known])
         self._made = 0
-        self._learns = listed.stages.blend or listed.stages.order
+        self._asked = listed.asked and stages.order
+        self._learns = stages.blend or stages.order
         self._weights, self._watch = Calibrated(), Watch()
-        self._ordering = (
-            Ordering(OrderSettings(own_first=listed.stages.own_first)) if listed.stages.order else None
-        )
+        self._ordering = Ordering(OrderSettings(own_first=stages.own_first)) if stages.order else None
         self._waiting: deque[Event] = deque()  # followed, and not yet in readers' own states
         self._learnt = 0  # events
         self._newest: tuple[tuple[int, int, int, int], Made] | None = None
+        self._training = training
+        self._source: SequenceSource | None = None
+        self._further: tuple[Weighted, ...] = ()
+        if sequence is not None:
+            self._use(sequence)
 
     def scores(self, moment: Moment) -> F32:
         self._follow_before(None)
         row = self._users.rows_of([str(moment.user)])
-        parts, listable = layer_scores(self._table, self._users, row, moment.at_ms, self._settings.rank)
+        parts, listable = layer_scores(
+            self._table, self._users, row, moment.at_ms, self._settings.rank, self._further
+        )
         scores = parts.sum(axis=0)
         scores[:, ~listable] = -np.inf
         made = [self._list(moment)]
@@ -90,10 +127,30 @@ class Listed(Served):
             super().follow(events)
 
     def learn(self, events: Sequence[Event]) -> None:
+        if self._training is None:
+            self._learn(events)
+            return
+        for event in events:  # a training falls behind the same event however events are handed in
+            self._learn([event])
+            loaded = self._training.after(event)
+            if loaded is not None:
+                self._use(loaded)
+
+    def _use(self, loaded: Loaded) -> None:
+        self._newest = None  # it was the old model's
+        if self._source is None:
+            self._source = SequenceSource(self._users, loaded)
+            self._further = (Weighted(self._source, self._settings.sequence_weight),)
+        else:
+            self._source.use(loaded)
+
+    def _learn(self, events: Sequence[Event]) -> None:
         if not self._learns:
             super().learn(events)
             return
         for event in events:
+            if self._asked:
+                self._ask(event)
             due = bool(self._waiting) and self._waiting[0].number <= event.number
             self._follow_before(event.number + 1)
             (row,) = self._users.rows_of([str(event.moment.user)]).tolist()
@@ -109,8 +166,15 @@ class Listed(Served):
                 if unsolved is not None:
                     known.use(unsolved.solved())
             self._learnt += 1
-            if due:
+            if due and not self._asked:
                 self._publish(event)
+
+    def _ask(self, event: Event) -> None:
+        """The list that is made when a reader comes to choose, and which that choice is learnt from."""
+        if self._waiting and self._waiting[0].number <= event.number and len(event.moment.history):
+            self._follow_before(event.number)
+            for one in self._list(event.moment).candidates:
+                self._watch.show(one, [0])
 
     def _publish(self, event: Event) -> None:
         """The list that a worker makes for an event, which its reader's next choice is learnt from."""
@@ -131,7 +195,7 @@ class Listed(Served):
 
     def _list(self, moment: Moment) -> Made:
         """Kept until something is learnt; where nothing decays, whatever the time."""
-        at_ms = moment.at_ms if np.isfinite(self._settings.item_half_life_s) else 0
+        at_ms = moment.at_ms if self._asked or np.isfinite(self._settings.item_half_life_s) else 0
         key = (moment.user, at_ms, len(moment.history), self._learnt)
         if self._newest is None or self._newest[0] != key:
             self._made += 1
@@ -148,14 +212,16 @@ class Listed(Served):
         barred = np.flatnonzero(unknown)
         excluded = np.stack([np.zeros(len(barred), np.int64), barred], axis=1)
         numbers = draws(np.zeros(1, np.int32), np.array([self._made]))
+        asked = np.array([moment.at_ms]) if self._asked else None
         return lists(
             self._table,
             self._catalogue,
             self._users,
-            Requests(row, numbers, wishes=Wishes(excluded=excluded)),
+            Requests(row, numbers, None, Wishes(excluded=excluded), asked),
             moment.at_ms,
             self._size,
             how,
+            further=self._further,
             learnt=self._weights,
             ordering=self._ordering,
         )

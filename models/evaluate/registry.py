@@ -69,6 +69,16 @@ def _retrained_online(given: Given) -> Layer:
     return RetrainedOnline(given.item_names, given.served, given.repeats, given.retraining, given.about)
 
 
+def _listed(given: Given) -> Layer:
+    listed = given.listed or ListedSettings()
+    training = None
+    if given.retraining is not None:
+        from models.evaluate.retrained import Training  # torch
+
+        training = Training(given.item_names, given.retraining)
+    return Listed(given.item_names, given.served, listed, given.sequence, training)
+
+
 REGISTRY: tuple[Entry, ...] = (
     Entry(Popularity.rows, lambda given: Popularity(len(given.item_names))),
     Entry(LastItem.rows, lambda given: LastItem(len(given.item_names))),
@@ -88,11 +98,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry(Sequential.rows, _sequence, needs="sequence"),
     Entry(RETRAINED_ROWS, _retrained, needs="retraining"),
     Entry(ONLINE_ROWS, _retrained_online, needs="retraining"),
-    Entry(
-        Listed.rows,
-        lambda given: Listed(given.item_names, given.served, given.listed or ListedSettings()),
-        needs="listed",
-    ),
+    Entry(Listed.rows, _listed, needs="listed"),
 )
 
 ROWS: tuple[str, ...] = tuple(row for entry in REGISTRY for row in entry.rows)

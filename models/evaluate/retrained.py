@@ -26,14 +26,14 @@ F32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
-class _Training:
+class Training:
     """Events into a model, a new one after every so many. The vocabulary is the closed catalogue; what nobody had yet
     has no row in the item table and is not listed."""
 
     def __init__(self, item_names: Sequence[str], how: Retraining) -> None:
         self._how = how
         self._hashes = np.array([hash_of(name) for name in item_names], np.uint64)
-        recipe = Recipe(kind=how.kind, seed=how.seed)
+        recipe = Recipe(kind=how.kind, seed=how.seed, dropout=how.dropout)
         self._online = Online(len(item_names), recipe, how.first_rounds, how.rounds)
         self._learnt = self._trained = 0
 
@@ -57,7 +57,7 @@ class Retrained(Sequential):
 
     def __init__(self, item_names: Sequence[str], settings: ServedSettings, how: Retraining) -> None:
         super().__init__(item_names, settings, None)
-        self._training = _Training(item_names, how)
+        self._training = Training(item_names, how)
 
     def learn(self, events: Sequence[Event]) -> None:
         super().learn(events)
@@ -82,7 +82,7 @@ class RetrainedOnline(Blended):
     ) -> None:
         super().__init__(item_names, settings, repeats, about)
         self._begin(np.append(self._blend.weights[: self._blend.features], np.zeros(FORMS)))
-        self._training = _Training(item_names, how)
+        self._training = Training(item_names, how)
         self._source: SequenceSource | None = None
 
     def scores(self, moment: Moment) -> F32:

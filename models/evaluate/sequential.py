@@ -30,6 +30,7 @@ class Retraining:
     first_rounds: int = 8  # of a beginning
     rounds: int = 2
     seed: int = 1
+    dropout: float = 0.5  # more than where a validation part says when to stop: there is less to learn from
 
 
 class Sequential(Served):

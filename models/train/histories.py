@@ -15,7 +15,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 TRAIN, VALIDATE, TEST = 0, 1, 2
-SPLITS = ("leave-one-out", "time", "none")
+SPLITS = ("leave-one-out", "time", "none", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def cut(users: I64, at_ms: I64, split: str, shares: tuple[float, float] = (0.8, 
 
     `leave-one-out`: a reader's last event is for the test, the one before for validation (readers with two or more; of
     two the first is trained on). `time`: the first share of all events, the next, the rest. `none`: `time` without a
-    test. Raises ValueError for another split, or shares that leave no training.
+    test. `all`: everything is trained on. Raises ValueError for another split, or shares that leave no training.
     """
     if split not in SPLITS:
         raise ValueError(f"{split}: it is {', '.join(SPLITS)}")
@@ -62,6 +62,8 @@ def cut(users: I64, at_ms: I64, split: str, shares: tuple[float, float] = (0.8, 
         raise ValueError("the shares of training and validation lie between 0 and 1, and so does their sum")
     order = np.argsort(users, kind="stable")
     parts = np.full(len(users), TRAIN, np.int8)
+    if split == "all":
+        return order, parts
     if split == "leave-one-out":
         counts = np.bincount(users)
         nth = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -6,7 +6,8 @@
                4,096 where there are more than 8,192
     training   AdamW 3e-3, weight decay 0.05, dropout 0.3, clip 1.0, windows of about 1,536 events a step; scored and
                kept is an exponential mean of the weights (Polyak, Juditsky 1992), which needs no schedule of the rate
-    stop       when NDCG@10 of the validation part has not risen for 6 rounds, or the time is up; the best round is kept
+    stop       when NDCG@10 of the validation part has not risen for 6 rounds, or the time is up: the best one is kept.
+               Where nothing is held back to choose a round by: after as many rounds as are given, and the last is kept
 
 Seeded: the same machine, torch and thread count give the same weights, unless the time ran out.
 """
@@ -28,7 +29,7 @@ from models.sequence.model import WINDOW, SequenceModel, scores
 from models.sequence.networks import Network
 from models.sequence.recurrence import Recurrence
 from models.train.firstvectors import first_vectors
-from models.train.histories import TEST, VALIDATE, Histories, windows
+from models.train.histories import TEST, TRAIN, VALIDATE, Histories, windows
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -40,6 +41,7 @@ MOST_ASKED = 5_000  # events of a part that are scored
 FULL_ITEMS = 8_192
 SAMPLED = 4_096
 _ASKED_AT_ONCE = 128
+ALL_ROUNDS, ALL_DROPOUT = 14, 0.5  # where everything is trained on: nothing says when to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +84,19 @@ class Measured:
     )  # time since the last event -> asked, HR
 
 
+_NOTHING = Measured(0, float("nan"), float("nan"))
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """The best round."""
 
     tensors: dict[str, F32]
     model: SequenceModel
-    validation: Measured
+    validation: Measured  # of nothing where everything is trained on
     test: Measured | None  # None without a test part
     rounds: int  # trained
-    best_round: int
+    best_round: int  # the last one where nothing chooses
     steps: int
     out_of_time: bool
 
@@ -107,11 +112,12 @@ def train_sequence(
 ) -> Trained:
     """Train on a vocabulary of V items with these `hashes`. Takes torch's thread count as it finds it.
 
-    Raises ValueError where there is nothing to train on or nothing to validate with.
+    Raises ValueError where there is nothing to train on, or nothing to validate with though something was held back.
     """
     rng = np.random.default_rng(recipe.seed)
     asked = histories.asked(VALIDATE, MOST_ASKED, rng)
-    if not (histories.trained() >= 2).any() or not len(asked):
+    chooses = bool((histories.parts != TRAIN).any())
+    if not (histories.trained() >= 2).any() or (chooses and not len(asked)):
         raise ValueError(
             "too few events: no reader has two to train on, or none has one more to validate with"
         )
@@ -124,8 +130,10 @@ def train_sequence(
         while number < recipe.rounds and number - best_round < recipe.patience and not late:
             loss, late = fit.round(windows(histories, WINDOW, rng), rng, out_of_time)
             number += 1
-            found = measured(served(recipe.kind, fit.mean(), hashes), histories, asked, own_out)
-            better = found.ndcg > best.ndcg
+            found = _NOTHING
+            if chooses:
+                found = measured(served(recipe.kind, fit.mean(), hashes), histories, asked, own_out)
+            better = not chooses or found.ndcg > best.ndcg
             if better:
                 best, best_round, tensors = found, number, fit.mean()
             progress(Round(number, recipe.rounds, loss, found.hr, found.ndcg, better))
@@ -134,7 +142,7 @@ def train_sequence(
     return Trained(
         tensors=tensors,
         model=model,
-        validation=measured(model, histories, asked, own_out),
+        validation=measured(model, histories, asked, own_out) if chooses else _NOTHING,
         test=measured(model, histories, tested, own_out) if len(tested) else None,
         rounds=number,
         best_round=best_round,

@@ -38,8 +38,8 @@ from streams.taste.revisions import Revisions
 from streams.taste.transitions import TransitionWriter
 from streams.topology.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch, Poll, Record
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class ClicksAgent(Agent[ClickColumns]):
         if self._taste.output == "lists":
             await self._revisions.start()
             await self._beside.learning.start()
-            await self._following.start((self._revisions, self._beside.learning))
+            await self._following.start((self._revisions, self._beside.learning, self._beside.training))
 
     def _stopped_following(self, error: BaseException | None) -> None:
         """Lists from a table that stands still would be wrong without a word: an unreadable row stops the worker."""

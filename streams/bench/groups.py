@@ -23,7 +23,7 @@ from streams.effects import Header
 from streams.feed.records import partition_of
 from streams.observe.catalogue import Metrics
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import Submission
+from streams.transport.durable import Submission
 from streams.transport.ledger import Entry
 from streams.worker import collector
 from streams.worker.allocator import keep_freed_memory

@@ -81,6 +81,14 @@ def clicks(
             help='Row list: as published, with what [taste.list] has otherwise, such as {"diversity": "mmr"}.',
         ),
     ] = "",
+    asked: Annotated[
+        bool,
+        typer.Option(
+            "--asked/--at-click",
+            help="Row list with order: made when a reader comes to choose (the page tells an impression, say), or at "
+            "the reader's last click, when nobody knows how long until the next.",
+        ),
+    ] = False,
     interleave: Annotated[
         str,
         typer.Option(
@@ -142,6 +150,7 @@ def clicks(
         model,
         against or None,
         _retraining(settings_of(ctx), retrain, kind) if retrain else None,
+        asked,
     )
     found = evaluated(wanted, settings, _progress if on_terminal() else lambda *_: None)
     if on_terminal():

@@ -1,6 +1,7 @@
 """`headrace train sequence`: a sequence model from recorded clicks, for `taste.sequence.folder` and `evaluate`."""
 
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,11 +31,21 @@ def sequence(
         str,
         typer.Option(
             help="leave-one-out: each reader's last event is the test, the one before chooses the best round. time: "
-            "the last 10 % of all events are the test, the 10 % before choose. none: the last 10 % choose, no test."
+            "the last 10 % of all events are the test, the 10 % before choose. none: the last 10 % choose, no test. "
+            "all: everything is trained on, for all --rounds."
         ),
     ] = "leave-one-out",
     minutes: Annotated[float, typer.Option(min=0.01, help="At most so long.")] = 15.0,
-    rounds: Annotated[int, typer.Option(min=1, help="At most so often through the data.")] = 60,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="At most so often through the data. Default: 60; with --split all 14."),
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=0.9, help="More where there is little data. Default: 0.3; with --split all 0.5."
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Of FILE, the first so many events by time.")
     ] = None,
@@ -63,7 +74,7 @@ def sequence(
 
     from models.sequence.folder import KINDS, write
     from models.train.histories import SPLITS
-    from models.train.sequence import Recipe, train_sequence
+    from models.train.sequence import ALL_DROPOUT, ALL_ROUNDS, Recipe, train_sequence
     from streams.clock import SystemClock
     from streams.evaluate.sequences import training_data
 
@@ -74,7 +85,12 @@ def sequence(
     torch.set_num_threads(settings.media.threads)
     clock = SystemClock()
     began_s = clock.monotonic_s()
-    recipe = Recipe(kind=kind, seed=seed, rounds=rounds)
+    recipe = Recipe(kind=kind, seed=seed)
+    if split == "all":
+        recipe = replace(recipe, rounds=ALL_ROUNDS, dropout=ALL_DROPOUT)
+    recipe = replace(
+        recipe, rounds=rounds or recipe.rounds, dropout=recipe.dropout if dropout is None else dropout
+    )
     own_out = form == "movielens" if repeats is None else not repeats
     try:
         done = train_sequence(
@@ -116,7 +132,8 @@ def sequence(
 
 
 def _scores(done: "Trained") -> dict[str, Any]:
-    parts = {"validation": done.validation} | ({"test": done.test} if done.test else {})
+    parts = {"validation": done.validation} if done.validation.asked else {}
+    parts |= {"test": done.test} if done.test else {}
     return {
         name: {
             "asked": one.asked,
@@ -137,8 +154,9 @@ def _document(out: Path, manifest: "Manifest") -> dict[str, Any]:
 
 
 def _text(out: Path, manifest: "Manifest", done: "Trained") -> str:
-    lines = [f"{'':14}{'asked':>8}{'HR@10':>8}{'NDCG@10':>9}"]
-    lines.append(_row("validation", done.validation))
+    lines = []
+    if done.validation.asked:
+        lines = [f"{'':14}{'asked':>8}{'HR@10':>8}{'NDCG@10':>9}", _row("validation", done.validation)]
     if done.test:
         lines.append(_row("test", done.test))
         lines += [f"  {gap:12}{asked:>8}{hr:>8.3f}" for gap, (asked, hr) in done.test.by_gap.items() if asked]
@@ -155,9 +173,9 @@ def _row(name: str, one: "Measured") -> str:
 
 
 def _progress(one: "Round") -> None:
+    chosen = f", validation HR@10 {one.hr:.3f}, NDCG@10 {one.ndcg:.3f}{' (best)' if one.best else '       '}"
     typer.echo(
-        f"\rround {one.number} of at most {one.rounds}: loss {one.loss:.3f}, validation HR@10 {one.hr:.3f}, "
-        f"NDCG@10 {one.ndcg:.3f}{' (best)' if one.best else '       '}",
+        f"\rround {one.number} of at most {one.rounds}: loss {one.loss:.3f}{'' if math.isnan(one.ndcg) else chosen}",
         nl=False,
         err=True,
     )

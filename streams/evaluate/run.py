@@ -73,6 +73,7 @@ class Wanted:
     model: Path | None = None
     against: str | None = None  # a row
     retraining: Retraining | None = None
+    asked: bool = False  # the row `list` is made when readers come to choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def _given(wanted: Wanted, loaded: Loaded, served: ServedSettings, top: int, not
     names = loaded.recording.item_names
     given = Given(names, served, retraining=wanted.retraining)
     if wanted.stages:
-        given = replace(given, listed=ListedSettings(wanted.stages, top))
+        given = replace(given, listed=ListedSettings(wanted.stages, top, wanted.asked))
     if wanted.catalogue:
         read = catalogue.read(wanted.catalogue, names)
         if read.bad.count:

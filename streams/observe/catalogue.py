@@ -203,6 +203,11 @@ class Metrics:
             "Revisions of the sequence model: loaded and in use, or refused while the one before goes on.",
             "result",
         )
+        self.sequence_trainings = counter(
+            "sequence_trainings_total",
+            "Trainings of the sequence model beside the worker: done, failed, or late and ended.",
+            "result",
+        )
         self.recall = gauge(
             "recall_at_k", "Share of sampled clicks on one of the first K: decayed mean.", "layer"
         )

@@ -134,6 +134,19 @@ class Sequence(Section):
         1.0, ge=0, le=100, description="of its scores, 1 for the likeliest item, beside the counts' largest"
     )
     check_s: Seconds = Field(2.0, description="how often the folder is looked at for a new revision")
+    train_every: int = Field(
+        0,
+        ge=0,
+        description="positive events after which the worker trains a new one on what its readers did last, in a "
+        "process beside it; 0: never. The folder may then be empty at first",
+    )
+    train_minutes: float = Field(10.0, gt=0, le=1_440, description="the most that one such training takes")
+
+    @model_validator(mode="after")
+    def _trained_somewhere(self) -> "Sequence":
+        if self.train_every and self.folder is None:
+            raise ValueError("train_every needs a folder to put the models in")
+        return self
 
 
 class Blend(Section):

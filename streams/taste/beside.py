@@ -22,6 +22,7 @@ from streams.sections.experiments import listings
 from streams.sections.taste import Taste
 from streams.settings import Settings
 from streams.taste.learning import Anonymous, Learning
+from streams.taste.training import Training
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
@@ -49,6 +50,12 @@ class Beside:
             BlendMetrics(metrics),
             _ordering(settings),
         )
+        self.training = Training(
+            taste.sequence,
+            users,
+            without_profile,
+            lambda result: metrics.sequence_trainings.labels(result).inc(),
+        )
         self._shown = Shown(taste.served.lists, taste.list_size, taste.served.for_s, self._by_lists)
         users.freed.append(self._shown.forget)
         self._alike = _alike(taste, users)
@@ -63,6 +70,7 @@ class Beside:
         """Events (n,) in their order, by row of the reader, that were just folded."""
         self.learning.chosen(rows, items, kinds, partitions, applied)
         self.learning.follow(rows, items, kinds, at_ms, partitions, applied)
+        self.training.follow(kinds, applied)
         if self._alike is not None:
             self._alike.follow(rows, items, kinds, applied)
         if self._shown:

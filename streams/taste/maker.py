@@ -4,6 +4,7 @@ The numbers are `models.taste.lists.pipeline`'s; what a list looks like on the w
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -131,6 +132,7 @@ class ListMaker:
                 self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
                 self._beside.barred(moved.folded.rows[places], at_ms[places]),
             )
+            requests = replace(requests, asked_ms=at_ms[places])
             found, candidates = self._lists(requests, at_ms[places], how, late, form)
             self._beside.learning.shown(candidates, requests.rows, partitions[places], offsets[places])
             return found

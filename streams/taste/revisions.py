@@ -1,7 +1,8 @@
 """The sequence model of `taste.sequence.folder`, and every later revision that is put there, without a restart.
 
 The folder is looked at every `check_s`; what changed is read and checked in a thread and then taken into use at once,
-between two groups. A revision that is refused is said and counted, and the one before goes on serving.
+between two groups. A revision that is refused is said and counted, and the one before goes on serving. Where the worker
+trains its own (`streams.taste.training`), the folder may be empty at first: there is no such source until one is there.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.errors import WeightsMismatch
-from models.sequence.folder import Loaded, read
+from models.sequence.folder import MANIFEST, Loaded, read
 from models.sequence.source import SequenceSource
 from models.taste.lists.sources import Weighted
 from models.taste.readers.users import UserRows
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 _MOST_FILES = 1_000
 
 Signature = tuple[tuple[str, int, int, int], ...]
-"""Name, inode, nanoseconds of the last change and size of each file."""
+"""Name, inode, nanoseconds of the last change and size of each file; nothing where there is no manifest (yet)."""
 
 
 class Revisions:
@@ -39,7 +40,7 @@ class Revisions:
     @property
     def goes_on(self) -> bool:
         """Whether `run` has something to do."""
-        return self._source is not None
+        return self._settings.folder is not None
 
     @property
     def name(self) -> str | None:
@@ -51,26 +52,26 @@ class Revisions:
         return self._source.states.bytes_used() if self._source else 0
 
     async def start(self) -> None:
-        """Read the first model. Raises EnvironmentProblem if there is none that is whole."""
+        """Read the first model. Raises EnvironmentProblem if there is none that is whole, and none will be trained."""
         folder = self._settings.folder
         if folder is None:
             return
         self._looked = await asyncio.to_thread(_signature, folder)
+        if self._settings.train_every and not self._looked:
+            return
         try:
             loaded = await asyncio.to_thread(read, folder)
         except WeightsMismatch as error:
             raise EnvironmentProblem(f"taste.sequence.folder: {error}") from None
-        self._source = SequenceSource(self._users, loaded)
-        self.further = (Weighted(self._source, self._settings.weight),)
-        self._loaded(loaded)
+        self._use(loaded)
 
     async def run(self) -> None:
         """Look for new revisions, for ever; at once over where there is no folder."""
-        while self._source is not None and self._settings.folder is not None:
+        while self._settings.folder is not None:
             await asyncio.sleep(self._settings.check_s)
-            await self._look(self._settings.folder, self._source)
+            await self._look(self._settings.folder)
 
-    async def _look(self, folder: Path, source: SequenceSource) -> None:
+    async def _look(self, folder: Path) -> None:
         signature = await asyncio.to_thread(_signature, folder)
         if signature == self._looked:
             return
@@ -82,14 +83,18 @@ class Revisions:
             ):  # else it is being written: look again
                 self._looked = signature
                 self._observe("refused")
-                log.warning("%s; %s goes on serving", error, source.revision)
+                log.warning("%s; %s goes on serving", error, self.name or "no model")
             return
         self._looked = signature
-        if loaded.id != source.loaded.id:
-            source.use(loaded)
-            self._loaded(loaded)
+        if self._source is None or loaded.id != self._source.loaded.id:
+            self._use(loaded)
 
-    def _loaded(self, loaded: Loaded) -> None:
+    def _use(self, loaded: Loaded) -> None:
+        if self._source is None:
+            self._source = SequenceSource(self._users, loaded)
+            self.further = (Weighted(self._source, self._settings.weight),)
+        else:
+            self._source.use(loaded)
         self._observe("loaded")
         log.info("sequence model %s: %d items", loaded.manifest.revision, loaded.manifest.items)
 
@@ -103,4 +108,4 @@ def _signature(folder: Path) -> Signature:
                 found.append((entry.name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
     except OSError:  # not there, or a file that went away meanwhile: reading it says which
         return ()
-    return tuple(sorted(found))
+    return tuple(sorted(found)) if any(name == MANIFEST for name, *_ in found) else ()

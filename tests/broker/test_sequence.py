@@ -161,3 +161,35 @@ def test_a_worker_does_not_start_with_a_model_that_is_not_whole(
         assert "taste.sequence.folder" in str(told.value)
 
     asyncio.run(main())
+
+
+@pytest.mark.embedded
+def test_a_worker_trains_its_own_from_an_empty_folder(
+    embedded_broker: Any, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Readers go round in a circle; once there are enough choices, what comes next is what a model says."""
+    bootstrap = embedded_broker.bootstrap
+    sequence = {"folder": str(tmp_path / "model"), "weight": 20.0, "check_s": 0.1, "train_every": 288}
+    settings = settings_for(bootstrap, topic_prefix, ("clicks", "items"), taste={"sequence": sequence})
+    topic, lists = f"{topic_prefix}clicks", f"{topic_prefix}recommendations"
+
+    async def main() -> None:
+        async with running(settings) as worker:
+            assert worker.ready and revisions(worker, "loaded") == 0
+            crowd = [
+                one
+                for user in range(24)
+                for one in clicks(f"c{user}", [(user + step) % 12 for step in range(12)], 12 * user)
+            ]
+            await produce(bootstrap, topic, crowd)
+            applied = worker.metrics.applied.labels("clicks")._value
+            await until(lambda: applied.get() == len(crowd), 20, "the crowd's clicks")
+            await until(lambda: revisions(worker, "loaded") == 1, 120, "a model of these clicks")
+            await table_settled(worker)
+            await produce(bootstrap, topic, clicks("v", [2, 3, 4], 500))
+            await until(lambda: applied.get() == len(crowd) + 3, 20, "the clicks of somebody new")
+            made = new_list(await read_all(bootstrap, lists, 1), "v")
+            assert first(made) == "i5" and made["model"] != "taste-v1"
+            assert worker.metrics.sequence_trainings.labels("failed")._value.get() == 0
+
+    asyncio.run(main())

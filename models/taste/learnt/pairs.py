@@ -65,14 +65,16 @@ class Pairs:
         given = np.bincount(back, weights[other], len(distinct))
         items = np.full(len(distinct), item, np.int64)
         rows, columns = distinct.astype(np.int64), items.astype(np.int32)
-        self.counts.add(rows, columns, given.astype(np.float32))
+        values = given.astype(np.float32)
         self._row[distinct] += given
         self._column[item] += given.sum()
-        if how.symmetry:
+        if how.symmetry:  # both ways at once: every call costs
             back_given = how.symmetry * given
-            self.counts.add(items, distinct.astype(np.int32), back_given.astype(np.float32))
+            rows, columns = np.append(rows, items), np.append(columns, distinct.astype(np.int32))
+            values = np.append(values, back_given.astype(np.float32))
             self._row[item] += back_given.sum()
             self._column[distinct] += back_given
+        self.counts.add(rows, columns, values)
 
     def scores(self, recent: I32, size: int) -> F32:
         """(size,) for a reader who had `recent`, oldest first."""

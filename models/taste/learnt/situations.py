@@ -14,9 +14,4 @@ SITUATIONS = len(HAD) + 1 + len(GAP_S) + 1
 
 def situations(had: int, gap_s: float) -> tuple[int, int]:
     """Two of 0..SITUATIONS-1, for a reader of `had` events whose last was `gap_s` ago (below 0 counts as now)."""
-    return situation(had), len(HAD) + 1 + bisect(GAP_S, gap_s)
-
-
-def situation(had: int) -> int:
-    """The first of the two alone, one of 0..len(HAD): a list is made long before anybody knows when it is read."""
-    return bisect(HAD, had)
+    return bisect(HAD, had), len(HAD) + 1 + bisect(GAP_S, gap_s)

@@ -14,6 +14,7 @@ Weights and network learn from choices, test first, in bounded steps, with what 
 function of lists and choices in their order and of the seed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,8 +28,9 @@ from models.taste.learnt.contexts import NAMES as CONTEXTS
 from models.taste.learnt.following import OF_ITEM
 from models.taste.learnt.knowledge import NAMES, Knowledge
 from models.taste.learnt.reranker import Reranker, RerankSettings
-from models.taste.learnt.situations import HAD, situation
+from models.taste.learnt.situations import GAP_S, SITUATIONS, situations
 from models.taste.lists.barred import Barred
+from models.taste.lists.sources import Parts
 from models.taste.readers.past import Past, pasts_of
 from models.taste.readers.users import UserRows
 
@@ -52,7 +54,8 @@ START = {
 }
 OWN = 9  # what is said of a reader's own items
 LEADS = 2.0  # of own items that lead, before anything is learnt: the last one's weight
-OF_READER = ("had", "like")
+OF_READER = ("gap", "had", "like")
+_GAP_SCALE = 8
 SOURCES = {
     "steps": (
         "steps",
@@ -73,7 +76,10 @@ SOURCES = {
 """Name in reasons -> the parts that it stands for."""
 PROPOSE = ("steps", "steps-walk", "readers", "after", "pair", "now-50", "ridge")
 """Parts of which the best are candidates."""
+PROPOSING = ("sequence",)
+"""Further sources of the plain score of which they are, too."""
 RATE = 0.15
+_NO_PARTS = Parts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class OrderSettings:
     own_first: bool = False  # these lead until something else is learnt
     rate: float = RATE
     network: RerankSettings = field(
-        default_factory=lambda: RerankSettings(candidates=240, group=16, kept=2_000, average=0.98)
+        default_factory=lambda: RerankSettings(candidates=120, group=16, kept=4_000, average=0.98)
     )
 
 
@@ -109,7 +115,7 @@ class Ordering:
         own = np.zeros(OWN)
         if settings.own_first:
             own[:6] = LEADS - 0.1 * np.arange(6)
-        self._blend = Blend(np.append(start.reshape(-1), own), settings.rate, len(HAD) + 1)
+        self._blend = Blend(np.append(start.reshape(-1), own), settings.rate, SITUATIONS)
         width = len(PARTS) + OWN + len(OF_ITEM) + len(OF_READER)
         self._network = Reranker(width, settings.network, seed)
 
@@ -119,14 +125,26 @@ class Ordering:
         return self._network.choices
 
     def propose(
-        self, users: UserRows, rows: I32, items: I32, barred: Barred, anonymous: Bools | None = None
+        self,
+        users: UserRows,
+        rows: I32,
+        items: I32,
+        barred: Barred,
+        anonymous: Bools | None = None,
+        sources: Parts = _NO_PARTS,
+        asked_ms: I64 | None = None,
     ) -> Proposed:
-        """For readers by row (B,) with these best items (B, M), -1 padded. Of `anonymous` ones nothing is looked at."""
+        """For readers by row (B,) with these best items (B, M), -1 padded. Of `anonymous` ones nothing is looked at.
+        `sources` are the further ones of the plain score; `asked_ms` (B,) tells how long ago a reader's last choice
+        was, where a list is not made for that choice."""
         size = len(users.items)
         everywhere = barred.mask(size)
         pairs = barred.all_pairs(size)
         own = self._how.own
-        wide = items.shape[1] + own + len(PROPOSE) * self._how.proposed
+        given = [
+            scores for name, scores in zip(sources.names, sources.scores, strict=True) if name in PROPOSING
+        ]
+        wide = items.shape[1] + own + (len(PROPOSE) + len(given)) * self._how.proposed
         found = Proposed(
             np.full((len(rows), wide), -1, np.int32),
             np.zeros((len(rows), len(NAMES), wide), np.float32),
@@ -141,7 +159,8 @@ class Ordering:
             allowed[pairs[pairs[:, 0] == nth, 1]] = False
             known = self.known.scores(past, size)
             distinct = np.fromiter(dict.fromkeys(past.items[::-1].tolist()), np.int32)
-            more = [_best(known[NAMES.index(name)], allowed, self._how.proposed) for name in PROPOSE]
+            lines = [*(known[NAMES.index(name)] for name in PROPOSE), *(scores[nth] for scores in given)]
+            more = [_best(line, allowed, self._how.proposed) for line in lines]
             every = np.concatenate([best, distinct[:own][allowed[distinct[:own]]], *more])
             _, first = np.unique(every, return_index=True)
             chosen = every[np.sort(first)].astype(np.int64)
@@ -151,6 +170,9 @@ class Ordering:
             largest = known.max(axis=1, keepdims=True)
             np.divide(at, largest, out=found.known[nth, :, :count], where=largest > 0)
             self._describe(past, known, chosen, found.further[nth, :count])
+            if asked_ms is not None:
+                gap_s = max(int(asked_ms[nth]) - past.at_ms, 0) / 1000
+                found.further[nth, :count, -3] = np.float16(np.log1p(gap_s) / _GAP_SCALE)
         return found
 
     def weigh(
@@ -263,7 +285,11 @@ def _features(given: F32, further: F32) -> tuple[F32, F32, tuple[int, ...]]:
     x = np.concatenate([forms[FORMS - 1 :: FORMS].T, further], axis=1)
     had = float(further[0, -2])
     x[:, -2] = np.log1p(had) / 3
-    return features, x, (situation(int(had)),) if had else ()
+    gap_s = math.expm1(_GAP_SCALE * float(further[0, -3]))
+    if not had:
+        return features, x, ()
+    of_had, of_gap = situations(int(had), gap_s)
+    return features, x, (of_had, of_gap) if gap_s >= GAP_S[0] else (of_had,)
 
 
 def _best(scores: F32, allowed: Bools, most: int) -> I32:

@@ -10,6 +10,7 @@ from models.taste.lists.filters import Wishes
 from models.taste.lists.rank import RankSettings
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
@@ -51,10 +52,13 @@ class Requests:
     draws: F64  # (B,) in [0, 1), see `models.taste.lists.explore.draws`; whatever they are where nothing is explored
     anonymous: Bools | None = None  # (B,) profile off: nothing of these readers is looked at
     wishes: Wishes = field(default_factory=Wishes)
+    asked_ms: I64 | None = None  # (B,) when each asks; None: at the time of the reader's newest choice
 
     def part(self, start: int, stop: int) -> "Requests":
         """The requests start..stop."""
         if not start and stop >= len(self.rows):
             return self
         some = self.anonymous[start:stop] if self.anonymous is not None else None
-        return Requests(self.rows[start:stop], self.draws[start:stop], some, self.wishes.part(start, stop))
+        asked = self.asked_ms[start:stop] if self.asked_ms is not None else None
+        wishes = self.wishes.part(start, stop)
+        return Requests(self.rows[start:stop], self.draws[start:stop], some, wishes, asked)

@@ -40,9 +40,12 @@ def _blend(batch: Batch, draft: Draft, learnt: Calibrated) -> tuple[Draft, Candi
 def _order(batch: Batch, users: UserRows, draft: Draft, learnt: Ordering) -> tuple[Draft, Candidates]:
     """The same by all that was learnt, with candidates of its own beside these."""
     requests = batch.requests
-    proposed = learnt.propose(users, requests.rows, draft.items, batch.barred, requests.anonymous)
+    sources = batch.scored.parts
+    proposed = learnt.propose(
+        users, requests.rows, draft.items, batch.barred, requests.anonymous, sources, requests.asked_ms
+    )
     parts = layers_of(batch.table, batch.scored, proposed.items, batch.now_ms, batch.settings.rank)
-    names = (*LAYERS, *batch.scored.parts.names)
+    names = (*LAYERS, *sources.names)
     personal = np.ones(len(parts), np.bool_) if requests.anonymous is None else ~requests.anonymous
     weighed, found = learnt.weigh(requests.rows, proposed, names, parts, personal)
     scores: F32 = weighed.sum(axis=2)

@@ -162,7 +162,20 @@ def test_the_time_bounds_it_and_the_best_round_is_kept() -> None:
     assert found.steps == 5
 
 
-def test_too_little_is_refused() -> None:
-    data = Histories(np.array([1, 2], np.int32), np.arange(2), np.array([0, 2]), np.zeros(2, np.int8))
+@pytest.mark.parametrize(("starts", "parts"), [([0, 2], [TRAIN, VALIDATE]), ([0, 1, 2], [TRAIN, TRAIN])])
+def test_too_little_is_refused(starts: list[int], parts: list[int]) -> None:
+    """Nobody has two events to train on, whether one is held back or none."""
+    data = Histories(np.array([1, 2], np.int32), np.arange(2), np.array(starts), np.array(parts, np.int8))
     with pytest.raises(ValueError, match="too few events"):
         train_sequence(data, HASHES, Recipe())
+
+
+def test_where_nothing_is_held_back_all_rounds_are_trained_and_the_last_is_kept() -> None:
+    held, data, told = histories(), histories("all"), list[Round]()
+    assert not data.parts.any() and data.trained().sum() == len(data.items)
+    recipe = Recipe(rounds=9, patience=3, dropout=0.0, kept=0.5, batch=90)
+    found = train_sequence(data, HASHES, recipe, own_out=False, progress=told.append)
+    assert (found.rounds, found.best_round, found.validation.asked, found.test) == (9, 9, 0, None)
+    assert all(one.best for one in told) and told[-1].loss < told[0].loss
+    asked = held.asked(TEST, 1_000, np.random.default_rng(0))
+    assert measured(found.model, held, asked, own_out=False).ndcg > 0.8  # it was trained on these

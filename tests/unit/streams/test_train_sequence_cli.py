@@ -89,6 +89,20 @@ def test_text_names_gaps_and_a_split_by_time_is_said_where_it_leaks(
     assert "was trained on events later than the first one scored" in capsys.readouterr().out
 
 
+def test_everything_is_trained_on_where_nothing_is_to_choose(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ("train", "sequence", str(recorded), "--format", "movielens", "--split", "all")
+    made = printed(capsys, *train, "--out", "model")
+    assert made["data"]["events"] == {"train": 225, "validation": 0, "test": 0} and made["scores"] == {}
+    told = {name: made["training"][name] for name in ("trained_rounds", "best_round", "dropout")}
+    assert told == {"trained_rounds": 14, "best_round": 14, "dropout": 0.5}
+    made = printed(capsys, *train, "--out", "other", "--rounds", "2", "--dropout", "0")
+    assert (made["training"]["trained_rounds"], made["training"]["dropout"]) == (2, 0)
+    assert run([*train, "--out", "other", "--rounds", "2"]) == 0
+    assert "round 2 of 2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

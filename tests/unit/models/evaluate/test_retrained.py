@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from made_up_clicks import recording
+from models.evaluate.listed import Listed, ListedSettings
 from models.evaluate.prequential import Run
 from models.evaluate.protocols import plan
 from models.evaluate.recording import Recording
@@ -13,6 +14,8 @@ from models.evaluate.registry import Given, build
 from models.evaluate.retrained import Retrained, RetrainedOnline
 from models.evaluate.sequential import ONLINE_ROWS, RETRAINED_ROWS, Retraining
 from models.evaluate.served import Served, ServedSettings
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.request import ListSettings
 from models.train.online import Online
 from models.train.sequence import Recipe
 
@@ -73,6 +76,39 @@ def test_the_calibrated_blend_takes_it_as_a_part_once_it_is_there(circle: Record
     last = slice(without.features - 3, without.features)
     assert not without.weights[last].any()
     assert with_model.weights[last].max() > 0.05
+
+
+def listed(clicks: Recording, every: int | None, order: bool) -> Listed:
+    stages = ListedSettings(ListSettings(order=order), 3)
+    how = None if every is None else Retraining(every, first_rounds=12, rounds=2)
+    served = ServedSettings(rank=RankSettings(counts=False, taste=0.0))  # what is popular, and the model
+    (layer,) = build(("list",), Given(clicks.item_names, served, retraining=how, listed=stages))
+    assert isinstance(layer, Listed)
+    return layer
+
+
+@pytest.mark.parametrize("order", [False, True])
+def test_lists_take_the_model_as_a_source_from_its_first_training_on(circle: Recording, order: bool) -> None:
+    """Before it they are those without; behind it the next item leads, wherever the events are cut."""
+    todo = plan(circle, "next-click")
+    without, later = listed(circle, None, order), listed(circle, 60, order)
+    for layer in (without, later):
+        Run(circle, todo, [layer]).advance(59)
+    np.testing.assert_array_equal(without.scores(circle.moment(59)), later.scores(circle.moment(59)))
+    assert "sequence" not in sources(later, circle, 59)
+
+    whole, pieces = listed(circle, 60, order), listed(circle, 60, order)
+    Run(circle, todo, [whole]).advance(155)
+    run = Run(circle, todo, [pieces])
+    for stop in (1, 59, 61, 130, 155):
+        run.advance(stop)
+    moment = circle.moment(155)
+    assert whole.scores(moment)[0].argmax() == pieces.scores(moment)[0].argmax() == circle.items[155]
+    assert "sequence" in sources(whole, circle, 155)
+
+
+def sources(layer: Listed, clicks: Recording, number: int) -> tuple[str, ...]:
+    return layer._list(clicks.moment(number)).lists.sources
 
 
 def test_twice_as_many_events_begin_anew() -> None:

@@ -11,6 +11,7 @@ from models.taste.learnt.knowledge import NAMES, Knowledge
 from models.taste.learnt.reranker import RerankSettings
 from models.taste.lists.barred import Barred
 from models.taste.lists.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings
+from models.taste.lists.sources import Parts
 from models.taste.readers.past import Past, came, pasts_of
 from models.taste.readers.users import UserRows
 
@@ -65,6 +66,54 @@ def test_what_followed_is_proposed_and_nothing_that_is_barred() -> None:
     assert len(set(items.tolist())) == len(items)
     without = shop.weighed(0, barred=(6, 5, 4))[0]
     assert set(items.tolist()) - set(without.tolist()) == set(shop.items[[6, 5, 4]].tolist())
+
+
+def test_the_best_of_a_sequence_model_are_candidates_and_nothing_that_is_barred() -> None:
+    shop = Shop()
+    rows = shop.users.rows_of(["u0"])
+    first, second, third = shop.users.items.lookup(
+        ["new", "newer", "newest"]
+    ).tolist()  # that nobody took yet
+    scores = np.zeros((1, len(shop.users.items)), np.float32)
+    scores[0, [first, second, third]] = 1.0, 0.5, 0.25
+    barred = Barred(np.array([0]), (np.array([(0, second)], np.int64),))
+    best = shop.items[[20]][None]
+    for names, added in ((("sequence",), {first, third}), (("content",), set())):
+        sources = Parts(names, (scores,))
+        without, found = (
+            set(shop.ordering.propose(shop.users, rows, best, barred, None, *more).items[0].tolist())
+            for more in ((), (sources,))
+        )
+        assert found - without == added
+
+
+def test_how_long_ago_the_last_choice_was_is_known_where_somebody_asks_later() -> None:
+    """At the time of that choice nothing changes at all; weights that are learnt for a pause serve after one."""
+    shop = Shop()
+    rows, best = shop.users.rows_of(["u0"]), shop.items[[20, 21]][None]
+    last_ms = int(shop.users.newest_at_ms[rows[0]])
+    barred = Barred(np.array([0]), (np.empty((0, 2), np.int64),))
+
+    def weighed(asked_ms: int | None) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+        asked = None if asked_ms is None else np.array([asked_ms])
+        proposed = shop.ordering.propose(shop.users, rows, best, barred, None, Parts(), asked)
+        parts = np.zeros((1, proposed.items.shape[1], 3), np.float32)
+        parts[0, :2, 0] = 0.5, 0.25
+        found, looked = shop.ordering.weigh(rows, proposed, LAYERS, parts, np.ones(1, np.bool_))
+        held = int((proposed.items >= 0).sum())
+        return found[0, :held], looked.parts[0, :held]
+
+    day_ms = 86_400_000
+    for asked_ms in (last_ms, last_ms - day_ms, last_ms + 999):
+        for one, other in zip(weighed(None), weighed(asked_ms), strict=True):
+            assert one.tobytes() == other.tobytes() or asked_ms == last_ms + 999
+    at_once, later = weighed(last_ms)[0], weighed(last_ms + day_ms)[0]
+    np.testing.assert_array_equal(at_once, later)  # nothing is learnt yet
+    looked = weighed(last_ms + day_ms)[1]
+    for _ in range(30):
+        shop.ordering.learn((), looked, 1, np.ones(len(looked), np.bool_))
+    gained = [weighed(last_ms + gap_ms)[0][:, :-1].sum(axis=1) for gap_ms in (0, day_ms)]
+    assert gained[1][1] - gained[1][0] > gained[0][1] - gained[0][0]
 
 
 def test_shares_are_never_below_nothing_and_the_least_adjustment_is_nothing() -> None:
