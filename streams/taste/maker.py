@@ -123,18 +123,24 @@ class ListMaker:
                 asked = {
                     i: moved.wishes[at] for i, at in enumerate(last[places].tolist()) if at in moved.wishes
                 }
-            requests = requests_of(
+            rows, names, times_ms = (
                 moved.folded.rows[places],
-                draws(partitions[places], offsets[places]) if how.explore_below else np.zeros(len(places)),
                 [users[i] for i in places.tolist()],
+                at_ms[places],
+            )
+            of, at = partitions[places], offsets[places]
+            requests = requests_of(
+                rows,
+                draws(of, at) if how.explore_below else np.zeros(len(rows)),
+                names,
                 asked,
                 self._catalogue,
-                self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
-                self._beside.barred(moved.folded.rows[places], at_ms[places]),
+                self._without_profile(of, names),
+                self._beside.barred(rows, times_ms),
             )
-            requests = replace(requests, asked_ms=at_ms[places])
-            found, candidates = self._lists(requests, at_ms[places], how, late, form)
-            self._beside.learning.shown(candidates, requests.rows, partitions[places], offsets[places])
+            requests = replace(requests, asked_ms=times_ms)
+            found, candidates = self._lists(requests, times_ms, how, late, form)
+            self._beside.learning.shown(candidates, rows, of, at)
             return found
 
         def of_objects(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
@@ -157,7 +163,7 @@ class ListMaker:
             values.append(value)
             traced = self._tracing.begin(CLICKS, CLICKS, cause[1], moved.records[at])
             traced.step("list", took_s)
-            headers.append([*extra, *traced.sending(RECOMMENDATIONS)])
+            headers.append(extra + traced.sending(RECOMMENDATIONS))
         if self._beside.remembers_lists:
             self._remember(moved.folded.rows, users, partitions, at_ms, objects)
         return values, headers
