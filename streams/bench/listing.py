@@ -20,8 +20,8 @@ from streams.bench.child import Job, cpu_s, peak_rss_mb
 from streams.bench.feed import ClickFeed, Drawn, draw, item_name, user_name
 from streams.bench.itemtable import item_rows
 from streams.clock import SystemClock
-from streams.taste.lists import named
 from streams.taste.transitions import WINDOW
+from streams.taste.written import Writer
 from streams.worker import collector
 from streams.worker.allocator import keep_freed_memory
 
@@ -92,6 +92,7 @@ async def lists_job(job: Job) -> dict[str, Any]:
     at_once = min(FOLD_TOGETHER, int(job.options["users"])) if together > 1 else 1
     starts = range(0, job.clicks, at_once)
     collector.settle()
+    writer = Writer(world.index.names)
     groups = [_Named.of(world.clicks, start, start + at_once) for start in starts]
     warm = len(starts) // 10
     took_ms: list[float] = []
@@ -109,7 +110,7 @@ async def lists_job(job: Job) -> dict[str, Any]:
             asked = requests.part(cut, cut + together)
             found = lists(world.table, world.catalogue, world.users, asked, now_ms, TOP, settings).lists
             if with_names:
-                named(found, world.index.names)
+                writer.items(found)
             listed += int((found.items >= 0).sum())
         took_ms.append((clock.monotonic_s() - before_s) * 1000)
     made = job.clicks - first

@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row of what runs without a broker; `named`: reasons as objects with names, ready to be encoded."""
+    """One row of what runs without a broker; `named`: with names and reasons, as JSON."""
 
     name: str
     function: str

@@ -44,8 +44,8 @@ def bench(
     """Measure this machine: each contender is a process on one core, the broker is on another.
 
     transport: records a second of the reader. clicks: the profile job, and lists. latency: click to output.
-    recommend: lists alone, of few and of many items, and memory a reader. delivery: exactly-once against at-least-once.
-    recovery: readers read back from the changelog.
+    recommend: lists alone, of few and of many items, what one small group of clicks costs, and memory a reader.
+    delivery: exactly-once against at-least-once. recovery: readers read back from the changelog.
     inference: texts through the engine, against batches as they arrive, and the whole way against an offline loop.
     speech: recordings to text on one core, and by faster-whisper where it is installed.
     scale: 1, 2 and 4 workers on one broker, and a worker that joins.

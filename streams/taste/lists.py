@@ -35,12 +35,16 @@ def listed_by(revision: str | None) -> str:
     return f"{MODEL}+{revision}" if revision else MODEL
 
 
+Items = list[Recommended] | msgspec.Raw
+"""Of a list, as objects or as their JSON."""
+
+
 def recommendation(
     user: str,
     partition: int,
     offset: int,
     at_ms: int,
-    items: list[Recommended],
+    items: Items,
     experiment: str | None = None,
     arm: str | None = None,
     model: str = MODEL,
@@ -53,7 +57,7 @@ def recommendation(
             user=user,
             at=at_ms,
             model=model,
-            items=items,
+            items=items,  # type: ignore[arg-type]  # or their JSON
             because=Because(CLICKS, partition, offset),
             experiment=experiment,
             arm=arm,
@@ -66,16 +70,7 @@ def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
     """B lists with names and reasons. The shares of an item add up to 1 (-1 where the score is below 0), to rounding:
     the strongest past item, the rest of the history, the taste vectors, popularity, further sources by name,
     exploration. A share below 0 spoke against the item."""
-    scores = np.abs(lists.scores)
-    scores[scores == 0] = 1
-    shares = lists.layers / scores[:, :, None]
-    because = lists.past[np.arange(len(scores))[:, None], lists.because]
-    because[lists.because < 0] = -1
-    # float64 first: a rounded float32 becomes a long decimal again
-    parts = np.empty((4, *scores.shape), np.float64)
-    parts[0] = lists.because_share
-    parts[1] = shares[..., 0] - lists.because_share  # of the layers, the first is counts
-    parts[2], parts[3] = shares[..., 1], shares[..., 2]
+    because, shares, parts = shares_of(lists)
     columns = (lists.items, lists.scores.astype(np.float64).round(6), because, *parts.round(4))
     found = [_list(names, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
     if lists.sources:
@@ -86,6 +81,22 @@ def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
         chance = float(f"{lists.propensity[reader, nth]:.6g}")
         found[reader][nth] = Recommended(one.item, one.score, [Reason("exploration", 1.0)], chance)
     return found
+
+
+def shares_of(lists: Lists) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float64]]:
+    """Past items (B, k) that are a reason, -1 for none; shares (B, k, 3 + S) of the layers and sources; and (4, B, k)
+    of the strongest past item, the rest of the history, the taste vectors and popularity."""
+    scores: NDArray[np.float32] = np.abs(lists.scores)
+    scores[scores == 0] = 1
+    shares: NDArray[np.float32] = np.divide(lists.layers, scores[:, :, None])
+    because: NDArray[np.int32] = lists.past[np.arange(len(scores))[:, None], lists.because]
+    because[lists.because < 0] = -1
+    # float64 before it is rounded: a rounded float32 becomes a long decimal again
+    parts: NDArray[np.float64] = np.empty((4, *scores.shape), np.float64)
+    parts[0] = lists.because_share
+    parts[1] = shares[..., 0] - lists.because_share  # of the layers, the first is counts
+    parts[2], parts[3] = shares[..., 1], shares[..., 2]
+    return because, shares, parts
 
 
 def _add_sources(

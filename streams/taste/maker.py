@@ -5,6 +5,7 @@ The numbers are `models.taste.lists.pipeline`'s; what a list looks like on the w
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +30,15 @@ from streams.sections.taste import Listing, Taste
 from streams.taste.beside import Beside
 from streams.taste.experiments import Experiments
 from streams.taste.learning import Anonymous
-from streams.taste.lists import listed_by, named, recommendation, touched
+from streams.taste.lists import Items, listed_by, named, recommendation, touched
 from streams.taste.moved import Moved
 from streams.taste.revisions import Revisions
 from streams.taste.wishes import requests_of
+from streams.taste.written import Writer
 from streams.topology.topics import CLICKS, RECOMMENDATIONS
 from streams.traces import Tracing
+
+T = TypeVar("T")
 
 
 def list_settings(listing: Listing) -> ListSettings:
@@ -89,6 +93,7 @@ class ListMaker:
         self._rows = rows
         self._table = table
         self._items = table.items
+        self._writer = Writer(table.items.names)
         self._catalogue = catalogue
         self._experiments = experiments
         self._revisions = revisions
@@ -112,38 +117,55 @@ class ListMaker:
         headers: list[list[Header]] = []
         partitions, offsets, late = moved.partitions[last], moved.offsets[last], self._deadline()
 
-        def make(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
+        def make(places: NDArray[np.int64], how: ListSettings, form: Callable[[Lists], list[T]]) -> list[T]:
             asked: dict[int, ListWishes] = {}
             if moved.wishes:
                 asked = {
                     i: moved.wishes[at] for i, at in enumerate(last[places].tolist()) if at in moved.wishes
                 }
-            requests = requests_of(
+            rows, names, times_ms = (
                 moved.folded.rows[places],
-                draws(partitions[places], offsets[places]) if how.explore_below else np.zeros(len(places)),
                 [users[i] for i in places.tolist()],
+                at_ms[places],
+            )
+            of, at = partitions[places], offsets[places]
+            requests = requests_of(
+                rows,
+                draws(of, at) if how.explore_below else np.zeros(len(rows)),
+                names,
                 asked,
                 self._catalogue,
-                self._without_profile(partitions[places], [users[i] for i in places.tolist()]),
-                self._beside.barred(moved.folded.rows[places], at_ms[places]),
+                self._without_profile(of, names),
+                self._beside.barred(rows, times_ms),
             )
-            requests = replace(requests, asked_ms=at_ms[places])
-            found, candidates = self._lists(requests, at_ms[places], how, late)
-            self._beside.learning.shown(candidates, requests.rows, partitions[places], offsets[places])
+            requests = replace(requests, asked_ms=times_ms)
+            found, candidates = self._lists(requests, times_ms, how, late, form)
+            self._beside.learning.shown(candidates, rows, of, at)
             return found
+
+        def of_objects(places: NDArray[np.int64], how: ListSettings) -> list[list[Recommended]]:
+            return make(places, how, lambda found: named(found, self._items.names))
 
         started_s = self._clock.monotonic_s()
         model = listed_by(self._revisions.name if self.further() else None)
-        made = self._experiments.lists(users, partitions, offsets, self._taste.list_size, make)
+        made: list[tuple[Items, str | None, str | None]]
+        objects: list[list[Recommended]] = []
+        if self._experiments or self._beside.remembers_lists:  # somebody reads what is listed
+            shown = self._experiments.lists(users, partitions, offsets, self._taste.list_size, of_objects)
+            objects = [one.items for one in shown]
+            made = [(one.items, one.experiment, one.arm) for one in shown]
+        else:
+            texts = make(np.arange(len(users)), self.settings, self._writer.items)
+            made = [(text, None, None) for text in texts]
         took_s = self._clock.monotonic_s() - started_s
         for cause, one, at in zip(causes, made, last.tolist(), strict=True):
-            value, extra = recommendation(*cause, one.items, one.experiment, one.arm, model)
+            value, extra = recommendation(*cause, *one, model)
             values.append(value)
             traced = self._tracing.begin(CLICKS, CLICKS, cause[1], moved.records[at])
             traced.step("list", took_s)
-            headers.append([*extra, *traced.sending(RECOMMENDATIONS)])
+            headers.append(extra + traced.sending(RECOMMENDATIONS))
         if self._beside.remembers_lists:
-            self._remember(moved.folded.rows, users, partitions, at_ms, [one.items for one in made])
+            self._remember(moved.folded.rows, users, partitions, at_ms, objects)
         return values, headers
 
     def _remember(
@@ -163,11 +185,16 @@ class ListMaker:
         self._beside.listed(rows[kept], listed[kept], at_ms[kept])
 
     def _lists(
-        self, requests: Requests, at_ms: NDArray[np.int64], how: ListSettings, late: Callable[[], bool]
-    ) -> tuple[list[list[Recommended]], list[Candidates]]:
+        self,
+        requests: Requests,
+        at_ms: NDArray[np.int64],
+        how: ListSettings,
+        late: Callable[[], bool],
+        form: Callable[[Lists], list[T]],
+    ) -> tuple[list[T], list[Candidates]]:
         """A list for each request, at `at_ms` (n,), and what they were chosen from."""
         rows = requests.rows
-        found: list[list[Recommended]] = []
+        found: list[T] = []
         candidates: list[Candidates] = []
         for start in range(0, len(rows), TOGETHER):
             stop = start + TOGETHER
@@ -186,7 +213,7 @@ class ListMaker:
             )
             for stage, count in made.left_out.items():
                 self._metrics.stages_left_out.labels(stage).inc(count)
-            found += named(made.lists, self._items.names)
+            found += form(made.lists)
             candidates += made.candidates
         return found, candidates
 

@@ -32,13 +32,20 @@ class Lists:
     propensity: F32  # (B, k) the probability with which that item was drawn, else 0
     sources: tuple[str, ...] = ()  # S names
 
+    def some(self, places: I64) -> "Lists":
+        """Those at places (N,)."""
+        found = {name: getattr(self, name)[places] for name in _ARRAYS}
+        return Lists(**found, sources=self.sources)
+
+
+_ARRAYS = [one.name for one in fields(Lists) if one.name != "sources"]
+
 
 def joined(parts: Sequence[Lists]) -> Lists:
     """Lists of a batch that was ranked in parts."""
     if len(parts) == 1:
         return parts[0]
-    arrays = [f.name for f in fields(Lists) if f.name != "sources"]
-    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
     return Lists(**whole, sources=parts[0].sources)
 
 
