@@ -25,10 +25,11 @@ TEST_PROPERTIES = {
 }
 
 
-# How long an example takes, or takes to draw, says how busy the machine is, and nothing about the code.
-hypothesis.settings.register_profile(
-    "headrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+# How long an example takes, or takes to draw, says how busy the machine is, and nothing about the code. The same code
+# is judged by the same examples; `--hypothesis-profile explore` draws others each time.
+BUSY = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("headrace", deadline=None, suppress_health_check=BUSY, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, suppress_health_check=BUSY, print_blob=True)
 hypothesis.settings.load_profile("headrace")
 
 

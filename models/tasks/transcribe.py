@@ -6,7 +6,6 @@ otherwise invents words for them.
 """
 
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from models.media.language import Language
 from models.media.listen import Listener
 from models.media.mel import FRAMES_PER_S, HOP, log_mel
 from models.media.speech import Window
+from models.networks.doubt import is_doubtful, is_failed, preference
 from models.networks.greedy import Decoded, Encoded, FreeSteps, GreedyDecoder, likeliest
 from models.networks.silence import sampled_positions
 from models.tasks.closed_vocabulary import ClosedVocabulary
@@ -48,13 +48,6 @@ _PLACES, _PLACES_WINDOWS = 32, 16
 _GPU_PLACES = 64  # an estimate: no GPU was at hand to measure it
 _MAX_UNITS, _BATCH_WINDOWS = 96, 32
 
-# Whisper's own rules: silence is where no speech is likely and the words are unlikely; loops pack well.
-# Its -1 for silence let "you" through on bursts of noise and beeps (no speech 0.83 to 0.93, words -0.66 to
-# -0.96), while strings of spoken digits stay below 0.65: words must beat -0.5 to stand against it.
-_NO_SPEECH = 0.6
-_LEAST_LOGPROB_SILENCE = -0.5
-_LEAST_LOGPROB = -1.0
-_MOST_COMPRESSION = 2.4
 # Fast speech is 7 tokens a second; beyond this a decoder is in a loop.
 _TOKENS_PER_S, _TOKENS_SPARE = 12, 16
 
@@ -216,12 +209,12 @@ class Transcribe:
         again = [
             row
             for row, unit in enumerate(units)
-            if unit.data.frames < _WINDOW_FRAMES and _is_failed(said[row].decoded)
+            if unit.data.frames < _WINDOW_FRAMES and is_failed(said[row].decoded)
         ]
         if again:
             second = self._decode([units[row] for row in again], [_WINDOW_FRAMES] * len(again))
             for row, other in zip(again, second, strict=True):
-                if _preference(other.decoded) > _preference(said[row].decoded):
+                if preference(other.decoded) > preference(said[row].decoded):
                     said[row] = other
         return said
 
@@ -313,29 +306,3 @@ class Transcribe:
     def _prompt(self, language: str) -> list[int]:
         between = [self._whisper.languages[language]] if self._whisper.languages else []
         return [self._whisper.start, *between, *self._whisper.after]
-
-
-def is_doubtful(decoded: Decoded) -> bool:
-    """Whether the words are more likely invented than heard."""
-    if decoded.no_speech > _NO_SPEECH and decoded.avg_logprob < _LEAST_LOGPROB_SILENCE:
-        return True
-    return decoded.cut or is_loop(decoded.tokens)
-
-
-def _is_failed(decoded: Decoded) -> bool:
-    """Whether a second look over the full window may help. It does not where there is no speech."""
-    unlikely = decoded.avg_logprob < _LEAST_LOGPROB and decoded.no_speech < _NO_SPEECH
-    return unlikely or decoded.cut or is_loop(decoded.tokens)
-
-
-def is_loop(tokens: Sequence[int]) -> bool:
-    """Whether the text repeats itself more than speech does: it packs to under 1 / 2.4 of its size.
-
-    Measured on token numbers of 2 bytes, which needs no text; short answers never pack that well.
-    """
-    data = np.asarray(tokens, "<u2").tobytes()
-    return len(data) > _MOST_COMPRESSION * len(zlib.compress(data))
-
-
-def _preference(decoded: Decoded) -> tuple[bool, float]:
-    return not (decoded.cut or is_loop(decoded.tokens)), decoded.avg_logprob

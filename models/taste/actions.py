@@ -41,6 +41,7 @@ _POSITIVE = np.array([k in ("click", "dwell", "complete", "like", "save", "share
 STEPS = 256.0
 _SIGNS = np.where(_POSITIVE, np.float32(1 / STEPS), np.float32(-1 / STEPS))
 _HIDING = np.array([k in ("hide", "report") for k in KINDS])
+_CHANGES_HIDDEN = np.array([k in ("hide", "report", "undo") for k in KINDS])
 
 
 def weight_table(by_kind: Mapping[str, float]) -> F32:
@@ -78,7 +79,7 @@ def weights_of(
     """
     weights = table[kinds]
     dwelt = kinds == DWELL
-    if dwelt.any():
+    if np.count_nonzero(dwelt):
         seconds = np.fmax(np.asarray(dwell_s, np.float64)[dwelt], 0.0)  # of NaN and 0 it takes 0
         seconds[np.isinf(seconds)] = 1e9
         weights[dwelt] = np.minimum(table[DWELL], np.log1p(seconds / 10.0))
@@ -98,9 +99,14 @@ def signed(kinds: NDArray[np.int8], sizes: NDArray[np.uint16]) -> F32:
 
 def is_positive(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Whether a kind speaks for the item: it may feed item-to-item counts and be a reason."""
-    return _POSITIVE[kinds]
+    return _POSITIVE.take(kinds)
 
 
 def is_hiding(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Whether a kind bars the item from the reader's lists (hide, report)."""
-    return _HIDING[kinds]
+    return _HIDING.take(kinds)
+
+
+def changes_hidden(kinds: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether a kind may hide something, or show it again."""
+    return _CHANGES_HIDDEN.take(kinds)

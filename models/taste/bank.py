@@ -21,6 +21,8 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_ONE = np.float32(1)
+
 
 @dataclass(frozen=True, slots=True)
 class Bank:
@@ -35,7 +37,7 @@ class Bank:
     def fold(self, run: Run, items: I32, weights: F32, at_ms: I64, taken_back: Bools | None = None) -> None:
         """Add events of a run; those `taken_back` (n,) weigh the other way and lower the gross sum."""
         whole, scaled = decay.frames(at_ms, weights, self.half_lives_ms)
-        before = self.refs[run.rows].T
+        before = self.refs.take(run.rows, 0).T
         if run.once:
             newest, was = np.maximum(whole, before), before
         else:
@@ -46,20 +48,20 @@ class Bank:
         own = (scaled * decay.scale_of(newest - whole)).T  # (n, H) contribution in the frame of `refs`
         advance = (newest - was).T  # (n, H) how far the event moves the reference
         refs = newest.T  # (n, H) the reference after the event
-        signs = np.where(weights < 0, np.float32(-1), np.float32(1))
+        signs = np.copysign(_ONE, weights)
         if taken_back is not None:  # the gross sum falls by what it had risen
             signs[taken_back] *= -1
         hot = run.hot_users()
         self._rounds(run, hot, items, signs, own, advance)
         for user in hot.tolist():
             self._sequence(run, user, items, signs, own, advance, refs)
-        self.refs[run.rows] = refs[run.last]
+        self.refs[run.rows] = refs if run.once else refs[run.last]
 
     def _codes(self, items: I32, signs: F32) -> F32:
         """(n, D + 2): the code, 1 for the net sum, and for the gross sum the sign with w * sign = |w|."""
         dim = self.codes.shape[1]
         codes = np.empty((len(items), dim + 2), np.float32)
-        codes[:, :dim] = self.codes[items]
+        codes[:, :dim] = self.codes.take(items, 0)
         codes[:, dim] = 1
         codes[:, dim + 1] = signs
         return codes
@@ -67,16 +69,16 @@ class Bank:
     def _rounds(self, run: Run, hot: I64, items: I32, signs: F32, own: F32, advance: I64) -> None:
         """Step k takes the k-th event of every user that has one: sum * keep + own * code."""
         order, users, blocks = run.rounds(hot)
-        if not len(order):
+        if not blocks:
             return
         rows = run.rows[users]
-        codes = self._codes(items[order], signs[order])[:, None, :]
+        codes = self._codes(items[order], signs[order])[:, None]
         own, keep = own[order][:, :, None], decay.scale_of(advance[order])[:, :, None]
         added = np.empty((BLOCK, len(self.half_lives_ms), self.codes.shape[1] + 2), np.float32)
         start = 0
         for block, sizes in enumerate(blocks):
             mine = rows[block * BLOCK : (block + 1) * BLOCK]
-            sums = self.sums[mine]
+            sums = self.sums.take(mine, 0)
             for size in sizes:
                 stop = start + size
                 part = sums[:size]

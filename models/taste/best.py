@@ -22,13 +22,14 @@ def top_k(scores: F32, k: int) -> tuple[I32, F32]:
     """
     batch, size = scores.shape
     blocks = size // _BLOCK
-    least = np.full(batch, _LOWEST)
     if blocks > k > 0:
-        maxima = scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks).max(axis=1)
+        maxima = np.maximum.reduce(scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks), axis=1)
         maxima.sort(axis=1)  # faster than a partition of so few
-        least = np.maximum(least, maxima[:, blocks - k])
+        least = np.maximum(maxima[:, blocks - k, None], _LOWEST)
+    else:
+        least = np.full((batch, 1), _LOWEST)
     reached = np.empty(scores.shape, np.bool_)
-    apart(np.greater_equal, scores, least[:, None], reached)
+    apart(np.greater_equal, scores, least, reached)
     found = reached.reshape(-1).nonzero()[0]  # row by row, lower index first
     row, values = found // size, scores.reshape(-1)[found]
     return _ranked(row, (found - row * size).astype(np.int32), values, batch, k)
@@ -48,17 +49,21 @@ def k_best(items: I32, scores: F32, k: int) -> tuple[I32, F32]:
 
 def _ranked(row: I64, items: I32, scores: F32, batch: int, k: int) -> tuple[I32, F32]:
     """(B, k) of entries given by row and, within one, by item."""
-    order = ((row << 32) + _descending(scores)).argsort(kind="stable")
-    counts = np.bincount(row, minlength=batch)
-    nth = np.arange(len(row))
-    nth -= (counts.cumsum() - counts)[row]
-    first = (nth < k).nonzero()[0]
-    at, order = row[first] * k + nth[first], order[first]
+    key = _descending(scores)
+    key += row << 32
+    order = key.argsort(kind="stable")
+    begins = row.searchsorted(np.arange(batch + 1))
+    at = begins[:-1, None] + np.arange(k)
+    listed = at < begins[1:, None]
+    if np.count_nonzero(listed) == listed.size:
+        order = order[at]
+        return items[order], scores[order]
     best = np.empty((batch, k), np.int32)
     best.fill(-1)
     best_scores = np.zeros((batch, k), np.float32)
-    best.reshape(-1)[at] = items[order]
-    best_scores.reshape(-1)[at] = scores[order]
+    order = order[at[listed]]
+    best[listed] = items[order]
+    best_scores[listed] = scores[order]
     return best, best_scores
 
 
@@ -66,4 +71,5 @@ def _descending(scores: F32) -> I64:
     """Integers below 2**32 in size, ordered as the scores are, the largest first. One sort of integers is five times as
     fast as one by several keys."""
     bits = (np.float32(0) - scores).view(np.int32).astype(np.int64)  # -0 and 0 are one
-    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    bits ^= (bits >> 63) & 0x7FFFFFFF
+    return bits

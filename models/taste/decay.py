@@ -48,8 +48,8 @@ SCALES: F32 = np.append(np.exp2(-np.arange(REACH, dtype=np.float64)), 0.0).astyp
 SCALES_WIDE: F32 = np.exp2(-np.arange(2 * REACH, dtype=np.float64)).astype(np.float32)
 
 _BITS = 10
-_WEIGHT_STEP = 256.0
-_MAX_WEIGHT = 255.0
+_WEIGHT_STEP = np.float32(256)
+_MAX_WEIGHT = np.float32(255)
 
 
 def _powers(count: int, denominator: int) -> F32:
@@ -69,9 +69,11 @@ _FINE = _powers(1 << _BITS, 1 << 2 * _BITS)
 
 def snap(weights: F32) -> F32:
     """Weights as decayed sums take them: the nearest multiple of 1/256, at most 255 in size."""
-    steps = np.rint(weights * np.float32(_WEIGHT_STEP)) / np.float32(_WEIGHT_STEP)
-    snapped: F32 = np.minimum(np.maximum(steps, -_MAX_WEIGHT), _MAX_WEIGHT).astype(np.float32, copy=False)
-    return snapped
+    snapped: F32 = weights * _WEIGHT_STEP
+    np.rint(snapped, out=snapped)
+    snapped /= _WEIGHT_STEP
+    np.maximum(snapped, -_MAX_WEIGHT, out=snapped)
+    return np.minimum(snapped, _MAX_WEIGHT, out=snapped)
 
 
 def whole_ms(half_lives_s: Sequence[float]) -> tuple[int, ...]:
@@ -93,7 +95,8 @@ def frames(at_ms: I64, weights: F32, half_lives_ms: I64) -> tuple[I64, F32]:
     if not half_lives_ms.all():
         whole[half_lives_ms == 0] = part[half_lives_ms == 0] = 0
     scale = _COARSE[part >> _BITS] * _FINE[part & ((1 << _BITS) - 1)]
-    whole[:, weights == 0] = 0
+    if np.count_nonzero(weights) < len(weights):
+        whole[:, weights == 0] = 0
     return whole, weights * scale
 
 

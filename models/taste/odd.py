@@ -24,11 +24,16 @@ def strange(
     half_lives_ms: tuple[int, ...],
 ) -> dict[str, NDArray[np.bool_]]:
     """Which of n clicks are what. `newest_at_ms` (n,): of their readers before them, 0 for none; half-lives: 0 is
-    infinite."""
+    infinite. What no click is may be left out."""
+    found = {}
+    outside = (dwell_s < 0) | (dwell_s > LONGEST_DWELL_S)
+    if np.count_nonzero(outside):
+        found["dwell"] = (kinds == actions.DWELL) & outside
     behind_ms = newest_at_ms - at_ms
-    found = {"late": behind_ms > 0}
-    found["dwell"] = (kinds == actions.DWELL) & ((dwell_s < 0) | (dwell_s > LONGEST_DWELL_S))
+    late = behind_ms > 0
+    if not np.count_nonzero(late):
+        return found
     if all(half_lives_ms):
         found["too_late"] = behind_ms >= (decay.REACH + 1) * max(half_lives_ms)
-        found["late"] &= ~found["too_late"]
-    return found
+        late &= ~found["too_late"]
+    return found | {"late": late}

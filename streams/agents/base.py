@@ -31,8 +31,8 @@ from streams.state.snapshots import Snapshots
 from streams.topology.topics import DEAD_LETTER_BYTES, dead_letter, prefixed
 from streams.traces import NO_SPANS, Tracing, trace_id
 from streams.transport.batch import PartitionBatch, Poll, Record
-from streams.transport.commit import Commit, Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Commit, Submission
 
 log = logging.getLogger(__name__)
 

@@ -38,8 +38,8 @@ from streams.taste.revisions import Revisions
 from streams.taste.transitions import TransitionWriter
 from streams.topology.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch, Poll, Record
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class ClicksAgent(Agent[ClickColumns]):
             services.tracing,
         )
         self._changelog = self.changelog_reader(TASTE_CHANGELOG, self._state.rows.layout.name, fence_of)
-        tables = ((ITEM_TABLE, self._apply_table), (ITEMS, self._catalogue.apply))
+        tables = ((ITEM_TABLE, self.apply_table), (ITEMS, self._catalogue.apply))
         followers = [
             TableFollower(settings.kafka, topic, settings.topics.partitions, apply) for topic, apply in tables
         ]
@@ -194,7 +194,8 @@ class ClicksAgent(Agent[ClickColumns]):
     def largest_row(self) -> tuple[str, int]:
         return TASTE_CHANGELOG, self._state.rows.layout.largest_bytes + MAX_ID_BYTES
 
-    def _apply_table(self, records: Sequence[Record]) -> None:
+    def apply_table(self, records: Sequence[Record]) -> None:
+        """Item-table records, in their order."""
         changed = self._table.apply([(r.key or b"").decode() for r in records], [r.value for r in records])
         for item in changed.tolist():
             author = self._table.contents.author_of(item)

@@ -28,8 +28,8 @@ from streams.inference.request import Result
 from streams.taste.transitions import partition_of
 from streams.topology.topics import LABELS, TRANSITIONS
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 log = logging.getLogger(__name__)
 

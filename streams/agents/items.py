@@ -24,8 +24,8 @@ from streams.events import MAX_ID_BYTES
 from streams.taste.transitions import WINDOW
 from streams.topology.topics import ITEM_TABLE, TRANSITIONS
 from streams.transport.batch import Poll, Record
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 # Predecessors an item keeps, and publishes: the row is also the agent's changelog, so none may be left out.
 KEEP = 100

@@ -26,8 +26,8 @@ from streams.refusals.retries import Failed, retries, retry_of
 from streams.sections.media import LaneSettings
 from streams.topology.topics import AUDIO, LABELS, UPLOADS, retry
 from streams.transport.batch import PartitionBatch, Record
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 BATCH_RECORDS = 64
 AUDIO_IN_FLIGHT = 64  # recordings of a partition, each a batch

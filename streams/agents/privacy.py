@@ -25,8 +25,8 @@ from streams.refusals.rejected import Rejected
 from streams.topology.topics import CLICKS, PRIVACY_RECEIPTS
 from streams.topology.topics import PRIVACY as TOPIC
 from streams.transport.batch import PartitionBatch, Poll, Record
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 log = logging.getLogger(__name__)
 

@@ -121,11 +121,11 @@ async def _prepare(place: Place, prefix: str, case: Case, feed: ClickFeed) -> No
         await publish_table(place, prefix, feed)
 
 
-async def publish_table(place: Place, prefix: str, feed: ClickFeed) -> None:
+async def publish_table(place: Place, prefix: str, feed: ClickFeed, partitions: int = PARTITIONS) -> None:
     """Write the filled item table of all items."""
-    rows = item_rows(feed.items, PARTITIONS, feed.seed, feed.start_ms - 86_400_000)
-    for partition in range(PARTITIONS):
-        mine = [(key, value) for key, value in rows if partition_of(key, PARTITIONS) == partition]
+    rows = item_rows(feed.items, partitions, feed.seed, feed.start_ms - 86_400_000)
+    for partition in range(partitions):
+        mine = [(key, value) for key, value in rows if partition_of(key, partitions) == partition]
         if mine:
             await produce(
                 place.bootstrap,

@@ -16,8 +16,8 @@ from streams.observe.agents import AgentMetrics
 from streams.observe.catalogue import Metrics
 from streams.topology.topics import CLICKS
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import Commit
 from streams.transport.consumer import Profile
+from streams.transport.durable import Commit
 from streams.transport.lease import Lease
 from streams.transport.reader import BatchReader
 from streams.worker.app import CHANNEL_BATCHES, HeadraceApp, Worker

@@ -2,13 +2,15 @@
 
 One process sends and consumes (on the broker's core), the contender has a core of its own. The feed is an open loop:
 click n is due at start + n / rate and is sent whether or not earlier ones came back. A click that a later one of the
-same reader supersedes within one group has no output and no latency. The worker is `headrace worker` itself.
+same reader supersedes within one group has no output and no latency. The worker is `headrace worker` itself. The last
+row has no worker at all: the clicks themselves come back, which takes what the broker and its clients take.
 """
 
 import asyncio
+import contextlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,7 @@ from streams.state.batches import BatchFetcher, heads
 from streams.topology import admin
 from streams.topology.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG, prefixed
 from streams.transport.client import close
+from streams.transport.patience import be_patient
 
 WARM_S = {"kafka": 8.0, "embedded": 2.0}
 """A JVM has to warm up. The embedded broker looks through all batches it keeps at each fetch, so that its log is kept
@@ -47,18 +50,26 @@ class Plan:
     users: int = 50_000
     items: int = 4_000
     seed: int = 1
+    partitions: int = PARTITIONS
+    linger_ms: int = 0  # of the feed's producer
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row: a worker with these `[taste]` settings, or the bare loop when None."""
+    """One row: a worker with these `[taste]` settings, the bare loop when None, nobody when `alone`."""
 
     name: str
     taste: Mapping[str, Any] | None
     delivery: str = "at_least_once"
+    alone: bool = False
 
 
-CASES = (Case("headrace", TOUCHED), Case("headrace_lists", LISTS), Case("bare_loop", None))
+CASES = (
+    Case("headrace", TOUCHED),
+    Case("headrace_lists", LISTS),
+    Case("bare_loop", None),
+    Case("broker_alone", None, alone=True),
+)
 
 
 def run(place: Place, plan: Plan, say: Say) -> Result:
@@ -67,7 +78,8 @@ def run(place: Place, plan: Plan, say: Say) -> Result:
     for case in CASES:
         say(f"{case.name}: {plan.rate_per_s:g} clicks/s for {plan.seconds:g} s")
         rows.append(run_case(place, plan, case))
-    return Result("latency", machine(place.described()), rows)
+    topics = {"partitions": plan.partitions, "feed_linger_ms": plan.linger_ms}
+    return Result("latency", machine(place.described() | topics), rows)
 
 
 def run_case(place: Place, plan: Plan, case: Case) -> Row:
@@ -77,45 +89,61 @@ def run_case(place: Place, plan: Plan, case: Case) -> Row:
 
 async def _one(place: Place, plan: Plan, case: Case) -> Row:
     prefix = f"b{uuid.uuid4().hex[:8]}-"
-    await admin.apply(settings_for(place.bootstrap, prefix, PARTITIONS))
+    await admin.apply(settings_for(place.bootstrap, prefix, plan.partitions))
     start_ms = SystemClock().wall_ms() - 86_400_000
     warm_s = WARM_S[place.lane]
     clicks = int(plan.rate_per_s * (warm_s + plan.seconds))
     feed = ClickFeed(clicks, plan.users, plan.items, plan.seed, start_ms)
     if case.taste is not None and case.taste["output"] == "lists":
-        await publish_table(place, prefix, feed)
-    with Child(case.name, _command(place, prefix, case), place.cores.contender) as child:
-        async with Probe(place.bootstrap, prefix, draw(feed)) as probe:
+        await publish_table(place, prefix, feed, plan.partitions)
+    with _contender(place, prefix, case, plan.partitions) as child:
+        async with Probe(
+            place.bootstrap, prefix, draw(feed), plan, CLICKS if case.alone else RECOMMENDATIONS
+        ) as probe:
             await probe.until_answered(child, READY_WITHIN_S)
             await probe.play(0, int(plan.rate_per_s * warm_s), plan.rate_per_s)
-            child.check()
-            cpu_s, began_s = child.cpu_s, SystemClock().monotonic_s()
+            _check(child)
+            cpu_s, began_s = child.cpu_s if child else 0.0, SystemClock().monotonic_s()
             first = int(plan.rate_per_s * warm_s)
             await probe.play(first, clicks, plan.rate_per_s)
             took_s = SystemClock().monotonic_s() - began_s
-            cpu_s = child.cpu_s - cpu_s
+            cpu_s = child.cpu_s - cpu_s if child else 0.0
             await asyncio.sleep(TAIL_S)
-            child.check()
+            _check(child)
             figures = probe.figures(first, first + int(plan.rate_per_s * FIRST_S))
             figures |= {
                 "clicks_per_s": round((clicks - first) / took_s),
-                "cpu_cores_used": round(cpu_s / took_s, 2),
-                "rss_mb": child.rss_mb,
-                "log_batches": await _log_batches(place, prefix, (CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG)),
+                "cpu_cores_used": round(cpu_s / took_s, 2) if child else None,
+                "rss_mb": child.rss_mb if child else None,
+                "log_batches": await _log_batches(place, prefix, plan.partitions),
             }
-        child.stop()
+        if child:
+            child.stop()
     return {"case": case.name, **figures}
 
 
-async def _log_batches(place: Place, prefix: str, topics: Sequence[str]) -> int:
-    """How many record batches the broker keeps of these topics."""
+def _contender(
+    place: Place, prefix: str, case: Case, partitions: int
+) -> contextlib.AbstractContextManager[Child | None]:
+    if case.alone:
+        return contextlib.nullcontext()
+    return Child(case.name, _command(place, prefix, case, partitions), place.cores.contender)
+
+
+def _check(child: Child | None) -> None:
+    if child:
+        child.check()
+
+
+async def _log_batches(place: Place, prefix: str, partitions: int) -> int:
+    """How many record batches the broker keeps of what was clicked, listed and learnt."""
     found = 0
-    for topic in topics:
+    for topic in (CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG):
         fetcher = BatchFetcher(
-            settings_for(place.bootstrap, prefix, PARTITIONS).kafka, prefixed(prefix, topic)
+            settings_for(place.bootstrap, prefix, partitions).kafka, prefixed(prefix, topic)
         )
         await fetcher.start()
-        for partition in range(PARTITIONS):
+        for partition in range(partitions):
             at, end = await fetcher.bounds(partition)
             while at < end:
                 fetched = await fetcher.fetch(partition, at)
@@ -125,13 +153,13 @@ async def _log_batches(place: Place, prefix: str, topics: Sequence[str]) -> int:
     return found
 
 
-def _command(place: Place, prefix: str, case: Case) -> list[str]:
+def _command(place: Place, prefix: str, case: Case, partitions: int) -> list[str]:
     if case.taste is None:
         job = {
             "bootstrap": place.bootstrap,
             "prefix": prefix,
             "clicks": 0,
-            "partitions": PARTITIONS,
+            "partitions": partitions,
             "options": {"forever": True},
         }
         return ["streams.bench.child", "streams.bench.bare:profile_job", json.dumps(job)]
@@ -141,7 +169,7 @@ def _command(place: Place, prefix: str, case: Case) -> list[str]:
         "kafka.group": f"{prefix}group",
         "kafka.session_timeout_s": 6,
         "kafka.heartbeat_interval_s": 2,
-        "topics.partitions": PARTITIONS,
+        "topics.partitions": partitions,
         "observe.port": 0,
         "worker.delivery": case.delivery,
         **{f"taste.{name}": str(value).lower() for name, value in case.taste.items()},
@@ -155,20 +183,21 @@ class _Output(msgspec.Struct):
 
 
 class Probe:
-    """Sends clicks on time and notes when the output of each arrives."""
+    """Sends clicks on time and notes when the output of each arrives in topic `answers`."""
 
-    def __init__(self, bootstrap: str, prefix: str, drawn: Drawn) -> None:
+    def __init__(self, bootstrap: str, prefix: str, drawn: Drawn, plan: Plan, answers: str) -> None:
         self._clock = SystemClock()
-        self._topic, self._output = f"{prefix}clicks", f"{prefix}recommendations"
+        self._topic, self._output = f"{prefix}clicks", prefixed(prefix, answers)
         self._keys, self._values = keys(drawn), values(drawn)
-        self._partitions = [partition_of(key, PARTITIONS) for key in self._keys]
+        self._count = plan.partitions
+        self._partitions = [partition_of(key, plan.partitions) for key in self._keys]
         self._of_at = {at: n for n, at in enumerate(drawn.at_ms.tolist())}
         self._sent_s = np.full(len(self._keys), np.nan)
         self._due_s = np.full(len(self._keys), np.nan)
         self._seen_s = np.full(len(self._keys), np.nan)
         self._first_at = int(drawn.at_ms[0])
         self._answered = asyncio.Event()
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0)
+        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=plan.linger_ms)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=None,
@@ -179,9 +208,10 @@ class Probe:
         self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Probe":
+        be_patient(self._consumer._client)
         await self._producer.start()
         await self._consumer.start()
-        tps = [TopicPartition(self._output, partition) for partition in range(PARTITIONS)]
+        tps = [TopicPartition(self._output, partition) for partition in range(self._count)]
         self._consumer.assign(tps)
         for tp in tps:
             self._consumer.seek(tp, 0)
@@ -194,14 +224,14 @@ class Probe:
         await close(self._producer)
         await close(self._consumer)
 
-    async def until_answered(self, child: Child, within_s: float) -> None:
+    async def until_answered(self, child: Child | None, within_s: float) -> None:
         """Send an early click of the first reader until an output comes back. Raises Fatal."""
         deadline_s = self._clock.monotonic_s() + within_s
         early = values_at(self._first_at - 3_600_000)
         while not self._answered.is_set():
-            child.check()
+            _check(child)
             if self._clock.monotonic_s() > deadline_s:
-                raise Fatal(f"{child.name} gave no output within {within_s:g} s")
+                raise Fatal(f"no output came back within {within_s:g} s")
             await self._producer.send_and_wait(self._topic, early, key=b"early", partition=0)
             await asyncio.sleep(0.2)
 

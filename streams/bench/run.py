@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streams.bench import clicks, delivery, inference, latency, recommend, recovery, scale, speech, transport
+from streams.bench.clicks import PARTITIONS
 from streams.bench.place import Place, lane_of, running_place
 from streams.bench.result import Result
 from streams.errors import UserMistake
@@ -27,6 +28,8 @@ class Wanted:
     texts: int | None = None
     device: str = "cpu"
     recordings: Path | None = None
+    partitions: int = PARTITIONS
+    linger_ms: int = 0
 
 
 Say = Callable[[str], None]
@@ -54,9 +57,15 @@ def _transport(place: Place, wanted: Wanted, say: Say) -> Result:
 
 
 def _latency(place: Place, wanted: Wanted, say: Say) -> Result:
-    return latency.run(
-        place, latency.Plan(wanted.rate, wanted.seconds, users=wanted.users, items=wanted.items), say
+    plan = latency.Plan(
+        wanted.rate,
+        wanted.seconds,
+        users=wanted.users,
+        items=wanted.items,
+        partitions=wanted.partitions,
+        linger_ms=wanted.linger_ms,
     )
+    return latency.run(place, plan, say)
 
 
 def _delivery(place: Place, wanted: Wanted, say: Say) -> Result:

@@ -36,6 +36,10 @@ def bench(
     texts: Annotated[int | None, typer.Option(min=64, help="Texts of the inference feed.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1, for inference.")] = "cpu",
     recordings: Annotated[Path | None, typer.Option(help="A folder of speech, for speech.")] = None,
+    partitions: Annotated[int, typer.Option(min=1, max=1000, help="Of the topics, for latency.")] = 8,
+    linger_ms: Annotated[
+        int, typer.Option(min=0, help="How long the feed gathers a batch, for latency.")
+    ] = 0,
 ) -> None:
     """Measure this machine: each contender is a process on one core, the broker is on another.
 
@@ -49,7 +53,19 @@ def bench(
     from streams.bench.run import Wanted, run_benchmarks
 
     wanted = Wanted(
-        broker, clicks, faust_clicks, users, items, seconds, rate, repetitions, texts, device, recordings
+        broker,
+        clicks,
+        faust_clicks,
+        users,
+        items,
+        seconds,
+        rate,
+        repetitions,
+        texts,
+        device,
+        recordings,
+        partitions,
+        linger_ms,
     )
     results = run_benchmarks(name, wanted, settings_of(ctx), lambda line: typer.echo(line, err=True))
     for result in results:

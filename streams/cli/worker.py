@@ -25,7 +25,7 @@ def worker(
     settings = options.settings()
     from streams.clock import SystemClock
     from streams.observe.logs import set_up
-    from streams.worker.app import run_worker
+    from streams.worker.run import run_worker
 
     set_up(settings.log_level, SystemClock(), settings.log_format, settings.privacy.mask)
     raise typer.Exit(asyncio.run(run_worker(settings)))

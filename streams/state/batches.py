@@ -35,6 +35,7 @@ from google_crc32c import value as crc32c
 from streams.errors import Retry
 from streams.sections.kafka import Kafka
 from streams.transport.client import client_options
+from streams.transport.patience import be_patient
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class BatchFetcher:
 
     def __init__(self, kafka: Kafka, topic: str) -> None:
         self._client: Any = AIOKafkaClient(**client_options(kafka))
+        be_patient(self._client)
         self._topic = topic
 
     async def start(self) -> None:

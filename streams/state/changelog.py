@@ -19,6 +19,7 @@ from streams.state.snapshots import Snapshots
 from streams.topology.topics import prefixed
 from streams.transport.batch import Record
 from streams.transport.client import client_options, close
+from streams.transport.patience import be_patient
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +191,7 @@ class TableFollower:
         while True:
             consumer = AIOKafkaConsumer(**bulk_options(self._kafka))
             try:
+                be_patient(consumer._client)
                 await consumer.start()
                 await self._follow(consumer, positions)
             except (KafkaError, OSError, Retry) as error:

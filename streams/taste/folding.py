@@ -53,7 +53,7 @@ class ClickFold:
     def __call__(self, parts: Sequence[ClickColumns]) -> Moved:
         """`parts` hold at least a click each, sorted by partition, each in the order in which it was read."""
         rows = self._rows
-        row_of = np.concatenate([rows.rows_of(part.users, part.partition) for part in parts])
+        row_of = rows.rows_of_all([(part.partition, part.users) for part in parts])
         partitions = np.repeat(
             np.array([part.partition for part in parts], np.int32), [len(part) for part in parts]
         )

@@ -69,18 +69,19 @@ def named(lists: Lists, names: Sequence[str | None]) -> list[list[Recommended]]:
     scores = np.abs(lists.scores)
     scores[scores == 0] = 1
     shares = lists.layers / scores[:, :, None]
-    place = np.maximum(lists.because, 0)
-    because = np.where(lists.because >= 0, lists.past[np.arange(len(place))[:, None], place], -1)
-    rest = shares[..., LAYERS.index("counts")] - lists.because_share
+    because = lists.past[np.arange(len(scores))[:, None], lists.because]
+    because[lists.because < 0] = -1
     # float64 first: a rounded float32 becomes a long decimal again
-    parts = np.round(
-        np.stack([lists.because_share, rest, shares[..., 1], shares[..., 2]]).astype(np.float64), 4
-    )
-    columns = (lists.items, np.round(lists.scores.astype(np.float64), 6), because, *parts)
+    parts = np.empty((4, *scores.shape), np.float64)
+    parts[0] = lists.because_share
+    parts[1] = shares[..., 0] - lists.because_share  # of the layers, the first is counts
+    parts[2], parts[3] = shares[..., 1], shares[..., 2]
+    columns = (lists.items, lists.scores.astype(np.float64).round(6), because, *parts.round(4))
     found = [_list(names, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
     if lists.sources:
         _add_sources(found, lists.sources, shares[..., len(LAYERS) :])
-    for reader, nth in np.argwhere(lists.propensity > 0).tolist():
+    explored = lists.propensity > 0
+    for reader, nth in np.argwhere(explored).tolist() if np.count_nonzero(explored) else ():
         one = found[reader][nth]
         chance = float(f"{lists.propensity[reader, nth]:.6g}")
         found[reader][nth] = Recommended(one.item, one.score, [Reason("exploration", 1.0)], chance)

@@ -120,7 +120,7 @@ class ListMaker:
                 }
             requests = requests_of(
                 moved.folded.rows[places],
-                draws(partitions[places], offsets[places]),
+                draws(partitions[places], offsets[places]) if how.explore_below else np.zeros(len(places)),
                 [users[i] for i in places.tolist()],
                 asked,
                 self._catalogue,

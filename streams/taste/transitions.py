@@ -47,13 +47,13 @@ class TransitionWriter:
         self._place(found.items)
         values = encode(found, self._items)
         names = self._names()
-        keys = [names[i].encode() for i in found.items.tolist()]
-        target = self._partition_of[found.items]
-        emits = []
-        for partition in np.unique(target).tolist():
-            chosen = np.flatnonzero(target == partition).tolist()
-            emits.append(Emit(TRANSITIONS, partition, [keys[i] for i in chosen], [values[i] for i in chosen]))
-        return emits
+        emits: dict[int, tuple[list[bytes], list[bytes]]] = {}  # by target partition: keys and values
+        targets = self._partition_of[found.items].tolist()
+        for item, value, target in zip(found.items.tolist(), values, targets, strict=True):
+            keys_of, values_of = emits.setdefault(target, ([], []))
+            keys_of.append(names[item].encode())
+            values_of.append(value)
+        return [Emit(TRANSITIONS, target, *emits[target]) for target in sorted(emits)]
 
     def _names(self) -> list[str]:
         return cast(list[str], self._items.names)  # of what is written here each has one
@@ -65,7 +65,8 @@ class TransitionWriter:
         if missing > 0:
             room = np.full(max(missing, len(names) // 2), -1, np.int32)
             self._partition_of = np.concatenate([self._partition_of, room])
-        for item in np.unique(items[self._partition_of[items] < 0]).tolist():
+        new = self._partition_of[items] < 0
+        for item in set(items[new].tolist()) if np.count_nonzero(new) else ():
             self._partition_of[item] = partition_of(names[item], self._partitions)
 
 

@@ -26,19 +26,34 @@ def requests_of(
     """Requests of readers by row (B,), with their names. `asked`: place -> what the click that causes the list wishes.
     `shown` (P, 2): place and item that the reader was shown lately. For `profile_off` (all of them, or a reader each),
     or whoever asks for it, nothing of the reader is looked at, the own name included."""
-    anonymous = np.full(len(rows), profile_off)
+    anonymous = _anonymous(len(rows), asked, profile_off)
+    excluded = blocked = NO_PAIRS
+    if asked:
+        excluded = _pairs({place: catalogue.items.find(w.exclude) for place, w in asked.items() if w.exclude})
+        blocked = _pairs({place: catalogue.author_ids(w.exclude_authors) for place, w in asked.items()})
+    if catalogue.authors:
+        own = catalogue.author_ids(users)
+        if anonymous is not None:
+            own[anonymous] = -1
+        places = (own >= 0).nonzero()[0]
+        if len(places):
+            blocked = np.concatenate([blocked, np.stack([places, own[places]], axis=1)])
+    if len(shown):
+        some = shown if anonymous is None else shown[~anonymous[shown[:, 0]]]
+        excluded = np.concatenate([excluded, some])
+    return Requests(rows, draws, anonymous, Wishes(excluded, blocked))
+
+
+def _anonymous(
+    count: int, asked: Mapping[int, ListWishes], profile_off: bool | NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    """(B,) of whom nothing is looked at; None for nobody."""
+    if profile_off is False and not asked:
+        return None
+    anonymous = np.full(count, profile_off)
     for place, wishes in asked.items():
         anonymous[place] |= wishes.profile == "off"
-    excluded = _pairs({place: catalogue.items.find(w.exclude) for place, w in asked.items() if w.exclude})
-    blocked = {place: catalogue.author_ids(w.exclude_authors) for place, w in asked.items()}
-    pairs = [_pairs(blocked)]
-    if catalogue.authors:
-        own = np.where(anonymous, np.int32(-1), catalogue.author_ids(users))
-        pairs.append(np.stack([np.arange(len(rows)), own], axis=1)[own >= 0])
-    if len(shown):
-        excluded = np.concatenate([excluded, shown[~anonymous[shown[:, 0]]]])
-    wished = Wishes(excluded, np.concatenate(pairs))
-    return Requests(rows, draws, anonymous if anonymous.any() else None, wished)
+    return anonymous if anonymous.any() else None
 
 
 def _pairs(by_place: Mapping[int, NDArray[np.int32]]) -> NDArray[np.int64]:

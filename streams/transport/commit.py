@@ -15,19 +15,18 @@ the partitions' memory, reads it back from the changelog and starts again at the
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError
 
 from streams.clock import Clock
 from streams.effects import Effects, Emit
 from streams.errors import Retry
-from streams.traces import sampled_trace
 from streams.transport.batch import PartitionBatch
+from streams.transport.durable import Commit, CommitObserver, Submission, waited
+from streams.transport.ledger import Entry
 from streams.transport.producer import BatchProducer, ignore_result
 from streams.transport.rows import RowWriter
 from streams.transport.solewriter import SoleWriter
@@ -37,70 +36,6 @@ log = logging.getLogger(__name__)
 W = TypeVar("W")
 
 GATHERED_BATCHES = 64  # with so many at hand a group is large enough to be cheap
-
-
-@dataclass(slots=True)
-class Submission(Generic[W]):
-    """A batch and what its agent made of it (decoded columns, labels, ...)."""
-
-    batch: PartitionBatch
-    work: W
-
-
-class CommitObserver(Protocol):
-    """What the metrics want to know of group commits."""
-
-    def group_decided(self, batches: int, records: int, decide_s: float) -> None: ...
-    def group_done(
-        self, records: int, commit_s: float, oldest_read_s: float, trace: str | None = None
-    ) -> None: ...
-    def group_failed(self, batches: int) -> None: ...
-    def foreign_rows(self, records: int) -> None: ...
-
-
-class Commit(ABC, Generic[W]):
-    """How one agent's effects become durable: `GroupCommit` (at least once) or
-    `streams.transport.transactions.TransactionalCommit` (exactly once)."""
-
-    commits_offsets = False
-    """Whether offsets travel with the effects, so that the reader must not commit them."""
-
-    @abstractmethod
-    def submit(self, batch: PartitionBatch, work: W) -> None:
-        """Hand over a batch. Never waits: the reader's flow control bounds what can be waiting."""
-
-    @abstractmethod
-    def fail(self, error: BaseException | None) -> None:
-        """An agent cannot go on with a batch it took; the owner decides what that means."""
-
-    @abstractmethod
-    async def run(self) -> None:
-        """Form groups until cancelled or settled. An exception of `decide` ends it: the worker must stop."""
-
-    async def open(self, partition: int) -> None:
-        """Before the state of a partition is read: whoever had it before can write no more, where the broker can
-        see to that. Raises Retry, KafkaError or OSError."""
-
-    @abstractmethod
-    async def heal(self, rows: Emit) -> None:
-        """Write rows of a changelog again, before its partition is worked on. Raises Retry, KafkaError."""
-
-    async def close(self, partition: int) -> None:
-        """The partition left."""
-
-    @abstractmethod
-    async def reset(self, partitions: Sequence[int]) -> None:
-        """Give up all that waits or is on its way for these partitions (`GroupCommit`: for all), and return when
-        nothing more can leave."""
-
-    @abstractmethod
-    async def settle(self, within_s: float) -> None:
-        """For the end: form no more groups, and return when those on their way have ended, or after `within_s`.
-        What is committed after it covers all that left, or it would be repeated."""
-
-    @abstractmethod
-    async def cancel(self) -> None:
-        """Give up what is on its way: nothing of it will be committed."""
 
 
 class GroupCommit(Commit[W]):
@@ -113,6 +48,7 @@ class GroupCommit(Commit[W]):
         producer: BatchProducer,
         finish: Callable[[PartitionBatch], None],
         failed: Callable[[BaseException], None],
+        in_flight: Callable[[int], Sequence[Entry]],
         clock: Clock,
         observer: CommitObserver,
         groups_in_flight: int,
@@ -124,6 +60,7 @@ class GroupCommit(Commit[W]):
         self._producer = producer
         self._finish = finish
         self._failed = failed
+        self._in_flight = in_flight
         self._clock = clock
         self._observer = observer
         self._slots = asyncio.Semaphore(groups_in_flight)
@@ -135,6 +72,7 @@ class GroupCommit(Commit[W]):
         self._chain: asyncio.Future[None] | None = None
         self._writer = SoleWriter()
         self._rows = RowWriter(self._send, producer.confirmed, self._watch, clock, changelog_interval_s)
+        self._draining = False
         self._settling = False
         self._generation = 0  # of the producer's connection; a group of an earlier one sends nothing more
         # Fair: groups queue their outputs one after the other, or a later list could pass an earlier one while
@@ -183,14 +121,29 @@ class GroupCommit(Commit[W]):
         """What is waiting, oldest first, up to the bound: a decision runs on the event loop, and heartbeats wait."""
         if self._settling:
             return []
-        taken, records = 0, 0
-        while taken < len(self._waiting) and records < self._group_records:
-            records += len(self._waiting[taken].batch.records)
+        ready, records, taken = self._in_order() if self._draining else self._waiting, 0, 0
+        while taken < len(ready) and records < self._group_records:
+            records += len(ready[taken].batch.records)
             taken += 1
-        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        if not self._waiting:
+        group, left = ready[:taken], ready[taken:]
+        for submission in group:
+            submission.batch.entry.sent = True
+        self._waiting = [one for one in self._waiting if not one.batch.entry.sent] if self._draining else left
+        if not left:
             self._wake.clear()
         return [submission for submission in group if not submission.batch.lost]
+
+    def _in_order(self) -> list[Submission[W]]:
+        """What waits, without what would leave before a batch that was read before it."""
+        waiting = {id(one.batch.entry) for one in self._waiting}
+        free = set()
+        for partition in {one.batch.partition for one in self._waiting}:
+            for entry in self._in_flight(partition):
+                if id(entry) in waiting:
+                    free.add(id(entry))
+                elif not entry.sent:
+                    break
+        return [one for one in self._waiting if id(one.batch.entry) in free]
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -289,6 +242,11 @@ class GroupCommit(Commit[W]):
         self._waiting.clear()
         self._chain = None
 
+    def draining(self, on: bool) -> None:
+        self._draining = on
+        if self._waiting:
+            self._wake.set()
+
     async def settle(self, within_s: float) -> None:
         self._settling = True
         if self._tasks:
@@ -303,12 +261,6 @@ class GroupCommit(Commit[W]):
         await self._rows.cancel()
         self._waiting.clear()
         self._chain = None
-
-
-def waited(group: Sequence[Submission[Any]], now_s: float) -> tuple[float, str | None]:
-    """Seconds since the oldest batch was read, and the trace of its first record, where that is kept."""
-    oldest = min((s.batch for s in group), key=lambda batch: batch.read_s)
-    return now_s - oldest.read_s, sampled_trace(oldest.records[0].headers) if oldest.records else None
 
 
 def _resolve(future: "asyncio.Future[None]", error: Exception | None) -> None:

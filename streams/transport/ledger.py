@@ -18,6 +18,7 @@ class Entry:
     first: int
     next: int
     cost_bytes: int
+    sent: bool = False  # its effects are on their way
     done: bool = False
     lost: bool = False  # the partition was revoked or rewound before the batch finished
 

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from streams.clock import Clock
 from streams.effects import Emit
 from streams.errors import Retry
-from streams.transport.commit import Commit
+from streams.transport.durable import Commit
 from streams.transport.lease import Lease
 from streams.transport.offsets import committed_or_first, is_member
 from streams.transport.partitions import Partitions

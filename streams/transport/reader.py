@@ -24,8 +24,8 @@ from streams.sections.kafka import Reader as ReaderSettings
 from streams.topology.topics import prefixed
 from streams.transport.batch import PartitionBatch, event_of
 from streams.transport.client import check_not_refused, close
-from streams.transport.commit import Commit
 from streams.transport.consumer import Profile, check_partitions, consumer_for
+from streams.transport.durable import Commit
 from streams.transport.intake import Intake, IntakeObserver
 from streams.transport.joining import join
 from streams.transport.lease import BEAT_S, Lease
@@ -35,6 +35,7 @@ from streams.transport.offsets import OffsetObserver, Offsets, on_heartbeat, onl
 from streams.transport.openings import OpeningObserver, Openings, StatefulAgent
 from streams.transport.pace import keep_pace
 from streams.transport.partitions import Partitions
+from streams.transport.patience import be_patient
 from streams.transport.standing import Standing
 
 log = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ class BatchReader(Service):
 
     def _consumer(self) -> AIOKafkaConsumer:
         consumer = consumer_for(self._kafka, self._reader, self._profile, self.group, self.address)
+        be_patient(consumer._client, self._clock)
         if self._profile.pace_ms:
             keep_pace(consumer, self._profile.pace_ms / 1000, self._reader.fetch_full_bytes, self._clock)
         return consumer
@@ -268,9 +270,11 @@ class BatchReader(Service):
             return
         assert self._commit_group is not None
         started_s = self._clock.monotonic_s()
+        self._commit_group.draining(True)
         await self._drain(self._drain_s)
         await self._commit()
         unfinished = sum(self._forget(tp) for tp in revoked)
+        self._commit_group.draining(False)
         for tp in revoked:
             await self._commit_group.close(tp.partition)
         if unfinished:
@@ -328,6 +332,7 @@ class BatchReader(Service):
     # -- the end
 
     async def _drain(self, budget_s: float) -> None:
+        """Return when nothing is in flight, or after the budget."""
         deadline_s = self._clock.monotonic_s() + budget_s
         while self._owned.unfinished and not self._gave_up:
             left_s = deadline_s - self._clock.monotonic_s()
@@ -346,8 +351,10 @@ class BatchReader(Service):
             return
         started_s = self._clock.monotonic_s()
         self._owned.pause(self._owned.open)
+        assert self._commit_group is not None
+        self._commit_group.draining(True)
         await self._drain(budget_s)
-        if self._commit_group is not None and not self._gave_up:
+        if not self._gave_up:
             await self._commit_group.settle(LAST_S)
         left = self._owned.unfinished
         if left:

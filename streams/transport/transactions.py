@@ -35,7 +35,7 @@ from streams.sections.kafka import Kafka
 from streams.topology.topics import prefixed
 from streams.transport.batch import PartitionBatch
 from streams.transport.client import client_options, close
-from streams.transport.commit import Commit, CommitObserver, Submission, waited
+from streams.transport.durable import Commit, CommitObserver, Submission, waited
 from streams.transport.ledger import Entry
 from streams.transport.producer import (
     MAX_BATCH_BYTES,

@@ -12,7 +12,7 @@ from streams.cli.context import Given
 from streams.cli.run import exit_code_of, leave
 from streams.clock import SystemClock
 from streams.observe.logs import set_up
-from streams.worker.app import run_worker
+from streams.worker.run import run_worker
 
 
 class JumpingClock(SystemClock):

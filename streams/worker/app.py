@@ -5,16 +5,11 @@ one group commit an agent, one producer, one inference service, one observation 
 """
 
 import asyncio
-import contextlib
 import importlib.metadata
 import logging
-import os
 import shutil
-import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import faust
@@ -22,12 +17,11 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from mode import CrashingSupervisor
 
-from models.errors import ModelError
 from models.types import LoadOptions
 from streams.agents.base import Agent, Services
 from streams.agents.registry import with_companions
-from streams.clock import Clock, SystemClock
-from streams.errors import EnvironmentProblem, Fatal, NoBroker, UserMistake
+from streams.clock import Clock
+from streams.errors import Fatal, NoBroker
 from streams.heartbeat import BEATING
 from streams.inference.limits import InferenceLimits
 from streams.inference.service import InferenceService
@@ -46,7 +40,6 @@ from streams.transport.client import check_not_refused
 from streams.transport.heart import Heart, Pulse
 from streams.transport.transactions import require_transactions
 from streams.worker import collector
-from streams.worker.allocator import keep_freed_memory
 from streams.worker.line import Line, line_for
 
 log = logging.getLogger(__name__)
@@ -303,89 +296,3 @@ async def _bounded(what: str, work: Any, timeout_s: float) -> None:
         await asyncio.wait_for(work, timeout_s)
     except asyncio.TimeoutError:
         log.warning("%s did not stop within %.0f s; going on without it", what, timeout_s)
-
-
-async def run_worker(
-    settings: Settings,
-    *,
-    ready: asyncio.Event | None = None,
-    stop: asyncio.Event | None = None,
-    clock: Clock | None = None,
-) -> int:
-    """Run a worker until SIGTERM, SIGINT or `stop`; 0 after a clean end. Raises what stopped it otherwise.
-
-    The process ends within `worker.grace_s` of the signal, whatever hangs.
-    """
-    stop = stop or asyncio.Event()
-    keep_freed_memory()
-    with _Deadline(settings.worker.grace_s) as deadline, _signals(stop):
-        worker = Worker(settings, clock or SystemClock())
-        stopped = asyncio.create_task(stop.wait())
-        starting = asyncio.create_task(worker.start())
-        try:
-            await _first(starting, stopped, worker.failed)
-            if starting.done():
-                starting.result()
-            while not stopped.done() and not worker.failed.done():
-                if ready is not None and worker.ready:
-                    ready.set()
-                await _first(stopped, worker.failed, timeout_s=0.1)
-        finally:
-            deadline.start()
-            starting.cancel()
-            stopped.cancel()
-            await worker.stop()
-    if worker.failed.done():
-        error = worker.failed.result()
-        known = isinstance(error, (EnvironmentProblem, UserMistake, Fatal, ModelError))
-        raise error if known else Fatal(f"the worker failed: {error!r}") from error
-    return 0
-
-
-async def _first(*futures: "asyncio.Future[Any]", timeout_s: float | None = None) -> None:
-    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
-
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-
-    def asked(name: str) -> None:
-        if not stop.is_set():
-            log.info("%s: finishing what is in flight", name)
-            stop.set()
-
-    for number in numbers:
-        loop.add_signal_handler(number, asked, number.name)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-class _Deadline:
-    """Ends the process when shutdown takes longer than the grace. On a thread: it must fire even when the
-    event loop is stuck."""
-
-    def __init__(self, grace_s: float) -> None:
-        self._grace_s = grace_s
-        self._timer = threading.Timer(grace_s, self._give_up)
-        self._timer.daemon = True
-
-    def start(self) -> None:
-        self._timer.start()
-
-    def __enter__(self) -> "_Deadline":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    def _give_up(self) -> None:
-        log.error(
-            "still not stopped after %.0f s: ending now; unfinished batches will be repeated", self._grace_s
-        )
-        logging.shutdown()
-        os._exit(1)

@@ -12,7 +12,8 @@ from streams.effects import Effects
 from streams.settings import Settings
 from streams.traces import Tracing
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import Commit, GroupCommit, Submission
+from streams.transport.commit import GroupCommit
+from streams.transport.durable import Commit, Submission
 from streams.transport.lease import Lease
 from streams.transport.producer import BatchProducer
 from streams.transport.reader import BatchReader
@@ -111,6 +112,7 @@ def _commit(
         producer=producer,
         finish=finish,
         failed=reader.fail,
+        in_flight=reader.in_flight,
         clock=clock,
         observer=agent.metrics,
         groups_in_flight=reading.groups_in_flight,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lanes import SECOND_TRIES
+
 SUPPORT = Path(__file__).parents[1] / "support"
 CONFTEST = """
 from lanes import Lanes
@@ -41,15 +43,18 @@ def ran(folder: Path, kind: str, count: int, *options: str) -> subprocess.Comple
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "xdist"])
 def test_a_few_pass_the_second_time_and_are_named(tmp_path: Path, options: tuple[str, ...]) -> None:
-    run = ran(tmp_path, "fault", 2, *options)
+    run = ran(tmp_path, "fault", SECOND_TRIES, *options)
     assert run.returncode == 0, run.stdout
     assert "second try: fault/test_it.py::test_at_first_it_fails[1]" in run.stdout
-    assert "AssertionError: the first try" in run.stdout and "second tries: 2 of 2" in run.stdout
+    assert (
+        "AssertionError: the first try" in run.stdout
+        and f"second tries: {SECOND_TRIES} of {SECOND_TRIES}" in run.stdout
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "xdist"])
 def test_more_fail_the_run(tmp_path: Path, options: tuple[str, ...]) -> None:
-    run = ran(tmp_path, "fault", 3, *options)
+    run = ran(tmp_path, "fault", SECOND_TRIES + 1, *options)
     assert run.returncode == 1 and "this run has failed" in run.stdout, run.stdout
 
 

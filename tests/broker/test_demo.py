@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,25 +19,14 @@ ROOT = Path(__file__).parents[2]
 WITHIN_S = 90.0
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Clicks and items only: no models to load."""
-    command = [
-        sys.executable,
-        "-m",
-        "streams",
-        "demo",
-        "--no-media",
-        "--json",
-        "--readers",
-        "40",
-        "--rate",
-        "80",
-    ]
-    with (tmp_path / "err").open("w") as errors:
+@contextmanager
+def playing(folder: Path, *sets: str, rate: int) -> Iterator[subprocess.Popen[str]]:
+    """Clicks and items only: no models to load. Its messages go to the file `err`."""
+    command = [sys.executable, "-m", "streams", *sets, "demo", "--no-media", "--json", "--readers", "40"]
+    with (folder / "err").open("w") as errors:
         process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
+            [*command, "--rate", str(rate)],
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -47,6 +37,12 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         finally:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with playing(tmp_path, rate=80) as process:
+        yield process
 
 
 def shots(out: IO[str]) -> Iterator[dict[str, Any]]:
@@ -106,6 +102,25 @@ def test_a_worker_that_dies_ends_the_demo_with_1_and_its_log(
     assert "the worker has ended by itself" in errors
     assert "worker.log" in errors
     assert "Traceback" not in errors
+
+
+def test_a_full_broker_begins_a_new_round_on_the_same_ports(tmp_path: Path) -> None:
+    with playing(tmp_path, "--set", "demo.broker_memory_mb=40", rate=1000) as demo:
+        assert demo.stdout is not None
+        clicks = 0
+        for shot in shots(demo.stdout):
+            before, clicks = clicks, shot["flows"]["clicks"]["records"]
+            if clicks < before:  # counted anew
+                break
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0, (tmp_path / "err").read_text()
+    said = (tmp_path / "err").read_text().splitlines()
+    assert sum("is full: starting anew" in line for line in said) == 1
+    brokers = [line for line in said if "embedded broker on" in line]
+    pages = [line for line in said if "the live page" in line]
+    assert len(brokers) == len(pages) == 2
+    assert len(set(brokers)) == len(set(pages)) == 1
+    assert said[-1].startswith("stopped: the worker ended in")
 
 
 def test_a_time_and_a_broker_of_ones_own(embedded_broker: Any, topic_prefix: str, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from streams.agents import registry
 from streams.errors import Fatal
 from streams.topology.admin import apply
 from streams.transport.intake import Intake
-from streams.worker.app import Worker, run_worker
+from streams.worker.app import Worker
+from streams.worker.run import run_worker
 
 LANES = [
     pytest.param("embedded", marks=pytest.mark.embedded),

@@ -25,7 +25,7 @@ from streams.settings import load
 from streams.state.snapshotfile import Image
 from streams.topology.topics import PRIVACY, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import Submission
+from streams.transport.durable import Submission
 
 START_MS = 1_767_225_600_000
 BLOCK_MS = 2_000

@@ -13,8 +13,8 @@ from streams.refusals.rejected import Rejected
 from streams.state.changelog import ChangelogReader
 from streams.topology.topics import CLICKS, RECOMMENDATIONS, TASTE_CHANGELOG
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 Rows = dict[str, list[int]]  # key -> [count, fence]
 

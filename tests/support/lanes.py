@@ -51,7 +51,7 @@ TOOLS = {
 }
 """What `@pytest.mark.tool(NAME)` may name: programs that the project's own files do not install, and who has them."""
 
-SECOND_TRIES = 2  # of a whole run: more is no accident
+SECOND_TRIES = 3  # of a whole run: more is no accident
 PROCESSES = (
     "fault",
     "broker",

@@ -8,8 +8,8 @@ from streams.agents.base import Agent
 from streams.effects import Effects, Emit
 from streams.topology.topics import CLICKS, RECOMMENDATIONS
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import Submission
 from streams.transport.consumer import Profile
+from streams.transport.durable import Submission
 
 
 class SlowAgent(Agent[None]):

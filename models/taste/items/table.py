@@ -29,7 +29,9 @@ Bools = NDArray[np.bool_]
 EVIDENCE = 10.0  # sum of predecessors at which an item is known half by these and half by its content
 IN_SKETCH = 10  # items alike in it: signs of 64 places tell about so many apart, more would drown each other
 HEAD = 64  # items that are looked at for every list
-_ACROSS = 1 << 14  # items up to which `across` is a copy
+_ACROSS = 1 << 14  # items up to which `products` keeps a copy
+_BLOCK = 256  # items of a block of it
+_FEW = 48  # readers up to which blocks are faster
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
@@ -80,7 +82,7 @@ class ItemTable:
         self._version = 0
         self.scratch = Scratch()
         self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
-        self._across: tuple[tuple[int, int], F32] | None = None
+        self._across: dict[bool, tuple[int, F32]] = {}  # in blocks or not -> version, copy
         self.present: Bools = np.zeros(0, np.bool_)
         self.withheld: Bools = np.zeros(0, np.bool_)
         self.fence: I64 = np.zeros(0, np.int64)
@@ -185,16 +187,38 @@ class ItemTable:
             self._prepared = (key, found)
         return self._prepared[1]
 
-    def across(self) -> F32:
-        """(D + 1, I) `vectors` by column: a few readers are then multiplied with it twice as fast. A copy that is kept
-        until the table changes; of many items, where each change would cost more than it saves, a view."""
-        size = len(self.items)
+    def products(self, weights: F32, out: F32) -> None:
+        """Set `out` (B, I) to the products of `weights` (B, D + 1) with `vectors`.
+
+        Copies of these by column are kept until the table changes. For a few readers it is one in blocks of items: the
+        processor's library then multiplies without rearranging all items first, three times as fast for eight readers.
+        Of many items, where each change would cost more than it saves, there is none.
+        """
+        size = out.shape[1]
         if size > _ACROSS:
-            return self.vectors[:size].T
-        key = (self._version, len(self.vectors))
-        if self._across is None or self._across[0] != key:
-            self._across = (key, np.ascontiguousarray(self.vectors.T))
-        return self._across[1][:, :size]
+            np.matmul(weights, self.vectors[:size].T, out=out)
+            return
+        if len(weights) > _FEW:
+            np.matmul(weights, self._by_column(False)[0, :, :size], out=out)
+            return
+        blocks, full = self._by_column(True), size // _BLOCK
+        whole = full * _BLOCK
+        if full:
+            into = out[:, :whole].reshape(len(out), full, _BLOCK).transpose(1, 0, 2)
+            np.matmul(weights, blocks[:full], out=into)
+        if whole < size:
+            np.matmul(weights, blocks[full, :, : size - whole], out=out[:, whole:])
+
+    def _by_column(self, blocks: bool) -> F32:
+        """(N, D + 1, width) `vectors` by column: in blocks of items, or all of them in one."""
+        version, found = self._across.get(blocks, (-1, None))
+        if found is None or version != self._version or found.shape[0] * found.shape[2] < len(self.vectors):
+            width = _BLOCK if blocks else len(self.vectors)
+            padded = np.zeros((-(-len(self.vectors) // width) * width, self.vectors.shape[1]), np.float32)
+            padded[: len(self.vectors)] = self.vectors
+            found = np.ascontiguousarray(padded.reshape(-1, width, padded.shape[1]).transpose(0, 2, 1))
+            self._across[blocks] = self._version, found
+        return found
 
     def row_sums(self, items: I32) -> F64:
         """(N,) sum of what each of these items leads to, as `symmetry` says."""

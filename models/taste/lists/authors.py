@@ -17,16 +17,17 @@ STRETCH = 10  # places that a limit speaks of: "at most 2 of 10"
 
 def occurrence(authors: I32) -> I64:
     """How many columns before it in its row have the same author: (B, M), 0 for an unknown one."""
-    order = np.argsort(authors, axis=1, kind="stable")
-    ordered = np.take_along_axis(authors, order, 1)
+    order = authors.argsort(axis=1, kind="stable")
+    order += np.arange(len(authors))[:, None] * authors.shape[1]
+    ordered = authors.reshape(-1)[order]
     column = np.arange(authors.shape[1])
-    begins = np.ones(authors.shape, np.bool_)
-    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    first = np.maximum.accumulate(np.where(begins, column, 0), axis=1)
-    nth = np.empty(authors.shape, np.int64)
-    np.put_along_axis(nth, order, column - first, 1)
-    nth[authors < 0] = 0
-    return nth
+    first = np.zeros(authors.shape, np.int64)  # where the stretch of an author begins
+    first[:, 1:] = np.where(ordered[:, 1:] != ordered[:, :-1], column[1:], 0)
+    np.maximum.accumulate(first, axis=1, out=first)
+    nth = np.empty(authors.size, np.int64)
+    nth[order] = column - first
+    nth[authors.reshape(-1) < 0] = 0
+    return nth.reshape(authors.shape)
 
 
 def decayed(authors: I32, scores: F32, decay: float, floor: float) -> F32:

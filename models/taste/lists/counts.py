@@ -56,13 +56,17 @@ class Followers:
         place. Only what counts has a line, unless `even`: then all readers have as many, some of them of nothing."""
         worth = _once(past, heads)
         counting = worth != 0
-        reader, place = (counting | (even & counting.any(axis=0))).nonzero()
+        if even:
+            counting |= counting.any(axis=0)
+        reader, place = counting.nonzero()
         had = np.maximum(past[reader, place], 0)
         shape = (len(had), followers.width)
         parts = scratch.take("parts", followers.weights, had, shape)
         parts *= worth[reader, place][:, None]
         keys = scratch.take("keys", followers.keys, had, shape)
-        keys += (reader % group_size(len(column)) * len(column)).astype(np.int32)[:, None]
+        size = len(column)
+        first = reader * size if len(past) <= group_size(size) else reader % group_size(size) * size
+        keys += first.astype(np.int32)[:, None]
         cells = scratch.array("cells", shape, np.int64)
         cells[...] = keys  # to add and then widen is twice as fast as both in one
         return cls(cells.reshape(-1), parts.reshape(-1), reader, place, past.shape, column)
@@ -115,7 +119,7 @@ class Followers:
         if len(hits):
             line = hits // self.width
             hit = self.reader[line] * k + nth[hits]
-            parts = self.parts[hits] * self.column[np.maximum(items, 0)].reshape(-1)[hit]
+            parts = self.parts[hits] * self.column[items.reshape(-1)[hit]]
             np.add.at(found.reshape(-1), hit * window + self.place[line], parts)
         return found
 
@@ -131,8 +135,8 @@ def _once(past: I32, heads: F64) -> F32:
         return np.zeros(past.shape, np.float32)
     newest = (past[:, :, None] == past[:, None, :]).argmax(axis=2)
     newest += np.arange(0, past.size, past.shape[1])[:, None]
-    summed = np.zeros(past.shape, np.float32)
-    np.add.at(
-        summed.reshape(-1), newest.reshape(-1), np.where(past > 0, heads, 0).astype(np.float32).reshape(-1)
-    )
-    return summed
+    summed = np.zeros(past.size, np.float32)
+    worth = heads.astype(np.float32)
+    worth[past <= 0] = 0
+    np.add.at(summed, newest.reshape(-1), worth.reshape(-1))
+    return summed.reshape(past.shape)

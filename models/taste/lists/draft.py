@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models.taste.broadcast import along
 from models.taste.items.catalogue import Catalogue
 from models.taste.items.table import ItemTable
 from models.taste.lists.barred import Barred
@@ -49,24 +50,36 @@ class Draft:
         def column(values: F32 | None) -> F32 | None:
             if values is None:
                 return None
-            found: F32 = np.take_along_axis(values, at, 1)
+            found: F32 = along(values, at)
             found[none] = 0
             return found
 
-        items = np.take_along_axis(self.items, at, 1)
+        items = along(self.items, at)
         items[none] = -1
         parts = None if self.parts is None else np.take_along_axis(self.parts, at[..., None], 1)
         if parts is not None:
             parts[none] = 0
-        scores = np.take_along_axis(self.scores, at, 1)
+        scores = along(self.scores, at)
         scores[none] = 0
         return Draft(
             items, scores, column(self.factors), column(self.explored), column(self.propensity), parts
         )
 
+    def first(self, k: int) -> "Draft":
+        """The first k candidates."""
+        parts = (self.factors, self.explored, self.propensity, self.parts)
+        return Draft(
+            self.items[:, :k], self.scores[:, :k], *(None if part is None else part[:, :k] for part in parts)
+        )
+
 
 def ordered(draft: Draft, weighed: F32) -> Draft:
     """In the order of the new scores, made of these parts."""
-    order = np.argsort(np.where(draft.items >= 0, -draft.scores, np.inf), axis=1, kind="stable")
-    draft = replace(draft, parts=weighed)
-    return draft.taken(np.where(np.take_along_axis(draft.items, order, 1) >= 0, order, -1))
+    return replace(draft, parts=weighed).taken(by_score(draft.items, draft.scores))
+
+
+def by_score(items: I32, scores: F32) -> I64:
+    """Columns (B, N) of items (B, N), -1 padded, in the order of their scores; -1 for none."""
+    order = np.where(items >= 0, -scores, np.float32(np.inf)).argsort(axis=1, kind="stable")
+    order[along(items, order) < 0] = -1
+    return order

@@ -32,6 +32,8 @@ class Wishes:
 
     def part(self, start: int, stop: int) -> "Wishes":
         """Those of the places start..stop, counted from start."""
+        if not len(self.excluded) and not len(self.blocked):
+            return self
         return Wishes(*(_shifted(pairs, start, stop) for pairs in (self.excluded, self.blocked)))
 
 
@@ -87,9 +89,10 @@ def mask(scores: F32, everywhere: I64 | Bools, pairs: tuple[I64, ...]) -> None:
     for one in pairs:
         if len(one):
             place, item = one.T
-            inside = (item >= 0) & (item < size)
             cells = place * size + item
-            scores.reshape(-1)[cells if inside.all() else cells[inside]] = -np.inf
+            if item.min() < 0 or item.max() >= size:
+                cells = cells[(item >= 0) & (item < size)]
+            scores.reshape(-1)[cells] = -np.inf
 
 
 def _pairs(places: I64, values: NDArray[np.integer]) -> I64:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from models.taste import actions
 from models.taste.best import top_k
+from models.taste.index import UNKNOWN
 from models.taste.items.table import ItemTable, Prepared
 from models.taste.lists import sources
 from models.taste.lists.counts import Followers
@@ -32,6 +33,7 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LAYERS = ("counts", "taste", "popularity")
+_TINY = np.float32(1e-30)
 _WALK_FROM = 30  # best items by counts from which a second step goes
 
 
@@ -84,7 +86,7 @@ def readers_of(
     """Readers by row. Of those who are `anonymous` (B,) nothing is looked at. `even`: as `Followers.of`.
     `table.cover()` comes first."""
     past, kinds, at_ms = users.recent(rows, settings.window)
-    past = np.where(actions.is_positive(kinds) & (past > 0), past, np.int32(-1))
+    past[~actions.is_positive(kinds) | (past == UNKNOWN)] = -1
     if anonymous is not None:
         past[anonymous] = -1
     return Readers(past, kinds, at_ms, _followers(table, past, now_ms, settings, even))
@@ -110,7 +112,7 @@ def score(
     scale = largest(counts)
     wanted, weight = weights(users, rows, readers.past, scale, settings, anonymous)
     prepared = table.prepared(now_ms, settings.popularity_power)
-    np.matmul(prepared.both(wanted, weight), table.across(), out=scores)
+    table.products(prepared.both(wanted, weight), scores)
     scores += counts
     given = sources.parts(further, users, rows, now_ms, scale, anonymous)
     if settings.walk:
@@ -200,7 +202,7 @@ def _walk(table: ItemTable, counts: F32, scale: F32, settings: RankSettings, pre
 
 def largest(counts: F32) -> F32:
     """(B,) the largest of these counts (B, N), 1 if that is 0: what other layers are multiplied with."""
-    scale: F32 = counts.max(axis=1, initial=0)
+    scale: F32 = np.maximum.reduce(counts, axis=1, initial=0)
     scale[scale <= 0] = 1
     return scale
 
@@ -217,7 +219,8 @@ def weights(
     weight = np.float32(settings.popularity) * scale
     if not settings.popularity:
         weight = np.where(past.max(axis=1, initial=-1) < 0, np.float32(1), np.float32(0))
-    wanted = _wanted(users, rows, settings) * scale[:, None]
+    wanted = _wanted(users, rows, settings)
+    wanted *= scale[:, None]
     if anonymous is not None:
         wanted[anonymous] = 0
     return wanted, weight
@@ -225,9 +228,10 @@ def weights(
 
 def _wanted(users: UserRows, rows: I32, settings: RankSettings) -> F32:
     """Taste (B, D): its dot product with a sketch is beta * L1, since cosines are linear in the unit banks."""
-    banks = users.bank[rows][:, :, : users.items.dim]
+    banks = users.bank.take(rows, 0)[:, :, : users.items.dim]
     length = np.sqrt(np.vecdot(banks, banks))
+    np.maximum(length, _TINY, out=length)
     shares = settings.half_lives or (1 / banks.shape[1],) * banks.shape[1]
-    weights = settings.taste * np.array(shares, np.float32) / np.maximum(length, np.float32(1e-30))
+    weights = settings.taste * np.array(shares, np.float32) / length
     wanted: F32 = np.matmul(weights[:, None, :], banks)[:, 0]
     return wanted

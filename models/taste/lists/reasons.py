@@ -66,8 +66,8 @@ def explain(
         layers *= factors[..., None]
         by_past *= factors[..., None]
     because, strongest = _strongest(by_past)
-    share = np.divide(strongest, scores, out=np.zeros_like(scores), where=(items >= 0) & (scores > 0))
-    nothing = np.zeros_like(scores)
+    nothing = np.zeros(scores.shape, np.float32)
+    share = np.divide(strongest, scores, out=nothing.copy(), where=(items >= 0) & (scores > 0))
     readers, names = scored.readers, scored.parts.names
     past, kinds, at_ms = readers.past, readers.kinds, readers.at_ms
     return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing, names)
@@ -80,9 +80,7 @@ def _strongest(by_past: F32) -> tuple[I64, F32]:
     if not window:
         return np.full(by_past.shape[:2], -1), np.zeros(by_past.shape[:2], np.float32)
     because = by_past.argmax(axis=2)
-    strongest = by_past.reshape(-1)[because.reshape(-1) + np.arange(0, by_past.size, window)].reshape(
-        because.shape
-    )
+    strongest: F32 = np.maximum.reduce(by_past, axis=2)
     because[strongest <= 0] = -1
     return because, strongest
 
@@ -104,13 +102,14 @@ def layers_of(
     else:
         parts = scored.readers.followers.by_past(items, table.scratch) if by_past is None else by_past
         layers[..., 0] = np.matmul(parts, np.ones(parts.shape[2], np.float32))  # a sum, five times as fast
-    sketches = table.scratch.take("listed", table.vectors, listed, (*items.shape, table.vectors.shape[1]))[
-        ..., :-1
-    ]
+    shape = (*items.shape, table.vectors.shape[1])
+    sketches = table.scratch.take("listed", table.vectors, listed, shape)[..., :-1]
     layers[..., 1] = np.matmul(sketches, scored.wanted[:, :, None])[..., 0]
     popular = table.prepared(now_ms, settings.popularity_power).popularity
-    layers[..., 2] = scored.weight[:, None] * popular[listed]
+    np.multiply(scored.weight[:, None], popular[listed], out=layers[..., 2])
     if scored.parts.names:
         layers[..., len(LAYERS) :] = scored.parts.of(items)
-    layers[items < 0] = 0
+    none = items < 0
+    if np.count_nonzero(none):
+        layers[none] = 0
     return layers

@@ -49,13 +49,15 @@ class Requests:
     """Who asks for a list."""
 
     rows: I32  # (B,) of the readers
-    draws: F64  # (B,) in [0, 1), see `models.taste.lists.explore.draws`
+    draws: F64  # (B,) in [0, 1), see `models.taste.lists.explore.draws`; whatever they are where nothing is explored
     anonymous: Bools | None = None  # (B,) profile off: nothing of these readers is looked at
     wishes: Wishes = field(default_factory=Wishes)
     asked_ms: I64 | None = None  # (B,) when each asks; None: at the time of the reader's newest choice
 
     def part(self, start: int, stop: int) -> "Requests":
         """The requests start..stop."""
+        if not start and stop >= len(self.rows):
+            return self
         some = self.anonymous[start:stop] if self.anonymous is not None else None
         asked = self.asked_ms[start:stop] if self.asked_ms is not None else None
         wishes = self.wishes.part(start, stop)

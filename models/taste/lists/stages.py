@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.taste.items.catalogue import Catalogue
 from models.taste.learnt.calibrated import LEADING
 from models.taste.lists import authors, diversity, explore
-from models.taste.lists.draft import Batch, Draft
+from models.taste.lists.draft import Batch, Draft, by_score
 from models.taste.lists.rank import LAYERS
 from models.taste.lists.request import ListSettings
 
@@ -66,16 +66,13 @@ def _decay_authors(batch: Batch, draft: Draft) -> Draft:
         _authors_of(batch, draft), draft.scores, batch.settings.author_decay, batch.settings.author_floor
     )
     scores = draft.scores * factors
-    order = np.argsort(np.where(draft.items >= 0, -scores, np.inf), axis=1, kind="stable")
-    return replace(draft, scores=scores, factors=factors).taken(
-        np.where(np.take_along_axis(draft.items, order, 1) >= 0, order, -1)
-    )
+    return replace(draft, scores=scores, factors=factors).taken(by_score(draft.items, scores))
 
 
 def _choose_best(batch: Batch, draft: Draft) -> Draft:
     """The first k, within the room that authors have."""
     if not _limit_on(batch):
-        return draft if draft.items.shape[1] == batch.k else draft.taken(_first(draft, batch.k))
+        return draft if draft.items.shape[1] == batch.k else draft.first(batch.k)
     aim = diversity.Best(draft.items.shape)
     return draft.taken(diversity.choose(aim, draft.items >= 0, _room(batch, draft), batch.k))
 
@@ -148,7 +145,9 @@ def _explore(batch: Batch, draft: Draft) -> Draft:
 
 
 def _authors_of(batch: Batch, draft: Draft) -> I32:
-    return np.where(draft.items >= 0, batch.catalogue.author[np.maximum(draft.items, 0)], np.int32(-1))
+    found: I32 = batch.catalogue.author[draft.items]  # of -1, whatever the last one's is
+    found[draft.items < 0] = -1
+    return found
 
 
 def _room(batch: Batch, draft: Draft) -> authors.Room:
@@ -172,10 +171,6 @@ def _wanted_topics(batch: Batch) -> F32:
     shares: F32 = batch.catalogue.mixtures(batch.scored.readers.past).sum(axis=1)
     shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.float32(1e-9))
     return shares
-
-
-def _first(draft: Draft, k: int) -> I64:
-    return np.where(draft.items[:, :k] >= 0, np.arange(k), -1)
 
 
 def _listed(items: I32, pool: I64 | I32) -> Bools:

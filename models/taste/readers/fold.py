@@ -34,7 +34,7 @@ class Folded:
     rows: I32  # (t,) ascending
     last: I64  # (t,) index of the row's last applied event
     applied: Bools  # (n,) False: at or below the user's fence, changed nothing
-    row_of: I32  # (n,)
+    row_of: I32 | I64  # (n,)
     duplicates: int  # events beyond the fence whose id is among the reader's last ones: changed nothing
     previous: (
         I32  # (n, W) items before each event (before the one that an undo took back), most recent first, -1
@@ -66,7 +66,7 @@ def fold_named(
 
 def fold_rows(
     users: Rows,
-    row_of: I32,
+    row_of: I32 | I64,
     items: I32,
     kinds: I8,
     weights: F32,
@@ -96,19 +96,23 @@ def fold_rows(
         raise BadInput("bad_weight", "weight not finite")
     weights = decay.snap(weights)
     weights[items == UNKNOWN] = 0  # it has no code of its own: moves no sum
-    applied = _beyond_fence(users, row_of, offsets)
+    given, row_of = row_of, row_of.astype(np.int64)  # NumPy widens an index anew each time it is used
+    order = row_of.argsort(kind="stable")
+    applied = _beyond_fence(users, row_of, offsets, order)
     ids = np.zeros(n, np.uint64) if ids is None else ids
     repeated = _drop_duplicates(users, applied, ids, row_of)
-    previous = np.full((n, window), -1, np.int32)
-    touched: list[I32] = []
+    undos = kinds == actions.UNDO
+    previous = np.empty((n, window), np.int32)
+    previous.fill(-1)
+    touched: list[I64] = []
     lasts: list[I64] = []
     undone: list[undo.Undone] = []
     parted: list[tuple[I64, undo.Parted]] = []
     shown_again = fell_out = 0
-    for part in _parts(applied.nonzero()[0], row_of, kinds):
+    for part in _parts(order, applied, row_of, undos):
         run = Run.of(row_of[part])
         events = undo.Events(items[part], kinds[part], weights[part], at_ms[part])
-        if (events.kinds == actions.UNDO).any():
+        if np.count_nonzero(undos[part]):
             walk = rings.walked(users, run, events, window)
             _fold_bank(users, run, events.items, walk.weights, walk.at_ms, walk.kinds >= 0)
             previous[part] = walk.before
@@ -129,22 +133,32 @@ def fold_rows(
         _keep_ids(users, run, ids[part])
         last = part[run.last]
         users.fence[run.rows] = offsets[last]
-        newest = np.maximum.reduceat(at_ms[part], run.starts)
+        newest = events.at_ms if run.once else np.maximum.reduceat(events.at_ms, run.starts)
         users.newest_at_ms[run.rows] = np.maximum(users.newest_at_ms[run.rows], newest)
         touched.append(run.rows)
         lasts.append(last)
     rows, last = latest(touched, lasts)
     taken = undo.joined(undone)
-    wanted = int(np.count_nonzero(applied & (kinds == actions.UNDO)))
+    wanted = int(np.count_nonzero(applied & undos))
     in_vain = wanted - len(taken.places) - shown_again
     apart = undo.parted(parted)
     return Folded(
-        rows, last, applied, row_of, repeated, previous, taken, in_vain, apart, shown_again, fell_out
+        rows.astype(np.int32),
+        last,
+        applied,
+        given,
+        repeated,
+        previous,
+        taken,
+        in_vain,
+        apart,
+        shown_again,
+        fell_out,
     )
 
 
-def _beyond_fence(users: Rows, row_of: I32, offsets: I64) -> Bools:
-    if not repeats(row_of, offsets):
+def _beyond_fence(users: Rows, row_of: I64, offsets: I64, order: I64) -> Bools:
+    if not repeats(row_of, offsets, order):
         return offsets > users.fence[row_of]
     fences: dict[int, int] = {}  # a batch that repeats offsets: rare, so event by event
     applied = np.zeros(len(offsets), np.bool_)
@@ -155,9 +169,9 @@ def _beyond_fence(users: Rows, row_of: I32, offsets: I64) -> Bools:
     return applied
 
 
-def _drop_duplicates(users: Rows, applied: Bools, ids: U64, row_of: I32) -> int:
+def _drop_duplicates(users: Rows, applied: Bools, ids: U64, row_of: I64) -> int:
     """Take duplicates out of `applied`; how many there were."""
-    if not ids.any():
+    if recent.new(ids, row_of, users.recent_ids):
         return 0
     chosen = applied.nonzero()[0]
     found = recent.duplicates(ids[chosen], row_of[chosen], users.recent_ids, users.accepted)
@@ -167,7 +181,7 @@ def _drop_duplicates(users: Rows, applied: Bools, ids: U64, row_of: I32) -> int:
 
 def _hide(
     users: Rows,
-    rows: I32,
+    rows: I64,
     events: undo.Events,
     places: I64,
     authors: Mapping[int, int],
@@ -176,11 +190,10 @@ def _hide(
 ) -> tuple[int, int]:
     """Take what is hidden, and hidden no longer, from n events in the order of each user. `shows` and `found` (n,)
     are what an undo does, or empty where there is none. How many undos did nothing else, and what fell out."""
-    hides = actions.is_hiding(events.kinds)
     again = fell = 0
-    for at in (hides | (events.kinds == actions.UNDO)).nonzero()[0].tolist():
+    for at in actions.changes_hidden(events.kinds).nonzero()[0].tolist():
         row, item, author = int(rows[at]), int(events.items[at]), authors.get(int(places[at]))
-        if hides[at]:
+        if events.kinds[at] != actions.UNDO:
             fell += item != UNKNOWN and users.hidden.hide(row, item)
             fell += author is not None and users.hidden.block(row, author)
             continue
@@ -193,8 +206,9 @@ def _hide(
 
 def _keep_ids(users: Rows, run: Run, ids: U64) -> None:
     if run.once:
-        users.recent_ids[run.rows, users.accepted[run.rows] % recent.KEPT] = ids
-        users.accepted[run.rows] += 1
+        accepted = users.accepted[run.rows]
+        users.recent_ids[run.rows, accepted % recent.KEPT] = ids
+        users.accepted[run.rows] = accepted + 1
         return
     nth = np.arange(len(ids)) - run.starts[run.rank]
     last = nth >= run.counts[run.rank] - recent.KEPT  # older ones would be overwritten at once
@@ -211,14 +225,25 @@ def _fold_bank(
     )
 
 
-def _parts(chosen: I64, row_of: I32, kinds: I8) -> Iterator[I64]:
-    """The events to fold, in parts: user by user, each one's in offset order, those with an undo apart."""
-    for cut in range(0, len(chosen), _CHUNK):
-        part = chosen[cut : cut + _CHUNK]
-        part = part[row_of[part].argsort(kind="stable")]
-        taking_back = kinds[part] == actions.UNDO
-        if not taking_back.any():
+def _parts(order: I64, applied: Bools, row_of: I64, undos: Bools) -> Iterator[I64]:
+    """The events to fold, in parts: user by user, each one's in offset order, those with an undo apart. `order` has
+    all events so."""
+    for part in _chunks(order, applied, row_of):
+        taking_back = undos[part]
+        if not np.count_nonzero(taking_back):
             yield part
             continue
         walked = np.isin(row_of[part], row_of[part][taking_back])
         yield from (some for some in (part[~walked], part[walked]) if len(some))
+
+
+def _chunks(order: I64, applied: Bools, row_of: I64) -> Iterator[I64]:
+    """What is applied, user by user, at most _CHUNK events at once: cut before it is ordered."""
+    count = int(np.count_nonzero(applied))
+    if 0 < count <= _CHUNK:
+        yield order if count == len(order) else order[applied[order]]
+        return
+    chosen = applied.nonzero()[0]
+    for cut in range(0, count, _CHUNK):
+        part = chosen[cut : cut + _CHUNK]
+        yield part[row_of[part].argsort(kind="stable")]

@@ -71,6 +71,9 @@ class StateLayout:
                 ("authors", "u1"),
             ]
         )
+        blank: Records = np.zeros(1, self.head)
+        blank["version"], blank["settings"] = VERSION, self.settings
+        self._blank = blank.tobytes()
         self._ids_bytes = 1 + 8 * KEPT
         self._tail_bytes = _HASH_BYTES * (MOST_ITEMS + MOST_AUTHORS)
         self.plain_bytes = self.head.itemsize + ring * _ENTRY.itemsize  # a full ring, nothing hidden
@@ -78,10 +81,7 @@ class StateLayout:
 
     def heads(self, count: int) -> Records:
         """(count,) heads with version and settings set, the rest to be filled in."""
-        heads: Records = np.empty(count, self.head)
-        heads["version"] = VERSION
-        heads["settings"] = self.settings
-        heads["hidden"] = heads["authors"] = 0
+        heads: Records = np.frombuffer(bytearray(self._blank * count), self.head)
         return heads
 
     def entries(

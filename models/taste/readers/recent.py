@@ -10,7 +10,6 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
@@ -19,7 +18,15 @@ KEPT = 16
 NONE = 0  # the hash of an event without an id: never a duplicate
 
 
-def duplicates(ids: U64, row_of: I32, recent: U64, accepted: I64) -> Bools:
+def new(ids: U64, row_of: I64, recent: U64) -> bool:
+    """Whether none of n events can be a duplicate, at a glance: ids that no reader's last ones have, each once."""
+    if np.count_nonzero(recent.take(row_of, 0) == ids[:, None]):
+        return not np.count_nonzero(ids)
+    ordered = np.sort(ids)
+    return not np.count_nonzero(ordered[1:] == ordered[:-1]) or not ordered[-1:].any()
+
+
+def duplicates(ids: U64, row_of: I64, recent: U64, accepted: I64) -> Bools:
     """Which of n events, each reader's in order, are duplicates: ids (n,), row_of (n,); `recent` (U, KEPT) by row,
     slot = number accepted mod KEPT; `accepted` (U,).
     """

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from models.taste import actions
 from models.taste.readers import undo
 from models.taste.readers.rows import Rows
-from models.taste.runs import Run
+from models.taste.runs import ALL, Run
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -21,9 +21,10 @@ def push(users: Rows, run: Run, events: undo.Events, window: int) -> I32 | None:
     enters = kinds != actions.IMPRESSION
     if run.once:
         before = _positive(users, run.rows, window) if window else None
-        at = enters.nonzero()[0]
-        _push(users, run.rows[at], users.pushed[run.rows[at]], events, at)
-        users.pushed[run.rows] += enters
+        at = ALL if np.count_nonzero(enters) == len(enters) else enters.nonzero()[0]
+        pushed = users.pushed[run.rows]
+        _push(users, run.rows[at], pushed[at], events, at)
+        users.pushed[run.rows] = pushed + enters
         return before
     ends = np.cumsum(enters)  # how many entered up to and with each event
     nth = ends - enters  # ... before it; made relative to the user below
@@ -61,16 +62,16 @@ def walked(users: Rows, run: Run, events: undo.Events, window: int) -> undo.Walk
     return walk
 
 
-def _push(users: Rows, rows: I32, nth: I64, events: undo.Events, at: I64) -> None:
+def _push(users: Rows, rows: I64, nth: I64, events: undo.Events, at: I64 | slice) -> None:
     """Set entries (N,), each its reader's nth, to the events at `at`."""
-    cells = rows * np.int64(users.ring) + nth % users.ring
+    cells = rows * users.ring + nth % users.ring
     users.ring_items.reshape(-1)[cells] = events.items[at]
     users.ring_kinds.reshape(-1)[cells] = events.kinds[at]
     users.ring_at_ms.reshape(-1)[cells] = events.at_ms[at]
     users.ring_sizes.reshape(-1)[cells] = actions.sizes_of(events.weights[at])
 
 
-def _positive(users: Rows, rows: I32, window: int) -> I32:
+def _positive(users: Rows, rows: I64, window: int) -> I32:
     """(B, W) the last items of the rings, most recent first; -1 for those that are none or not positive."""
     items, kinds, _ = users.recent(rows, window)
     items[~actions.is_positive(kinds)] = -1

@@ -3,7 +3,7 @@ row, and what the rings hold; what events change is in `models.taste.readers.fol
 """
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,14 @@ class Rows:
             found[missing] = np.fromiter(map(index.__getitem__, wanted), np.int32, len(wanted))
             return found
 
+    def rows_of_all(self, users: Sequence[tuple[int, Sequence[str]]]) -> I32:
+        """`rows_of` the users of several partitions, one after another."""
+        try:
+            known = (map(self._index[partition].__getitem__, some) for partition, some in users)
+            return np.fromiter(chain.from_iterable(known), np.int32)
+        except KeyError:
+            return np.concatenate([self.rows_of(some, partition) for partition, some in users])
+
     def find(self, user: str, partition: int = 0) -> int | None:
         """The row of a user, if there is one: looking makes none."""
         return self._index.get(partition, {}).get(user)
@@ -132,21 +140,29 @@ class Rows:
         arrays: int = sum(self.__dict__[name].nbytes for name in _COLUMNS)
         return arrays + self.hidden.bytes_used() + 190 * len(self)
 
-    def recent(self, rows: I32, window: int) -> tuple[I32, I8, I64]:
+    def recent(self, rows: I32 | I64, window: int) -> tuple[I32, I8, I64]:
         """The last `window` ring entries, most recent first: items (B, W), -1 padded; kinds; at_ms."""
         back = np.arange(1, window + 1)
-        pushed = self.pushed[rows][:, None]
-        at = (pushed - back) % self.ring
-        at += (rows.astype(np.int64) * self.ring)[:, None]
-        items = self.ring_items.reshape(-1)[at]
-        items[back > np.minimum(pushed, self.ring)] = -1
-        return items, self.ring_kinds.reshape(-1)[at], self.ring_at_ms.reshape(-1)[at]
+        wide = rows.astype(np.int64, copy=False)[:, None]
+        pushed = self.pushed[wide]
+        at = pushed - back
+        none = at < 0
+        at %= self.ring
+        at += wide * self.ring
+        items = self.ring_items.reshape(-1).take(at)
+        if window > self.ring:
+            none |= back > self.ring
+        if np.count_nonzero(none):
+            items[none] = -1
+        return items, self.ring_kinds.reshape(-1).take(at), self.ring_at_ms.reshape(-1).take(at)
 
     def held(self, rows: I32) -> tuple[I32, I8]:
         """All ring entries (B, R) in no particular order: items, -1 where the ring is not full; kinds."""
-        items = np.take(self.ring_items, rows, 0)
-        items[np.arange(self.ring) >= self.pushed[rows, None]] = -1
-        return items, np.take(self.ring_kinds, rows, 0)
+        items = self.ring_items.take(rows, 0)
+        pushed = self.pushed[rows]
+        if np.count_nonzero(pushed < self.ring):
+            items[np.arange(self.ring) >= pushed[:, None]] = -1
+        return items, self.ring_kinds.take(rows, 0)
 
     def _add_all(self, users: Sequence[str], index: dict[str, int], partition: int) -> I32:
         """Give rows to distinct users who have none: free ones first, then new ones. The rows (N,)."""

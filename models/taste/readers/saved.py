@@ -15,22 +15,28 @@ I32 = NDArray[np.int32]
 
 def encode(users: Rows, rows: I32) -> list[bytes]:
     """One changelog value a row: equal states give equal bytes (layout in `models.taste.readers.layout`)."""
-    filled = np.minimum(users.pushed[rows], users.ring)
+    wide = rows.astype(np.int64)
+    pushed, accepted = users.pushed[wide], users.accepted[wide]
+    filled = np.minimum(pushed, users.ring)
     heads = users.layout.heads(len(rows))
-    heads["fence"] = users.fence[rows]
-    heads["newest_at_ms"] = users.newest_at_ms[rows]
-    heads["refs"] = users.refs[rows]
-    heads["bank"] = users.bank[rows]
+    heads["fence"] = users.fence[wide]
+    heads["newest_at_ms"] = users.newest_at_ms[wide]
+    heads["refs"] = users.refs.take(wide, 0)
+    heads["bank"] = users.bank.take(wide, 0)
     heads["filled"] = filled
-    kept = np.minimum(users.accepted[rows], recent.KEPT)
+    kept = np.minimum(accepted, recent.KEPT)
     heads["ids"] = kept
-    turned = (users.accepted[rows] - kept)[:, None] + np.arange(recent.KEPT)  # oldest first
-    ids = users.recent_ids[rows[:, None], turned % recent.KEPT]
-    heads["recent_ids"] = np.where(np.arange(recent.KEPT) < kept[:, None], ids, 0)
-    ends = np.cumsum(filled)
-    nth = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - filled, filled)
-    oldest = np.repeat(users.pushed[rows] - filled, filled)
-    at = np.repeat(rows.astype(np.int64), filled) * users.ring + (oldest + nth) % users.ring
+    slots = np.arange(recent.KEPT)
+    ids = users.recent_ids[wide[:, None], ((accepted - kept)[:, None] + slots) % recent.KEPT]  # oldest first
+    if np.count_nonzero(kept < recent.KEPT):
+        ids[slots >= kept[:, None]] = 0
+    heads["recent_ids"] = ids
+    most = int(filled.max(initial=0))
+    at = ((pushed - filled)[:, None] + np.arange(most)) % users.ring  # oldest first
+    at += (wide * users.ring)[:, None]
+    if np.count_nonzero(filled < most):
+        at = at[np.arange(most) < filled[:, None]]
+    at = at.reshape(-1)
     entries = users.layout.entries(
         users.items.hashes[users.ring_items.reshape(-1)[at]],
         users.ring_kinds.reshape(-1)[at],
@@ -41,7 +47,7 @@ def encode(users: Rows, rows: I32) -> list[bytes]:
     tails = {
         place: layout.Tail(hashes[kept.items], kept.authors) for place, kept in users.hidden.of(rows).items()
     }
-    return users.layout.join(heads, entries, ends, tails)
+    return users.layout.join(heads, entries, filled.cumsum(), tails)
 
 
 def load(users: Rows, names: Sequence[str], values: Sequence[bytes], partition: int = 0) -> list[str]:

@@ -70,15 +70,18 @@ def transitions(
         kinds, weights, at_ms = kinds.copy(), weights.copy(), at_ms.copy()
         kinds[back.places], weights[back.places] = back.kinds, -back.weights
         at_ms[back.places] = back.at_ms
-    speaks = weights > 0
-    speaks[back.places] = back.weights > 0
-    positive = actions.is_positive(kinds) & speaks
+    told = weights > 0
+    if len(back.places):
+        told[back.places] = back.weights > 0
+    told &= actions.is_positive(kinds)
     shown = kinds == actions.IMPRESSION
-    chosen = (folded.applied & (positive | shown) & (items > 0)).nonzero()[0]
+    told |= shown
+    chosen = (told & folded.applied & (items > 0)).nonzero()[0]
     targets = items[chosen]
     previous = folded.previous[chosen]
     previous[(previous == targets[:, None]) | (previous <= 0) | shown[chosen, None]] = -1
-    sources = np.full(len(items), source, np.int64)
+    sources = np.empty(len(items), np.int64)
+    sources[:] = source
     found = Transitions(
         targets,
         previous,
@@ -116,11 +119,10 @@ def _with_parted(
 def named(found: Transitions, items: ItemIndex) -> Transitions:
     """Without pairs to be taken back that lead to an item whose name is not known: a state holds hashes, and right
     after a restart the item table may not have told the name yet. They stay: a transition is keyed by the name."""
-    unnamed = [
-        place
-        for place in np.flatnonzero(found.kinds == actions.UNDO).tolist()
-        if items.names[found.items[place]] is None
-    ]
+    undos = found.kinds == actions.UNDO
+    if not np.count_nonzero(undos):
+        return found
+    unnamed = [place for place in np.flatnonzero(undos).tolist() if items.names[found.items[place]] is None]
     if not unnamed:
         return found
     return Transitions(*(np.delete(getattr(found, one.name), unnamed, axis=0) for one in fields(Transitions)))
@@ -130,9 +132,7 @@ def encode(found: Transitions, items: ItemIndex) -> list[bytes]:
     """One record value a transition. The k-th previous item keeps its place: gaps travel as hash 0."""
     width = found.previous.shape[1]
     held = found.previous >= 0
-    counts = (
-        np.where(held.any(axis=1), width - held[:, ::-1].argmax(axis=1), 0) if width else np.zeros(len(held))
-    )
+    counts = np.maximum.reduce(held * np.arange(1, width + 1), axis=1, initial=0)  # the place of the last one
     heads = np.empty(len(found.items), _HEAD)
     heads["version"] = VERSION
     heads["kind"] = found.kinds

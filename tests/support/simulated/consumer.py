@@ -62,7 +62,7 @@ class SimulatedConsumer:
         self._coordinator = _Membership(self)  # named as in aiokafka: `offsets.is_member` reaches for it
         self._client = SimpleNamespace(
             send=None
-        )  # `pace.keep_pace` reaches for it; nothing is fetched through it
+        )  # `keep_pace` and `be_patient` reach for it; nothing is fetched through it
 
     # -- life
 

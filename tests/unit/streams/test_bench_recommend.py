@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from streams.bench.child import Job
+from streams.bench.clicks import LISTS
+from streams.bench.groups import SIZES, groups_job
 from streams.bench.listing import lists_job, memory_job
 from streams.bench.recommend import Plan, cases
 
@@ -17,6 +19,15 @@ def test_every_click_gets_a_full_list(together: int, named: bool) -> None:
     assert 90 <= found["clicks"] <= 100 and found["places_filled"] == 1.0
     assert found["clicks_per_s"] > 0 and found["clicks_per_cpu_s"] > 0
     assert ("p99_ms" in found) == (together == 1)
+
+
+def test_a_larger_group_costs_more_and_each_of_its_clicks_less() -> None:
+    options = {"users": 80, "items": 300, "seed": 3, "taste": LISTS}
+    found = asyncio.run(groups_job(Job("127.0.0.1:9", "", 640, options=options)))
+
+    assert list(found) == [str(size) for size in SIZES]
+    assert found["64"] > found["8"] > found["64"] / 64 * 8 * 0.5 > 0
+    assert found["1"] > found["64"] / 64
 
 
 def test_memory_is_of_readers_with_full_rings_and_within_its_bound() -> None:

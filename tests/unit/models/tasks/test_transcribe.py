@@ -14,8 +14,9 @@ import torch
 from models.errors import BadInput, WeightsMismatch
 from models.media.audio import RATE_HZ
 from models.media.mel import log_mel
+from models.networks.doubt import is_doubtful, is_loop
 from models.networks.greedy import Decoded
-from models.tasks.transcribe import Transcribe, is_doubtful, is_loop
+from models.tasks.transcribe import Transcribe
 from models.types import Finding, LoadOptions, Payload, Unit
 
 

@@ -242,12 +242,21 @@ def test_a_large_batch_is_ranked_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert system.lists(users, taste=0.2).items.shape == whole.items.shape
 
 
-def test_the_table_by_column_follows_its_changes() -> None:
+@pytest.mark.parametrize("items", [40, 256, 700])
+def test_products_with_all_items_follow_the_table(items: int) -> None:
     system = System()
     system.play(random_events(9, 200))
+    system.index.lookup([f"new-{n}" for n in range(items - len(system.index))])
     system.table.cover()
-    size, before = len(system.index), system.table.across()
-    np.testing.assert_array_equal(before, system.table.vectors[:size].T)
-    system.table.apply([system.index.names[1] or ""], [None])
-    np.testing.assert_array_equal(system.table.across(), system.table.vectors[:size].T)
-    assert not np.array_equal(system.table.across(), before)
+    assert len(system.index) == items
+    table, random = system.table, np.random.default_rng(5)
+    for batch in (1, 8, 70):
+        weights = random.standard_normal((batch, table.vectors.shape[1])).astype(np.float32)
+        found = np.empty((batch, items), np.float32)
+        table.products(weights, found)
+        np.testing.assert_allclose(found, weights @ table.vectors[:items].T, rtol=1e-5, atol=1e-5)
+    before = found.copy()
+    table.apply([system.index.names[1] or ""], [None])
+    table.products(weights, found)
+    np.testing.assert_allclose(found, weights @ table.vectors[:items].T, rtol=1e-5, atol=1e-5)
+    assert not np.array_equal(found, before)

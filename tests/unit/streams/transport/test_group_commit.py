@@ -10,7 +10,8 @@ from streams.clock import SystemClock
 from streams.effects import Effects, Emit
 from streams.errors import Retry
 from streams.transport.batch import PartitionBatch
-from streams.transport.commit import GroupCommit, Submission
+from streams.transport.commit import GroupCommit
+from streams.transport.durable import Submission
 from streams.transport.ledger import Ledger
 
 OUT, LOG = "out", "log"
@@ -47,8 +48,9 @@ class Bench:
         self.commit: GroupCommit[bytes] = GroupCommit(
             decide=self._decide,
             producer=self.producer,  # type: ignore[arg-type]
-            finish=lambda batch: self.finished.append(self._works[id(batch)]),
+            finish=self._finish,
             failed=self.failures.append,
+            in_flight=lambda partition: self._ledger.unfinished,
             clock=SystemClock(),
             observer=self.observer,
             groups_in_flight=groups_in_flight,
@@ -66,11 +68,20 @@ class Bench:
             changelog=[Emit(LOG, partition, [key], [b"v"]) for key, partition in emits],
         )
 
-    def submit(self, key: bytes, partition: int = 0) -> PartitionBatch:
+    def _finish(self, batch: PartitionBatch) -> None:
+        self._ledger.finish(batch.entry)
+        self.finished.append(self._works[id(batch)])
+
+    def read(self, key: bytes, partition: int = 0) -> PartitionBatch:
+        """A batch that the agent works on."""
         entry = self._ledger.append(self._next, self._next + 1, 1)
         self._next += 1
         batch = PartitionBatch("in", partition, [object()], entry, 0.0)  # type: ignore[list-item]
         self._works[id(batch)] = key
+        return batch
+
+    def submit(self, key: bytes, partition: int = 0) -> PartitionBatch:
+        batch = self.read(key, partition)
         self.commit.submit(batch, key)
         return batch
 
@@ -263,6 +274,40 @@ def test_cancel_gives_up_what_is_on_its_way() -> None:
         await bench.commit.cancel()
         await bench.producer.confirm(OUT, b"a")
         assert bench.finished == [] and bench.producer.sent(LOG) == []
+
+    run(story)
+
+
+def test_while_partitions_leave_no_batch_passes_one_that_was_read_before_it() -> None:
+    async def story(bench: Bench) -> None:
+        first, second, third = (bench.read(key) for key in (b"a", b"b", b"c"))
+        bench.commit.submit(third, b"c")
+        await settled()
+        assert bench.producer.sent(OUT) == [b"c"]  # work goes on: a long recording holds no neighbour up
+        fourth = bench.read(b"d")
+        bench.commit.draining(True)
+        bench.commit.submit(second, b"b")
+        bench.commit.submit(fourth, b"d")
+        await settled()
+        assert bench.producer.sent(OUT) == [b"c"], "b and d would come twice if a is not done in time"
+        bench.commit.submit(first, b"a")
+        await settled()
+        assert bench.producer.sent(OUT) == [b"c", b"b", b"d", b"a"]
+        assert bench.decided[-1] == [b"b", b"d", b"a"]
+
+    run(story)
+
+
+def test_what_was_held_back_leaves_once_the_draining_is_over() -> None:
+    async def story(bench: Bench) -> None:
+        bench.read(b"a")
+        bench.commit.draining(True)
+        bench.submit(b"b")
+        await settled()
+        assert bench.producer.sent(OUT) == []
+        bench.commit.draining(False)
+        await settled()
+        assert bench.producer.sent(OUT) == [b"b"]
 
     run(story)
 
