@@ -4,7 +4,8 @@
                  reader's own where they may be listed again: all of them after every filter
     base(i)      = sum over parts p, forms f of w_pf x_f(s_p(i) / max s_p) + sum over places o of w_o [i at o]
                  weights as in `models.taste.learnt.blend`, by how much the reader had; none below 0
-    order(i)     = what a small network (`models.taste.learnt.reranker`) adds, less its least among the candidates
+    order(i)     = what a small network (`models.taste.learnt.reranker`) adds to the best of them by `base`, less the
+                   least that it adds; nothing to others
     score(i)     = base(i) + order(i)
 
 So scores and shares lie at 0 or above and add up exactly: those of the parts, and the network's adjustment as one of
@@ -199,7 +200,10 @@ class Ordering:
             looked[nth, :held, len(PARTS) :] = further
             weighed = self._weights(where)[:, None] * features
             base = weighed.sum(axis=0)
-            adjusted = self._network.scores(x, base) - base
+            seen = self._best_by(base)
+            adjusted = np.zeros(held, np.float32)
+            adjusted[seen] = self._network.scores(x[seen], base[seen]) - base[seen]
+            adjusted[seen] -= adjusted[seen].min()
             by_part = weighed[: len(PARTS) * FORMS].reshape(len(PARTS), FORMS, held).sum(axis=1)
             for place, name in enumerate(names):
                 if name in GIVEN:
@@ -207,7 +211,7 @@ class Ordering:
             for place, members in enumerate(_MEMBERS, width):
                 found[nth, :held, place] = by_part[members].sum(axis=0)
             found[nth, :held, -2] = weighed[len(PARTS) * FORMS :].sum(axis=0)
-            found[nth, :held, -1] = adjusted - adjusted.min()
+            found[nth, :held, -1] = adjusted
         return found, Candidates(rows[personal], proposed.items[personal], looked[personal], (), self)
 
     def learn(self, names: Sequence[str], parts: F32, chosen: int, possible: Bools) -> None:
@@ -219,13 +223,8 @@ class Ordering:
         self._blend.learn(features, chosen, possible[:held], where)
         shared = self._blend.weights[: self._blend.features]
         np.maximum(shared, 0, out=shared)  # so that what is learnt is what serves
-        most = self._how.network.candidates
-        if held > most:  # the network keeps no more: the best ones, and what was chosen
-            base = base.copy()
-            base[chosen] = np.inf
-            kept = np.argpartition(-base, most - 1)[:most]
-            base[chosen] = self._weights(where) @ features[:, chosen]
-            x, base, chosen = x[kept], base[kept], int(np.flatnonzero(kept == chosen)[0])
+        kept = self._best_by(base, chosen)
+        x, base, chosen = x[kept], base[kept], int(np.flatnonzero(kept == chosen)[0])
         self._network.learn(x, base, chosen)
 
     def bytes_used(self) -> int:
@@ -252,6 +251,17 @@ class Ordering:
         table = self._blend.weights.reshape(-1, self._blend.features)
         found: F64 = table[0] + table[[1 + one for one in where]].sum(axis=0)
         return np.maximum(found, 0).astype(np.float32)
+
+    def _best_by(self, base: F32, chosen: int | None = None) -> I64:
+        """The candidates that the network looks at, of those with these scores (N,): as many best ones as it learns
+        from, and what was chosen. Of others it knows nothing: no choice ever told it that they are no good."""
+        most = self._how.network.candidates
+        if len(base) <= most:
+            return np.arange(len(base))
+        if chosen is not None:
+            base = base.copy()
+            base[chosen] = np.inf
+        return np.sort(np.argpartition(-base, most - 1)[:most])
 
     def _describe(self, past: Past, known: F32, chosen: I64, into: F32) -> None:
         """Write what is said of own items, of items and of the reader into (N, ...)."""

@@ -1,6 +1,8 @@
 """The learnt order as it is served: candidates of its own behind the filters, shares that add up, what it learns from
 choices, and a state that is kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -238,3 +240,23 @@ def test_a_forgotten_reader_is_nobodys_neighbour_and_no_visit() -> None:
 def test_parts_and_sources_name_each_part_once() -> None:
     named = [part for parts in SOURCES.values() for part in parts]
     assert sorted(named) == sorted(NAMES) and len(set(PARTS)) == len(PARTS) and OWN == 9
+
+
+def test_the_network_orders_no_more_candidates_than_it_learns_from() -> None:
+    """Behind the best by the blend stands what no choice ever spoke against: it may not come out on top."""
+    shop = Shop()
+    how = replace(NETWORK, candidates=4)
+    shop.ordering = Ordering(OrderSettings(network=how))
+    for reader in range(12):
+        for past in pasts_of(shop.users, shop.users.rows_of([f"u{reader}"])):
+            for nth in range(1, len(past.items)):
+                before = Past(past.reader, past.items[:nth], past.times_ms[:nth])
+                shop.ordering.known.learn(before, int(past.items[nth]), int(past.times_ms[nth]))
+    for turn in range(200):
+        items, found, looked = shop.weighed(turn % 12)
+        assert len(items) > 8
+        assert np.count_nonzero(found[:, -1]) <= how.candidates
+        best = np.argsort(-found[:, :-1].sum(axis=1), kind="stable")[: how.candidates]
+        assert set(np.flatnonzero(found[:, -1])) <= set(best.tolist())
+        shop.ordering.learn((), looked, int(best[turn % 2]), np.ones(len(items), np.bool_))
+    assert found[:, -1].max() > 0
