@@ -123,7 +123,7 @@ class Ordering:
     @property
     def choices(self) -> int:
         """How many were learnt from."""
-        return self._network.choices
+        return self._blend.choices
 
     def propose(
         self,
@@ -223,9 +223,10 @@ class Ordering:
         self._blend.learn(features, chosen, possible[:held], where)
         shared = self._blend.weights[: self._blend.features]
         np.maximum(shared, 0, out=shared)  # so that what is learnt is what serves
-        kept = self._best_by(base, chosen)
-        x, base, chosen = x[kept], base[kept], int(np.flatnonzero(kept == chosen)[0])
-        self._network.learn(x, base, chosen)
+        kept = self._best_by(base)
+        place = np.flatnonzero(kept == chosen)
+        if len(place):  # what the network would not have looked at says nothing of what it orders
+            self._network.learn(x[kept], base[kept], int(place[0]))
 
     def bytes_used(self) -> int:
         """Of the choices that the network draws again, and of what is known."""
@@ -252,15 +253,12 @@ class Ordering:
         found: F64 = table[0] + table[[1 + one for one in where]].sum(axis=0)
         return np.maximum(found, 0).astype(np.float32)
 
-    def _best_by(self, base: F32, chosen: int | None = None) -> I64:
+    def _best_by(self, base: F32) -> I64:
         """The candidates that the network looks at, of those with these scores (N,): as many best ones as it learns
-        from, and what was chosen. Of others it knows nothing: no choice ever told it that they are no good."""
+        from. Of others it knows nothing: no choice ever told it that they are no good."""
         most = self._how.network.candidates
         if len(base) <= most:
             return np.arange(len(base))
-        if chosen is not None:
-            base = base.copy()
-            base[chosen] = np.inf
         return np.sort(np.argpartition(-base, most - 1)[:most])
 
     def _describe(self, past: Past, known: F32, chosen: I64, into: F32) -> None:

@@ -12,7 +12,7 @@ from models.taste.index import ItemIndex
 from models.taste.learnt.knowledge import NAMES, Knowledge
 from models.taste.learnt.reranker import RerankSettings
 from models.taste.lists.barred import Barred
-from models.taste.lists.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings
+from models.taste.lists.ordering import OWN, PARTS, SOURCES, Ordering, OrderSettings, _features
 from models.taste.lists.sources import Parts
 from models.taste.readers.past import Past, came, pasts_of
 from models.taste.readers.users import UserRows
@@ -165,15 +165,20 @@ def test_a_step_from_one_choice_is_bounded() -> None:
     assert 0 < moved.max() <= OrderSettings().rate
 
 
-def test_the_network_keeps_the_best_candidates_and_what_was_chosen() -> None:
+def test_the_network_learns_from_what_it_would_have_looked_at_alone() -> None:
+    """A choice that stood behind its best candidates would tell it that such are chosen, and nothing that they are not;
+    the blend learns from it."""
     shop = Shop()
     few = Ordering(OrderSettings(network=RerankSettings(candidates=3, hidden=8, group=1, kept=8)))
     items, _, looked = shop.weighed(3)
     assert len(items) > 5
-    for chosen in (0, len(items) - 1):
-        few.learn((), looked, chosen, np.ones(len(items), np.bool_))
-    assert few.choices == 2 and few._network._chosen[:2].max() < 3
-    assert np.isfinite(few._network._base[:2]).all()
+    looked_at = looked.astype(np.float32)
+    features, _, where = _features(looked_at[:, : len(PARTS)].T, looked_at[:, len(PARTS) :])
+    best = few._best_by(few._weights(where) @ features).tolist()
+    behind = next(place for place in range(len(items)) if place not in best)
+    before = few._blend.weights.copy()
+    few.learn((), looked, behind, np.ones(len(items), np.bool_))
+    assert (few.choices, few._network.choices) == (1, 0) and not np.array_equal(before, few._blend.weights)
 
 
 def test_the_state_is_kept_and_what_is_none_is_refused_as_a_whole() -> None:
