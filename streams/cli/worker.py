@@ -17,7 +17,6 @@ def worker(
     ] = None,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C; it finishes what is in flight and leaves its groups."""
-    import asyncio
 
     options = given(ctx)
     if agents is not None:
@@ -25,7 +24,7 @@ def worker(
     settings = options.settings()
     from streams.clock import SystemClock
     from streams.observe.logs import set_up
-    from streams.worker.run import run_worker
+    from streams.worker.run import run_process
 
     set_up(settings.log_level, SystemClock(), settings.log_format, settings.privacy.mask)
-    raise typer.Exit(asyncio.run(run_worker(settings)))
+    raise typer.Exit(run_process(settings))

@@ -4,7 +4,6 @@ FILE holds milliseconds to add to the machine's time of day; it is read again wh
 left alone, as a jump of the real clock leaves them alone.
 """
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from streams.cli.context import Given
 from streams.cli.run import exit_code_of, leave
 from streams.clock import SystemClock
 from streams.observe.logs import set_up
-from streams.worker.run import run_worker
+from streams.worker.run import run_process
 
 
 class JumpingClock(SystemClock):
@@ -35,7 +34,7 @@ def main() -> None:
     clock = JumpingClock(Path(sys.argv[1]))
     settings = Given(None, tuple(option.removeprefix("--set=") for option in sys.argv[2:])).settings()
     set_up(settings.log_level, clock, settings.log_format, settings.privacy.mask)
-    sys.exit(asyncio.run(run_worker(settings, clock=clock)))
+    sys.exit(run_process(settings, clock))
 
 
 if __name__ == "__main__":

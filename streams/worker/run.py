@@ -19,6 +19,31 @@ from streams.worker.app import Worker
 log = logging.getLogger(__name__)
 
 
+SWEEP_S = 1.0  # for tasks that are left when the worker has stopped
+
+
+def run_process(settings: Settings, clock: Clock | None = None) -> int:
+    """`run_worker`, as all that this process does. When it has stopped, nothing is waited for any more: `asyncio.run`
+    would wait, beyond every grace, for a task that does not take its cancellation or a thread that hangs."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(run_worker(settings, clock=clock))
+    finally:
+        loop.run_until_complete(_sweep())
+
+
+async def _sweep() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if not left:
+        return
+    _, hung = await asyncio.wait(left, timeout=SWEEP_S)
+    if hung:
+        log.warning("%d tasks did not end: %s", len(hung), ", ".join(repr(task.get_coro()) for task in hung))
+
+
 async def run_worker(
     settings: Settings,
     *,
