@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from models.evaluate.recording import Event, Moment
 from models.evaluate.served import Served, ServedSettings
 from models.sequence.folder import Loaded
-from models.sequence.source import SequenceSource
+from models.sequence.source import Newest
 from models.taste.items.catalogue import Catalogue, Entry
 from models.taste.learnt.calibrated import Calibrated, Watch
 from models.taste.lists.explore import draws
@@ -40,7 +40,6 @@ from models.taste.lists.ordering import Ordering, OrderSettings
 from models.taste.lists.pipeline import Made, lists
 from models.taste.lists.rank import layer_scores
 from models.taste.lists.request import ListSettings, Requests
-from models.taste.lists.sources import Weighted
 from models.taste.readers.past import Past
 
 F32 = NDArray[np.float32]
@@ -102,16 +101,15 @@ class Listed(Served):
         self._learnt = 0  # events
         self._newest: tuple[tuple[int, int, int, int], Made] | None = None
         self._training = training
-        self._source: SequenceSource | None = None
-        self._further: tuple[Weighted, ...] = ()
+        self._sequence = Newest(self._users, settings.sequence_weight)
         if sequence is not None:
-            self._use(sequence)
+            self._sequence.use(sequence)
 
     def scores(self, moment: Moment) -> F32:
         self._follow_before(None)
         row = self._users.rows_of([str(moment.user)])
         parts, listable = layer_scores(
-            self._table, self._users, row, moment.at_ms, self._settings.rank, self._further
+            self._table, self._users, row, moment.at_ms, self._settings.rank, self._sequence.further
         )
         scores = parts.sum(axis=0)
         scores[:, ~listable] = -np.inf
@@ -134,15 +132,8 @@ class Listed(Served):
             self._learn([event])
             loaded = self._training.after(event)
             if loaded is not None:
-                self._use(loaded)
-
-    def _use(self, loaded: Loaded) -> None:
-        self._newest = None  # it was the old model's
-        if self._source is None:
-            self._source = SequenceSource(self._users, loaded)
-            self._further = (Weighted(self._source, self._settings.sequence_weight),)
-        else:
-            self._source.use(loaded)
+                self._newest = None  # it was the old model's
+                self._sequence.use(loaded)
 
     def _learn(self, events: Sequence[Event]) -> None:
         if not self._learns:
@@ -221,7 +212,7 @@ class Listed(Served):
             moment.at_ms,
             self._size,
             how,
-            further=self._further,
+            further=self._sequence.further,
             learnt=self._weights,
             ordering=self._ordering,
         )

@@ -64,7 +64,7 @@ class Retrained(Sequential):
         for event in events:  # a training falls behind the same event however events are handed in
             loaded = self._training.after(event)
             if loaded is not None:
-                self._use(loaded)
+                self._sequence.use(loaded)
 
 
 class RetrainedOnline(Blended):

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from models.evaluate.recording import Moment
 from models.evaluate.served import Served, ServedSettings
 from models.sequence.folder import Loaded
-from models.sequence.source import SequenceSource
+from models.sequence.source import Newest
 from models.taste.lists.rank import layer_scores
-from models.taste.lists.sources import Weighted
 
 F32 = NDArray[np.float32]
 
@@ -41,27 +40,19 @@ class Sequential(Served):
     def __init__(self, item_names: Sequence[str], settings: ServedSettings, loaded: Loaded | None) -> None:
         """Without a model it says nothing, and the blend is that of the other layers."""
         super().__init__(item_names, settings)
-        self._source: SequenceSource | None = None
-        self._further: tuple[Weighted, ...] = ()
+        self._sequence = Newest(self._users, settings.sequence_weight)
         if loaded is not None:
-            self._use(loaded)
-
-    def _use(self, loaded: Loaded) -> None:
-        if self._source is None:
-            self._source = SequenceSource(self._users, loaded)
-            self._further = (Weighted(self._source, self._settings.sequence_weight),)
-        else:
-            self._source.use(loaded)
+            self._sequence.use(loaded)
 
     def scores(self, moment: Moment) -> F32:
         rows = self._users.rows_of([str(moment.user)])
         found = np.full((2, len(self._names)), -np.inf, np.float32)
         parts, listable = layer_scores(
-            self._table, self._users, rows, moment.at_ms, self._settings.rank, self._further
+            self._table, self._users, rows, moment.at_ms, self._settings.rank, self._sequence.further
         )
         np.sum(parts[:, 0, 1:], axis=0, out=found[1])
-        if self._source is not None:
-            found[0] = self._source.scores(self._users, rows, moment.at_ms)[0, 1:]
+        if self._sequence.source is not None:
+            found[0] = self._sequence.source.scores(self._users, rows, moment.at_ms)[0, 1:]
             found[0][found[0] <= 0] = -np.inf  # unknown to the model
         found[:, ~listable[1:]] = -np.inf
         return found

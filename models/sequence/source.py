@@ -12,6 +12,7 @@ from models.sequence.folder import Loaded
 from models.sequence.model import F32, I32
 from models.sequence.states import States, numbers_of
 from models.taste.index import ItemIndex
+from models.taste.lists.sources import Weighted
 from models.taste.readers.users import UserRows
 
 
@@ -75,3 +76,21 @@ class SequenceSource:
             vectors,
             bias,
         )
+
+
+class Newest:
+    """The model that came last as a further source of lists; none before there is one."""
+
+    def __init__(self, users: UserRows, weight: float) -> None:
+        """`weight` is that of its scores in a list."""
+        self._users, self._weight = users, weight
+        self.source: SequenceSource | None = None
+        self.further: tuple[Weighted, ...] = ()
+
+    def use(self, loaded: Loaded) -> None:
+        """From now on this model."""
+        if self.source is None:
+            self.source = SequenceSource(self._users, loaded)
+            self.further = (Weighted(self.source, self._weight),)
+        else:
+            self.source.use(loaded)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from models.errors import WeightsMismatch
 from models.sequence.folder import MANIFEST, Loaded, read
-from models.sequence.source import SequenceSource
+from models.sequence.source import Newest
 from models.taste.lists.sources import Weighted
 from models.taste.readers.users import UserRows
 from streams.errors import EnvironmentProblem
@@ -32,10 +32,13 @@ class Revisions:
 
     def __init__(self, settings: Sequence, users: UserRows, observe: Callable[[str], None]) -> None:
         """`observe` is told `loaded` or `refused` for each revision."""
-        self._settings, self._users, self._observe = settings, users, observe
-        self._source: SequenceSource | None = None
+        self._settings, self._observe = settings, observe
+        self._newest = Newest(users, settings.weight)
         self._looked: Signature = ()
-        self.further: tuple[Weighted, ...] = ()
+
+    @property
+    def further(self) -> tuple[Weighted, ...]:
+        return self._newest.further
 
     @property
     def goes_on(self) -> bool:
@@ -45,11 +48,11 @@ class Revisions:
     @property
     def name(self) -> str | None:
         """The revision in use."""
-        return self._source.revision if self._source else None
+        return self._newest.source.revision if self._newest.source else None
 
     def bytes_used(self) -> int:
         """Of readers' states under the model."""
-        return self._source.states.bytes_used() if self._source else 0
+        return self._newest.source.states.bytes_used() if self._newest.source else 0
 
     async def start(self) -> None:
         """Read the first model. Raises EnvironmentProblem if there is none that is whole, and none will be trained."""
@@ -86,15 +89,11 @@ class Revisions:
                 log.warning("%s; %s goes on serving", error, self.name or "no model")
             return
         self._looked = signature
-        if self._source is None or loaded.id != self._source.loaded.id:
+        if self._newest.source is None or loaded.id != self._newest.source.loaded.id:
             self._use(loaded)
 
     def _use(self, loaded: Loaded) -> None:
-        if self._source is None:
-            self._source = SequenceSource(self._users, loaded)
-            self.further = (Weighted(self._source, self._settings.weight),)
-        else:
-            self._source.use(loaded)
+        self._newest.use(loaded)
         self._observe("loaded")
         log.info("sequence model %s: %d items", loaded.manifest.revision, loaded.manifest.items)
 

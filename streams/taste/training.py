@@ -6,7 +6,8 @@ at low priority, for at most `train_minutes`. It puts the model where `streams.t
 into use like any other. The loop waits for none of it, and nothing is trained twice at a time.
 
 The file holds readers' numbers in place of their names, of readers without a profile nothing, can be read by this
-user alone and goes when the training ends, however it ends. A training that fails is said and counted, and the model
+user alone and goes when the training ends, whatever its result; a worker that is killed meanwhile (SIGKILL) leaves it
+in the folder for temporary files. A training that fails is said and counted, and the model
 before goes on serving.
 """
 
