@@ -19,7 +19,6 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-UNKNOWN_AUTHOR = -1
 NO_PAIRS: I64 = np.empty((0, 2), np.int64)
 
 
