@@ -5,7 +5,8 @@ order in which it is written (no `fastmath`), so that results do not depend on t
 the signature raise TypeError, instead of a second compilation while records wait.
 
 Machine code is kept beside the source, or in the user's cache where that folder cannot be written (`NUMBA_CACHE_DIR`
-names another); it is made anew when the file of the loop changes, and *only* then. So a loop uses its arguments, NumPy,
+names another; where nothing can be written it is made at each start); it is made anew when the file of the loop
+changes, and *only* then. So a loop uses its arguments, NumPy,
 `math`, and what its own file holds: nothing of another file of ours (`tests/support/architecture.py` reads that).
 
 `NUMBA_DISABLE_JIT=1` runs the same loops as Python, for a debugger.
@@ -27,12 +28,12 @@ _ALL: list["Loop[..., Any]"] = []
 class Loop(Generic[P, R]):
     """A function that is compiled, or read from the cache, by `warm_up` or when it is first called."""
 
-    __slots__ = ("_call", "_dispatcher", "_signature", "name")
+    __slots__ = ("_call", "_dispatcher", "_function", "_signature")
 
     def __init__(self, function: Callable[P, R], signature: str) -> None:
-        self.name = f"{function.__module__}.{function.__qualname__}"
         self._signature = signature
-        self._dispatcher: Any = numba.njit(cache=True, error_model="numpy")(function)
+        self._function = function
+        self._dispatcher: Any = _dispatcher(function, True)
         self._call: Callable[P, R] = self._first
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -44,13 +45,25 @@ class Loop(Generic[P, R]):
         if self._call is self._dispatcher:
             return
         if hasattr(self._dispatcher, "disable_compile"):  # else it is the Python function itself
-            self._dispatcher.compile(self._signature)
+            try:
+                self._dispatcher.compile(self._signature)
+            except OSError:  # the disk is full, or what was kept is not ours to read
+                self._dispatcher = _dispatcher(self._function, False)
+                self._dispatcher.compile(self._signature)
             self._dispatcher.disable_compile()
         self._call = self._dispatcher
 
     def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
         self.compile()
         return self._call(*args, **kwargs)
+
+
+def _dispatcher(function: Callable[..., Any], keep: bool) -> Any:
+    """Numba's, which keeps machine code where there is a folder that can be written."""
+    try:
+        return numba.njit(cache=keep, error_model="numpy")(function)
+    except RuntimeError:  # no such folder
+        return numba.njit(error_model="numpy")(function)
 
 
 def compiled(signature: str) -> Callable[[Callable[P, R]], Loop[P, R]]:

@@ -45,19 +45,50 @@ def test_other_types_are_refused_instead_of_compiled_while_records_wait(given: N
         double_from(given, 1)
 
 
-def test_for_a_debugger_the_same_loop_runs_as_python() -> None:
-    code = "import numpy as np; from test_compiled import double_from; a = np.ones(3, np.float32); "
-    code += "double_from(a, 2); print(a)"
+LOOP = """
+import numpy as np
+from models.compiled import compiled
+
+@compiled("void(float32[::1])")
+def double(values):
+    for i in range(len(values)):
+        values[i] *= 2
+
+values = np.ones(2, np.float32)
+double(values)
+print(values)
+"""
+
+
+def test_for_a_debugger_the_same_loop_runs_as_python(tmp_path: Path) -> None:
+    assert _doubled(tmp_path, NUMBA_DISABLE_JIT="1") == "[2. 2.]"
+
+
+def test_where_nothing_can_be_written_a_loop_is_compiled_and_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "__pycache__").touch()  # a file: no folder beside the source
+
+    assert _doubled(tmp_path, HOME="/dev/null", NUMBA_CACHE_DIR="/dev/null/kept") == "[2. 2.]"
+
+
+def test_what_was_kept_and_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
+    _doubled(tmp_path)
+    kept = list(tmp_path.glob("__pycache__/*double*"))
+    for path in kept:
+        path.unlink()
+        path.mkdir()
+
+    assert kept
+    assert _doubled(tmp_path) == "[2. 2.]"
+
+
+def _doubled(folder: Path, **environment: str) -> str:
+    """What a process of its own prints."""
+    (folder / "loop.py").write_text(LOOP)
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={
-            **os.environ,
-            "NUMBA_DISABLE_JIT": "1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),
-        },
+        [sys.executable, str(folder / "loop.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=120,
     )
-
-    assert done.stdout.strip() == "[1. 1. 2.]", done.stderr
+    return done.stdout.strip() or done.stderr
