@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from models.errors import BadInput
 from models.taste import actions
 from models.taste.readers.hidden import MOST_AUTHORS, MOST_ITEMS
-from models.taste.readers.recent import KEPT
 
 Records = NDArray[np.void]
 
 VERSION = 4
 WITHOUT_IDS, WITHOUT_WEIGHTS, WITHOUT_HIDDEN = 1, 2, 3  # older versions
+KEPT = 16  # last accepted ids of a reader
 _HIDDEN_BYTES = 2 + 1  # of the head
 _HASH_BYTES = 8
 _ENTRY = np.dtype([("hash", "<u8"), ("kind", "i1"), ("size", "<u2"), ("at_low", "<u4"), ("at_high", "<u2")])

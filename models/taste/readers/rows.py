@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.taste import columns, decay
 from models.taste.index import ItemIndex
-from models.taste.readers import layout, recent
+from models.taste.readers import layout
 from models.taste.readers.hidden import Hidden
 
 F32 = NDArray[np.float32]
@@ -64,7 +64,7 @@ class Rows:
         self.refs: I64 = np.full((size, h), -1, np.int64)
         self.bank: F32 = np.zeros((size, h, self.items.dim + 2), np.float32)
         self.accepted: I64 = np.zeros(size, np.int64)
-        self.recent_ids: U64 = np.zeros((size, recent.KEPT), np.uint64)
+        self.recent_ids: U64 = np.zeros((size, layout.KEPT), np.uint64)
         self.pushed: I64 = np.zeros(size, np.int64)
         self.ring_items: I32 = np.zeros((size, r), np.int32)
         self.ring_kinds: I8 = np.zeros((size, r), np.int8)

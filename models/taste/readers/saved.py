@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.fences import standing
-from models.taste.readers import layout, recent
+from models.taste.readers import layout
 from models.taste.readers.hidden import Kept
 from models.taste.readers.rows import Rows
 
@@ -24,11 +24,11 @@ def encode(users: Rows, rows: I32) -> list[bytes]:
     heads["refs"] = users.refs.take(wide, 0)
     heads["bank"] = users.bank.take(wide, 0)
     heads["filled"] = filled
-    kept = np.minimum(accepted, recent.KEPT)
+    kept = np.minimum(accepted, layout.KEPT)
     heads["ids"] = kept
-    slots = np.arange(recent.KEPT)
-    ids = users.recent_ids[wide[:, None], ((accepted - kept)[:, None] + slots) % recent.KEPT]  # oldest first
-    if np.count_nonzero(kept < recent.KEPT):
+    slots = np.arange(layout.KEPT)
+    ids = users.recent_ids[wide[:, None], ((accepted - kept)[:, None] + slots) % layout.KEPT]  # oldest first
+    if np.count_nonzero(kept < layout.KEPT):
         ids[slots >= kept[:, None]] = 0
     heads["recent_ids"] = ids
     most = int(filled.max(initial=0))
