@@ -83,6 +83,11 @@ class World:
             ring = list(zip(*(column[row, slots].tolist() for column in columns), strict=True))
             hidden = rows.hidden.of(np.array([row], np.int32))
             assert (hidden[0].items.tolist() if hidden else []) == reader.hidden
+            (last,) = zip(
+                *(column.tolist() for column in rows.recent(np.array([row]), rows.ring + 1)), strict=True
+            )
+            padded = [entry[:3] for entry in ring[::-1]] + [(-1, 0, 0)] * (rows.ring + 1 - count)
+            assert list(zip(*last, strict=True)) == padded
             assert ring == reader.ring and min(rows.pushed[row], rows.ring) == count
             assert (rows.fence[row], rows.newest_at_ms[row]) == (reader.fence, reader.newest_at_ms)
             assert sorted(rows.recent_ids[row].tolist()) == sorted(
