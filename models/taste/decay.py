@@ -41,11 +41,8 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
 REACH = 32  # half-lives; see rules 3 and 4
-MAX_AT_MS = 1 << 46  # year 4199: leaves room to pack (user, n) into one int64
+MAX_AT_MS = 1 << 46  # year 4199
 SCALES: F32 = np.append(np.exp2(-np.arange(REACH, dtype=np.float64)), 0.0).astype(np.float32)  # [REACH] is 0
-
-# The same for frames less than 64 half-lives apart, where a stored sum stays exact.
-SCALES_WIDE: F32 = np.exp2(-np.arange(2 * REACH, dtype=np.float64)).astype(np.float32)
 
 _BITS = 10
 _WEIGHT_STEP = np.float32(256)
@@ -63,8 +60,8 @@ def _powers(count: int, denominator: int) -> F32:
     return np.array(values, np.float32)
 
 
-_COARSE = _powers(1 << _BITS, 1 << _BITS)
-_FINE = _powers(1 << _BITS, 1 << 2 * _BITS)
+COARSE: F32 = _powers(1 << _BITS, 1 << _BITS)  # 2**f for the upper ten bits of f ...
+FINE: F32 = _powers(1 << _BITS, 1 << 2 * _BITS)  # ... and for the lower ten
 
 
 def snap(weights: F32) -> F32:
@@ -94,21 +91,10 @@ def frames(at_ms: I64, weights: F32, half_lives_ms: I64) -> tuple[I64, F32]:
     part = ((at_ms - whole * finite) << (2 * _BITS)) // finite
     if not half_lives_ms.all():
         whole[half_lives_ms == 0] = part[half_lives_ms == 0] = 0
-    scale = _COARSE[part >> _BITS] * _FINE[part & ((1 << _BITS) - 1)]
+    scale = COARSE[part >> _BITS] * FINE[part & ((1 << _BITS) - 1)]
     if np.count_nonzero(weights) < len(weights):
         whole[:, weights == 0] = 0
     return whole, weights * scale
-
-
-def running_newest(whole: I64, rank: I64, before: I64) -> I64:
-    """The reference right after each event: (H, N) int64.
-
-    Events are grouped by owner in order: `rank` (N,) ascends from 0, `whole` (H, N) are their n,
-    `before` (H, N) the owner's stored reference, -1 for none.
-    """
-    packed = np.maximum.accumulate((rank << 46) | whole, axis=1)
-    newest: I64 = np.maximum(packed & (MAX_AT_MS - 1), before)
-    return newest
 
 
 def scale_of(half_lives: I64) -> F32:

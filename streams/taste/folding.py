@@ -1,6 +1,6 @@
 """The clicks of a group into the readers' rows: one fold over all partitions, with what is judged and learnt from it.
 
-The fixed cost of a fold, some hundred NumPy calls, is paid a group and not a batch. The numbers are in `models.taste`.
+The fixed cost of a fold is paid a group and not a batch. The numbers are in `models.taste`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from models.taste.actions import CODES, weights_of
 from models.taste.index import ItemIndex
-from models.taste.readers.recent import KEPT
+from models.taste.readers.layout import KEPT
 from models.taste.readers.users import UserRows
 
 DIM, RING = 64, 4

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.taste.index import ItemIndex
-from models.taste.readers.recent import KEPT
+from models.taste.readers.layout import KEPT
 from models.taste.readers.users import UserRows
 
 START_MS = 1_767_225_600_000

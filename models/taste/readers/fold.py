@@ -1,7 +1,7 @@
-"""Events into readers' states: fences, duplicates, sums, rings, what is hidden. NumPy alone."""
+"""Events into readers' states: fences, duplicates, sums, rings, what is hidden."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from models.errors import BadInput
 from models.taste import actions, decay
-from models.taste.bank import Bank
 from models.taste.index import UNKNOWN
-from models.taste.readers import recent, rings, undo
+from models.taste.readers import steps, undo
 from models.taste.readers.rows import Rows
-from models.taste.runs import Run, latest, repeats
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -23,8 +21,13 @@ U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
 NO_AUTHORS: Mapping[int, int] = MappingProxyType({})
-NOTHING: Bools = np.empty(0, np.bool_)
-_CHUNK = 4096  # events folded at once: bounds the working memory (about 5 MB), and the cut changes no bit
+_ALL = np.arange(len(actions.KINDS), dtype=np.int8)
+_MARKS = (
+    steps.POSITIVE * actions.is_positive(_ALL)
+    + steps.HIDING * actions.is_hiding(_ALL)
+    + steps.SILENT * (_ALL == actions.IMPRESSION)
+    + steps.UNDO * (_ALL == actions.UNDO)
+).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def fold_rows(
     authors: Mapping[int, int] = NO_AUTHORS,
 ) -> Folded:
     """Apply n events, by row; a user's events stand in offset order. `window` = W asks for `Folded.previous`.
-    `ids` are 64-bit hashes of the events' ids, 0 for none; one that is among the user's last `recent.KEPT` accepted
+    `ids` are 64-bit hashes of the events' ids, 0 for none; one that is among the user's last `layout.KEPT` accepted
     is a duplicate and changes nothing.
 
     Impressions move the sums and stay out of the ring. Only positive actions count as previous items, of
@@ -87,163 +90,78 @@ def fold_rows(
     `authors`: place of an event -> hash of a name that a `hide` or `report` hides as well, and an `undo` shows
     again; with other kinds it says nothing.
 
-    Raises BadInput("bad_time" | "bad_weight"), the state then unchanged.
+    Raises BadInput("bad_time" | "bad_weight") and IndexError, the state then unchanged.
     """
-    n = len(row_of)
-    if n and (int(at_ms.min()) < 0 or int(at_ms.max()) >= decay.MAX_AT_MS):
-        raise BadInput("bad_time", "event time outside 0..2**46 ms")
-    if not np.isfinite(weights).all():
-        raise BadInput("bad_weight", "weight not finite")
-    weights = decay.snap(weights)
-    weights[items == UNKNOWN] = 0  # it has no code of its own: moves no sum
-    given, row_of = row_of, row_of.astype(np.int64)  # NumPy widens an index anew each time it is used
-    order = row_of.argsort(kind="stable")
-    applied = _beyond_fence(users, row_of, offsets, order)
+    n, codes = len(row_of), users.items.codes
+    rows = row_of.astype(np.int64)
     ids = np.zeros(n, np.uint64) if ids is None else ids
-    repeated = _drop_duplicates(users, applied, ids, row_of)
-    undos = kinds == actions.UNDO
+    events = (rows, items, kinds, weights, at_ms, offsets, ids)
+    changing = _checked(events, len(users.fence), len(codes))
+    applied = np.zeros(n, np.bool_)
+    touched, last = np.empty(n, np.int32), np.empty(n, np.int64)
     previous = np.empty((n, window), np.int32)
     previous.fill(-1)
-    touched: list[I64] = []
-    lasts: list[I64] = []
-    undone: list[undo.Undone] = []
-    parted: list[tuple[I64, undo.Parted]] = []
-    shown_again = fell_out = 0
-    for part in _parts(order, applied, row_of, undos):
-        run = Run.of(row_of[part])
-        events = undo.Events(items[part], kinds[part], weights[part], at_ms[part])
-        if np.count_nonzero(undos[part]):
-            walk = rings.walked(users, run, events, window)
-            _fold_bank(users, run, events.items, walk.weights, walk.at_ms, walk.kinds >= 0)
-            previous[part] = walk.before
-            at = np.flatnonzero(walk.kinds >= 0)
-            undone.append(
-                undo.Undone(part[at], walk.kinds[at], np.negative(walk.weights[at]), walk.at_ms[at])
-            )
-            parted.append((part, walk.parted()))
-            shows, found = walk.shows, walk.kinds >= 0
-        else:
-            shows = found = NOTHING
-            _fold_bank(users, run, events.items, events.weights, events.at_ms)
-            before = rings.push(users, run, events, window)
-            if before is not None:
-                previous[part] = before
-        hid = _hide(users, row_of[part], events, part, authors, shows, found)
-        shown_again, fell_out = shown_again + hid[0], fell_out + hid[1]
-        _keep_ids(users, run, ids[part])
-        last = part[run.last]
-        users.fence[run.rows] = offsets[last]
-        newest = events.at_ms if run.once else np.maximum.reduceat(events.at_ms, run.starts)
-        users.newest_at_ms[run.rows] = np.maximum(users.newest_at_ms[run.rows], newest)
-        touched.append(run.rows)
-        lasts.append(last)
-    rows, last = latest(touched, lasts)
-    taken = undo.joined(undone)
-    wanted = int(np.count_nonzero(applied & undos))
-    in_vain = wanted - len(taken.places) - shown_again
-    apart = undo.parted(parted)
-    return Folded(
-        rows.astype(np.int32),
-        last,
-        applied,
-        given,
-        repeated,
-        previous,
-        taken,
-        in_vain,
-        apart,
-        shown_again,
-        fell_out,
+    undos, parted = np.empty((changing, 5), np.int64), np.empty((changing * window, 5), np.int64)
+    count, duplicates, undone, pairs = steps.fold(
+        rows.argsort(kind="stable"),
+        events,
+        _MARKS,
+        (users.half_lives, decay.SCALES, decay.COARSE, decay.FINE),
+        codes,
+        (users.fence, users.newest_at_ms, users.accepted, users.recent_ids, users.refs, users.bank),
+        (users.pushed, users.ring_items, users.ring_kinds, users.ring_at_ms, users.ring_sizes),
+        (applied, touched, last, previous, undos, parted),
+    )
+    found = Folded(touched[:count], last[:count], applied, row_of, duplicates, previous)
+    if not changing:
+        return found
+    undos = undos[:undone]
+    shown_again, fell_out = _hide(users, rows, items, kinds, applied, undos, authors)
+    taken = undo.taken_back(undos)
+    return replace(
+        found,
+        undone=taken,
+        in_vain=undone - len(taken.places) - shown_again,
+        parted=undo.parted(parted[:pairs]),
+        shown_again=shown_again,
+        fell_out=fell_out,
     )
 
 
-def _beyond_fence(users: Rows, row_of: I64, offsets: I64, order: I64) -> Bools:
-    if not repeats(row_of, offsets, order):
-        return offsets > users.fence[row_of]
-    fences: dict[int, int] = {}  # a batch that repeats offsets: rare, so event by event
-    applied = np.zeros(len(offsets), np.bool_)
-    for i, (row, offset) in enumerate(zip(row_of.tolist(), offsets.tolist(), strict=True)):
-        if offset > fences.get(row, int(users.fence[row])):
-            fences[row] = offset
-            applied[i] = True
-    return applied
-
-
-def _drop_duplicates(users: Rows, applied: Bools, ids: U64, row_of: I64) -> int:
-    """Take duplicates out of `applied`; how many there were."""
-    if recent.new(ids, row_of, users.recent_ids):
-        return 0
-    chosen = applied.nonzero()[0]
-    found = recent.duplicates(ids[chosen], row_of[chosen], users.recent_ids, users.accepted)
-    applied[chosen[found]] = False
-    return int(np.count_nonzero(found))
+def _checked(events: steps.Events, readers: int, items: int) -> int:
+    """How many hide or undo; see `fold_rows` for what it raises."""
+    found = steps.checked(events, _MARKS, readers, items, decay.MAX_AT_MS)
+    if found == steps.BAD_TIME:
+        raise BadInput("bad_time", "event time outside 0..2**46 ms")
+    if found == steps.BAD_WEIGHT:
+        raise BadInput("bad_weight", "weight not finite")
+    if found == steps.NOT_THERE:
+        raise IndexError("a reader, an item or a kind of event that there is not")
+    return found
 
 
 def _hide(
     users: Rows,
     rows: I64,
-    events: undo.Events,
-    places: I64,
+    items: I32,
+    kinds: I8,
+    applied: Bools,
+    undos: I64,
     authors: Mapping[int, int],
-    shows: Bools,
-    found: Bools,
 ) -> tuple[int, int]:
-    """Take what is hidden, and hidden no longer, from n events in the order of each user. `shows` and `found` (n,)
-    are what an undo does, or empty where there is none. How many undos did nothing else, and what fell out."""
+    """Take what is hidden, and hidden no longer, from n events in the order of each user; `undos` as in `steps.Found`.
+    How many undos did nothing else, and what fell out."""
     again = fell = 0
-    for at in actions.changes_hidden(events.kinds).nonzero()[0].tolist():
-        row, item, author = int(rows[at]), int(events.items[at]), authors.get(int(places[at]))
-        if events.kinds[at] != actions.UNDO:
+    shows = {int(one[0]): (one[1] >= 0, bool(one[4])) for one in undos}
+    for at in (applied & actions.changes_hidden(kinds)).nonzero()[0].tolist():
+        row, item, author = int(rows[at]), int(items[at]), authors.get(at)
+        if at not in shows:
             fell += item != UNKNOWN and users.hidden.hide(row, item)
             fell += author is not None and users.hidden.block(row, author)
             continue
-        lifted = bool(shows[at]) and users.hidden.show(row, item)
+        took, showing = shows[at]
+        lifted = showing and users.hidden.show(row, item)
         if author is not None:
             lifted |= users.hidden.unblock(row, author)
-        again += lifted and not found[at]
+        again += lifted and not took
     return again, fell
-
-
-def _keep_ids(users: Rows, run: Run, ids: U64) -> None:
-    if run.once:
-        accepted = users.accepted[run.rows]
-        users.recent_ids[run.rows, accepted % recent.KEPT] = ids
-        users.accepted[run.rows] = accepted + 1
-        return
-    nth = np.arange(len(ids)) - run.starts[run.rank]
-    last = nth >= run.counts[run.rank] - recent.KEPT  # older ones would be overwritten at once
-    rows = run.rows[run.rank[last]]
-    users.recent_ids[rows, (users.accepted[rows] + nth[last]) % recent.KEPT] = ids[last]
-    users.accepted[run.rows] += run.counts
-
-
-def _fold_bank(
-    users: Rows, run: Run, items: I32, weights: F32, at_ms: I64, taken_back: Bools | None = None
-) -> None:
-    Bank(users.bank, users.refs, users.items.codes, users.half_lives).fold(
-        run, items, weights, at_ms, taken_back
-    )
-
-
-def _parts(order: I64, applied: Bools, row_of: I64, undos: Bools) -> Iterator[I64]:
-    """The events to fold, in parts: user by user, each one's in offset order, those with an undo apart. `order` has
-    all events so."""
-    for part in _chunks(order, applied, row_of):
-        taking_back = undos[part]
-        if not np.count_nonzero(taking_back):
-            yield part
-            continue
-        walked = np.isin(row_of[part], row_of[part][taking_back])
-        yield from (some for some in (part[~walked], part[walked]) if len(some))
-
-
-def _chunks(order: I64, applied: Bools, row_of: I64) -> Iterator[I64]:
-    """What is applied, user by user, at most _CHUNK events at once: cut before it is ordered."""
-    count = int(np.count_nonzero(applied))
-    if 0 < count <= _CHUNK:
-        yield order if count == len(order) else order[applied[order]]
-        return
-    chosen = applied.nonzero()[0]
-    for cut in range(0, count, _CHUNK):
-        part = chosen[cut : cut + _CHUNK]
-        yield part[row_of[part].argsort(kind="stable")]

@@ -15,7 +15,7 @@ are written as version 4.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import itemgetter
@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from models.errors import BadInput
 from models.taste import actions
 from models.taste.readers.hidden import MOST_AUTHORS, MOST_ITEMS
-from models.taste.readers.recent import KEPT
 
 Records = NDArray[np.void]
 
 VERSION = 4
 WITHOUT_IDS, WITHOUT_WEIGHTS, WITHOUT_HIDDEN = 1, 2, 3  # older versions
+KEPT = 16  # last accepted ids of a reader
 _HIDDEN_BYTES = 2 + 1  # of the head
 _HASH_BYTES = 8
 _ENTRY = np.dtype([("hash", "<u8"), ("kind", "i1"), ("size", "<u2"), ("at_low", "<u4"), ("at_high", "<u2")])
@@ -71,53 +71,17 @@ class StateLayout:
                 ("authors", "u1"),
             ]
         )
-        blank: Records = np.zeros(1, self.head)
-        blank["version"], blank["settings"] = VERSION, self.settings
-        self._blank = blank.tobytes()
         self._ids_bytes = 1 + 8 * KEPT
         self._tail_bytes = _HASH_BYTES * (MOST_ITEMS + MOST_AUTHORS)
         self.plain_bytes = self.head.itemsize + ring * _ENTRY.itemsize  # a full ring, nothing hidden
         self.largest_bytes = self.plain_bytes + self._tail_bytes
 
-    def heads(self, count: int) -> Records:
-        """(count,) heads with version and settings set, the rest to be filled in."""
-        heads: Records = np.frombuffer(bytearray(self._blank * count), self.head)
-        return heads
-
-    def entries(
-        self,
-        hashes: NDArray[np.uint64],
-        kinds: NDArray[np.int8],
-        sizes: NDArray[np.uint16],
-        at_ms: NDArray[np.int64],
-    ) -> Records:
-        """(E,) ring entries; `sizes` of weights in steps of 1/256."""
-        entries: Records = np.empty(len(hashes), _ENTRY)
-        entries["hash"] = hashes
-        entries["kind"] = kinds
-        entries["size"] = sizes
-        entries["at_low"] = at_ms & 0xFFFFFFFF
-        entries["at_high"] = at_ms >> 32
-        return entries
-
-    def join(
-        self, heads: Records, entries: Records, ends: NDArray[np.int64], tails: Mapping[int, Tail]
-    ) -> list[bytes]:
-        """One value a head; `ends` (count,) says where its entries end, `tails` what is hidden, by place."""
-        for place, tail in tails.items():
-            heads["hidden"][place], heads["authors"][place] = len(tail.items), len(tail.authors)
-        all_heads, all_entries = heads.tobytes(), entries.tobytes()
-        size = self.head.itemsize
-        stops = (ends * _ENTRY.itemsize).tolist()
-        starts = [0, *stops][: len(stops)]
-        begins = range(0, len(all_heads), size)
-        values = [
-            all_heads[begin : begin + size] + all_entries[start:stop]
-            for begin, start, stop in zip(begins, starts, stops, strict=True)
-        ]
-        for place, tail in tails.items():
-            values[place] += tail.items.astype("<u8").tobytes() + tail.authors.astype("<u8").tobytes()
-        return values
+    def with_tail(self, value: bytes, tail: Tail) -> bytes:
+        """A value that has none, with what is hidden."""
+        head: Records = np.frombuffer(value[: self.head.itemsize], self.head).copy()
+        head["hidden"], head["authors"] = len(tail.items), len(tail.authors)
+        hidden = tail.items.astype("<u8").tobytes() + tail.authors.astype("<u8").tobytes()
+        return head.tobytes() + value[self.head.itemsize :] + hidden
 
     def split(self, values: Sequence[bytes]) -> tuple[Records, Records, dict[int, Tail]]:
         """Heads (N,), all entries, user after user, and by place what is hidden. Raises BadInput("state_layout")."""
@@ -186,8 +150,11 @@ class StateLayout:
         hidden = old["hash"][actions.is_hiding(kinds) & (old["hash"] != 0)].tolist()
         tail = Tail(np.array(list(dict.fromkeys(hidden)), np.uint64), np.empty(0, np.uint64))
         head["version"], head["filled"] = VERSION, len(old)
-        entries = self.entries(old["hash"], kinds, sizes, joined_at_ms(old))
-        return self.join(head, entries, np.array([len(old)]), {0: tail})[0]
+        entries: Records = np.empty(len(old), _ENTRY)
+        for name in ("hash", "at_low", "at_high"):
+            entries[name] = old[name]
+        entries["kind"], entries["size"] = kinds, sizes
+        return self.with_tail(head.tobytes() + entries.tobytes(), tail)
 
 
 def fence_of(value: bytes) -> int:

@@ -8,9 +8,10 @@ from itertools import chain, repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled
 from models.taste import columns, decay
 from models.taste.index import ItemIndex
-from models.taste.readers import layout, recent
+from models.taste.readers import layout
 from models.taste.readers.hidden import Hidden
 
 F32 = NDArray[np.float32]
@@ -64,7 +65,7 @@ class Rows:
         self.refs: I64 = np.full((size, h), -1, np.int64)
         self.bank: F32 = np.zeros((size, h, self.items.dim + 2), np.float32)
         self.accepted: I64 = np.zeros(size, np.int64)
-        self.recent_ids: U64 = np.zeros((size, recent.KEPT), np.uint64)
+        self.recent_ids: U64 = np.zeros((size, layout.KEPT), np.uint64)
         self.pushed: I64 = np.zeros(size, np.int64)
         self.ring_items: I32 = np.zeros((size, r), np.int32)
         self.ring_kinds: I8 = np.zeros((size, r), np.int8)
@@ -141,20 +142,13 @@ class Rows:
         return arrays + self.hidden.bytes_used() + 190 * len(self)
 
     def recent(self, rows: I32 | I64, window: int) -> tuple[I32, I8, I64]:
-        """The last `window` ring entries, most recent first: items (B, W), -1 padded; kinds; at_ms."""
-        back = np.arange(1, window + 1)
-        wide = rows.astype(np.int64, copy=False)[:, None]
-        pushed = self.pushed[wide]
-        at = pushed - back
-        none = at < 0
-        at %= self.ring
-        at += wide * self.ring
-        items = self.ring_items.reshape(-1).take(at)
-        if window > self.ring:
-            none |= back > self.ring
-        if np.count_nonzero(none):
-            items[none] = -1
-        return items, self.ring_kinds.reshape(-1).take(at), self.ring_at_ms.reshape(-1).take(at)
+        """The last `window` ring entries, most recent first: items (B, W), -1 padded; kinds and at_ms, 0 padded."""
+        count = len(rows)
+        items, kinds = np.empty((count, window), np.int32), np.empty((count, window), np.int8)
+        at_ms = np.empty((count, window), np.int64)
+        rings = (self.pushed, self.ring_items, self.ring_kinds, self.ring_at_ms)
+        _look_back(rows.astype(np.int64), rings, (items, kinds, at_ms))
+        return items, kinds, at_ms
 
     def held(self, rows: I32) -> tuple[I32, I8]:
         """All ring entries (B, R) in no particular order: items, -1 where the ring is not full; kinds."""
@@ -205,3 +199,28 @@ _COLUMNS = {
     "ring_at_ms": 0,
     "ring_sizes": 0,
 }
+
+
+Ring = tuple[I64, I32, I8, I64]
+Window = tuple[I32, I8, I64]
+
+
+@compiled(
+    "void(int64[::1], Tuple((int64[::1], int32[:, ::1], int8[:, ::1], int64[:, ::1])),"
+    "Tuple((int32[:, ::1], int8[:, ::1], int64[:, ::1])))"
+)
+def _look_back(rows: I64, rings: Ring, found: Window) -> None:
+    """Into `found`, (B, W) each, the last entries of the rings of rows (B,)."""
+    pushed, ring_items, ring_kinds, ring_at_ms = rings
+    items, kinds, at_ms = found
+    size, window = ring_items.shape[1], items.shape[1]
+    for n in range(len(rows)):
+        row = rows[n]
+        held, slot = min(pushed[row], size, window), pushed[row] % size
+        for back in range(held):
+            slot = slot - 1 if slot else size - 1
+            items[n, back] = ring_items[row, slot]
+            kinds[n, back] = ring_kinds[row, slot]
+            at_ms[n, back] = ring_at_ms[row, slot]
+        for back in range(held, window):
+            items[n, back], kinds[n, back], at_ms[n, back] = -1, 0, 0

@@ -1,4 +1,4 @@
-"""Readers' states as changelog values, and back (layout in `models.taste.readers.layout`). NumPy alone."""
+"""Readers' states as changelog values, and back (layout in `models.taste.readers.layout`)."""
 
 from collections.abc import Sequence
 
@@ -6,48 +6,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.fences import standing
-from models.taste.readers import layout, recent
+from models.taste.readers import layout
 from models.taste.readers.hidden import Kept
+from models.taste.readers.packed import pack
 from models.taste.readers.rows import Rows
 
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+_AT_ONCE = 256  # states written at once: their bytes (up to 620 KB) stay in cache until they are cut apart
 
 
 def encode(users: Rows, rows: I32) -> list[bytes]:
     """One changelog value a row: equal states give equal bytes (layout in `models.taste.readers.layout`)."""
-    wide = rows.astype(np.int64)
-    pushed, accepted = users.pushed[wide], users.accepted[wide]
-    filled = np.minimum(pushed, users.ring)
-    heads = users.layout.heads(len(rows))
-    heads["fence"] = users.fence[wide]
-    heads["newest_at_ms"] = users.newest_at_ms[wide]
-    heads["refs"] = users.refs.take(wide, 0)
-    heads["bank"] = users.bank.take(wide, 0)
-    heads["filled"] = filled
-    kept = np.minimum(accepted, recent.KEPT)
-    heads["ids"] = kept
-    slots = np.arange(recent.KEPT)
-    ids = users.recent_ids[wide[:, None], ((accepted - kept)[:, None] + slots) % recent.KEPT]  # oldest first
-    if np.count_nonzero(kept < recent.KEPT):
-        ids[slots >= kept[:, None]] = 0
-    heads["recent_ids"] = ids
-    most = int(filled.max(initial=0))
-    at = ((pushed - filled)[:, None] + np.arange(most)) % users.ring  # oldest first
-    at += (wide * users.ring)[:, None]
-    if np.count_nonzero(filled < most):
-        at = at[np.arange(most) < filled[:, None]]
-    at = at.reshape(-1)
-    entries = users.layout.entries(
-        users.items.hashes[users.ring_items.reshape(-1)[at]],
-        users.ring_kinds.reshape(-1)[at],
-        users.ring_sizes.reshape(-1)[at],
-        users.ring_at_ms.reshape(-1)[at],
+    values: list[bytes] = []
+    for start in range(0, len(rows), _AT_ONCE):
+        values += _encoded(users, rows[start : start + _AT_ONCE].astype(np.int64))
+    for place, kept in users.hidden.of(rows).items():
+        tail = layout.Tail(users.items.hashes[kept.items], kept.authors)
+        values[place] = users.layout.with_tail(values[place], tail)
+    return values
+
+
+def _encoded(users: Rows, rows: I64) -> list[bytes]:
+    """Without what is hidden."""
+    out, ends = np.empty(len(rows) * users.layout.plain_bytes, np.uint8), np.empty(len(rows), np.int64)
+    pack(
+        rows,
+        layout.VERSION,
+        users.layout.settings,
+        users.items.hashes.view(np.int64),
+        (
+            users.fence,
+            users.newest_at_ms,
+            users.accepted,
+            users.recent_ids.view(np.int64),
+            users.refs,
+            users.bank.reshape(len(users.bank), -1).view(np.uint8),
+        ),
+        (users.pushed, users.ring_items, users.ring_kinds, users.ring_at_ms, users.ring_sizes),
+        out,
+        ends,
     )
-    hashes = users.items.hashes
-    tails = {
-        place: layout.Tail(hashes[kept.items], kept.authors) for place, kept in users.hidden.of(rows).items()
-    }
-    return users.layout.join(heads, entries, filled.cumsum(), tails)
+    stops = ends.tolist()
+    written = out[: stops[-1]].tobytes()
+    return [written[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
 
 def load(users: Rows, names: Sequence[str], values: Sequence[bytes], partition: int = 0) -> list[str]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.taste.readers.recent import KEPT
+from models.taste.readers.layout import KEPT
 from simulated.log import Stored
 from simulated.loop import VirtualClock
 from streams.settings import Settings, load

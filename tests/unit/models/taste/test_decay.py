@@ -37,12 +37,6 @@ def test_zero_weights_and_infinite_half_lives_have_no_frame() -> None:
     assert whole.tolist() == [[0, 0], [5000, 6000]] and scaled.tolist() == [[0.5, 1], [0.5, 1]]
 
 
-def test_running_newest_is_per_owner() -> None:
-    whole, rank = np.array([[5, 3, 9, 2, 1]]), np.array([0, 0, 0, 1, 1])
-    before = np.array([[4, 4, 4, 7, 7]])
-    assert decay.running_newest(whole, rank, before).tolist() == [[5, 5, 9, 7, 7]]
-
-
 def test_half_lives() -> None:
     assert decay.whole_ms([60.0, 0.001, math.inf]) == (60_000, 1, 0)
     with pytest.raises(ValueError, match="at least 1 ms"):
