@@ -71,10 +71,10 @@ def _put(items: I32, scores: F32, count: int, item: int, score: np.float32) -> i
 
 
 @part
-def _reaching(values: F32, start: int, stop: int, bar: np.float32) -> int:
+def _reaching(values: F32, bar: np.float32) -> int:
     """How many of these reach the bar."""
     count = 0
-    for at in range(start, stop):
+    for at in range(len(values)):
         count += values[at] >= bar
     return count
 
@@ -118,7 +118,7 @@ def _take(
     """Put in what has a base of `least` or more, but below the other."""
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
-        if not _reaching(bases, start, stop, least):
+        if not _reaching(bases[start:stop], least):
             continue
         for at in range(start, stop):
             base = bases[at]
@@ -135,12 +135,13 @@ def _about_best(values: F32, n: int, k: int) -> np.float32:
     groups = BLOCK * (1 + k // (BLOCK // 2))
     maxima = np.full(groups, -np.inf, np.float32)
     for start in range(0, n, groups):
-        for at in range(min(groups, n - start)):
-            if values[start + at] > maxima[at]:
-                maxima[at] = values[start + at]
+        some = values[start : min(start + groups, n)]
+        for group in range(len(some)):
+            if some[group] > maxima[group]:
+                maxima[group] = some[group]
     least = np.float32(-np.inf)
     for group in range(groups):
-        if maxima[group] > least and _reaching(maxima, 0, groups, maxima[group]) >= k:
+        if maxima[group] > least and _reaching(maxima, maxima[group]) >= k:
             least = maxima[group]
     return least
 
@@ -216,11 +217,12 @@ def _add_up(past: I32, heads: F32, keys: I32, weights: F32, sums: F32, ids: I32)
         head, had = heads[place], past[place]
         if head == 0:
             continue
-        for slot in range(keys.shape[1]):
-            key = keys[had, slot]
+        line, counts = keys[had], weights[had]
+        for slot in range(len(line)):
+            key = line[slot]
             if key >= 0:
                 before = sums[key]
-                added = weights[had, slot] * head
+                added = counts[slot] * head
                 ids[n] = key
                 n += (before == 0) & (added > 0)
                 sums[key] = before + added
