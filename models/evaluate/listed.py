@@ -38,8 +38,8 @@ from models.taste.lists.explore import draws
 from models.taste.lists.filters import Wishes
 from models.taste.lists.ordering import Ordering, OrderSettings
 from models.taste.lists.pipeline import Made, lists
-from models.taste.lists.rank import layer_scores
 from models.taste.lists.request import ListSettings, Requests
+from models.taste.lists.scores import layer_scores
 from models.taste.readers.past import Past
 
 F32 = NDArray[np.float32]

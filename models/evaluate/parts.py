@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.items.table import ItemTable
-from models.taste.lists.rank import RankSettings, layer_scores
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.scores import layer_scores
 from models.taste.lists.sources import Weighted
 from models.taste.readers.users import UserRows
 

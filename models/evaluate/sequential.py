@@ -12,7 +12,7 @@ from models.evaluate.recording import Moment
 from models.evaluate.served import Served, ServedSettings
 from models.sequence.folder import Loaded
 from models.sequence.source import Newest
-from models.taste.lists.rank import layer_scores
+from models.taste.lists.scores import layer_scores
 
 F32 = NDArray[np.float32]
 

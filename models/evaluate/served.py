@@ -19,7 +19,8 @@ from models.taste.index import ItemIndex
 from models.taste.items.neighbours import ItemColumns
 from models.taste.items.table import ItemTable
 from models.taste.learnt.pairs import walked
-from models.taste.lists.rank import RankSettings, layer_scores
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.scores import layer_scores
 from models.taste.readers.fold import Folded
 from models.taste.readers.rows import HALF_LIVES_S
 from models.taste.readers.transitions import transitions

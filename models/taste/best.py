@@ -1,75 +1,264 @@
-"""The k best of each row of scores, exactly. NumPy alone."""
+"""The k best items of each reader, exactly: equal scores by item, the lower first. Compiled.
+
+    score(i) = base(i) + wanted . sketch(i)
+
+A sketch is at most of length 1, so an item whose base is further below the k-th best score than |wanted| is not among
+the best: of most items the product is never made. `best_of_all` is given all bases; `of_followers` makes those of items
+with counts, and of the others, whose base is popularity alone, looks at the most popular one of each block first. So
+bounds decide how much work is done, never what is found.
+
+No sum depends on who else is in the batch.
+"""
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.broadcast import apart
+from models.compiled import compiled, part
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
-_BLOCK = 16  # items whose maximum stands for them in the first selection
-_LOWEST = np.finfo(np.float32).min
+BLOCK = 64  # items that are looked at together
+_ROUNDING = 2e-6  # of a score and of a bound: more than sums of float32 differ by
 
 
 def top_k(scores: F32, k: int) -> tuple[I32, F32]:
-    """The k best columns of each row (B, I) and their scores; -inf is never taken; ties go to the lower
-    index.
+    """The k best columns of each row (B, I) and their scores, -1 and 0 padded; -inf is never taken."""
+    nothing = np.zeros((len(scores), 0), np.float32)
+    return best_of_all(scores, nothing, np.zeros((scores.shape[1], 0), np.float32), k)
 
-    Exact: the k-th best of the maxima of disjoint blocks is at most the k-th best score, so only what reaches
-    it is sorted; with random scores that is little more than k items.
-    """
-    batch, size = scores.shape
-    blocks = size // _BLOCK
-    if blocks > k > 0:
-        maxima = np.maximum.reduce(scores[:, : blocks * _BLOCK].reshape(batch, _BLOCK, blocks), axis=1)
-        maxima.sort(axis=1)  # faster than a partition of so few
-        least = np.maximum(maxima[:, blocks - k, None], _LOWEST)
+
+def best_of_all(base: F32, wanted: F32, sketches: F32, k: int) -> tuple[I32, F32]:
+    """The k best of all items: `base` (B, I), -inf for those not to be taken, `wanted` (B, D), `sketches` (I, D) or
+    more. Items (B, k) and scores, -1 and 0 padded."""
+    items, scores = _room(len(base), k)
+    _of_all(np.ascontiguousarray(base), wanted, sketches, items, scores)
+    return items, scores
+
+
+def _room(batch: int, k: int) -> tuple[I32, F32]:
+    return np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
+
+
+@part
+def _product(one: F32, other: F32) -> np.float32:
+    """Of vectors (D,), one place after another: the processor works at those of several items at once."""
+    total = np.float32(0)
+    for place in range(len(one)):
+        total += one[place] * other[place]
+    return total
+
+
+@part
+def _put(items: I32, scores: F32, count: int, item: int, score: np.float32) -> int:
+    """Into the best so far, `count` of them in order, what is better than the last; how many there are then."""
+    k = len(items)
+    if count == k:
+        if k == 0 or score < scores[k - 1] or (score == scores[k - 1] and item > items[k - 1]):
+            return count
+        at = k - 1
     else:
-        least = np.full((batch, 1), _LOWEST)
-    reached = np.empty(scores.shape, np.bool_)
-    apart(np.greater_equal, scores, least, reached)
-    found = reached.reshape(-1).nonzero()[0]  # row by row, lower index first
-    row, values = found // size, scores.reshape(-1)[found]
-    return _ranked(row, (found - row * size).astype(np.int32), values, batch, k)
+        at, count = count, count + 1
+    while at > 0 and (scores[at - 1] < score or (scores[at - 1] == score and items[at - 1] > item)):
+        items[at], scores[at] = items[at - 1], scores[at - 1]
+        at -= 1
+    items[at], scores[at] = item, score
+    return count
 
 
-def k_best(items: I32, scores: F32, k: int) -> tuple[I32, F32]:
-    """The k best of each row of items (B, N), each at most once, by scores (B, N), as `top_k` does."""
-    batch, size = scores.shape
-    least = np.full(batch, _LOWEST)
-    if size > k > 0:
-        least = np.maximum(least, np.partition(scores, size - k, axis=1)[:, size - k])
-    row, nth = np.nonzero(scores >= least[:, None])
-    some = items[row, nth]
-    order = np.argsort(row << 32 | some)
-    return _ranked(row[order], some[order], scores[row, nth][order], batch, k)
+@part
+def _reaching(values: F32, bar: np.float32) -> int:
+    """How many of these reach the bar."""
+    count = 0
+    for at in range(len(values)):
+        count += values[at] >= bar
+    return count
 
 
-def _ranked(row: I64, items: I32, scores: F32, batch: int, k: int) -> tuple[I32, F32]:
-    """(B, k) of entries given by row and, within one, by item."""
-    key = _descending(scores)
-    key += row << 32
-    order = key.argsort(kind="stable")
-    begins = row.searchsorted(np.arange(batch + 1))
-    at = begins[:-1, None] + np.arange(k)
-    listed = at < begins[1:, None]
-    if np.count_nonzero(listed) == listed.size:
-        order = order[at]
-        return items[order], scores[order]
-    best = np.empty((batch, k), np.int32)
-    best.fill(-1)
-    best_scores = np.zeros((batch, k), np.float32)
-    order = order[at[listed]]
-    best[listed] = items[order]
-    best_scores[listed] = scores[order]
-    return best, best_scores
+@part
+def _bar(scores: F32, count: int, bound: float) -> np.float32:
+    """A base below this is not among the best."""
+    if count < len(scores):
+        return np.float32(-np.inf)
+    least = float(scores[count - 1])
+    return np.float32(least - bound - _ROUNDING * (abs(least) + bound))
 
 
-def _descending(scores: F32) -> I64:
-    """Integers below 2**32 in size, ordered as the scores are, the largest first. One sort of integers is five times as
-    fast as one by several keys."""
-    bits = (np.float32(0) - scores).view(np.int32).astype(np.int64)  # -0 and 0 are one
-    bits ^= (bits >> 63) & 0x7FFFFFFF
-    return bits
+@part
+def _length(vector: F32) -> float:
+    total = 0.0
+    for place in range(len(vector)):
+        total += float(vector[place]) * float(vector[place])
+    return math.sqrt(total)
+
+
+@part
+def _choose(
+    bases: F32, ids: I32, n: int, wanted: F32, sketches: F32, bound: float, items: I32, scores: F32
+) -> int:
+    """The best of distinct items `ids` (n,) with these bases; how many there are. Some k of the best bases come first,
+    so that few of the others can be as good."""
+    least = _about_best(bases, n, len(items))
+    count = _take(bases, ids, n, least, np.float32(np.inf), wanted, sketches, bound, 0, items, scores)
+    if least > -np.inf:
+        bar = _bar(scores, count, bound)
+        count = _take(bases, ids, n, bar, least, wanted, sketches, bound, count, items, scores)
+    return count
+
+
+@part
+def _take(
+    bases: F32, ids: I32, n: int, least: np.float32, below: np.float32, wanted: F32, sketches: F32, bound: float,
+    count: int, items: I32, scores: F32,
+) -> int:  # fmt: skip
+    """Put in what has a base of `least` or more, but below the other."""
+    for start in range(0, n, BLOCK):
+        stop = min(start + BLOCK, n)
+        if not _reaching(bases[start:stop], least):
+            continue
+        for at in range(start, stop):
+            base = bases[at]
+            if least <= base < below and base > -np.inf:
+                count = _put(items, scores, count, ids[at], base + _product(wanted, sketches[ids[at]]))
+                least = max(least, _bar(scores, count, bound))
+    return count
+
+
+@part
+def _about_best(values: F32, n: int, k: int) -> np.float32:
+    """What k of the values (n,) reach, and few more: the k-th best of the maxima of some groups of them; -inf where
+    there are too few."""
+    groups = BLOCK * (1 + k // (BLOCK // 2))
+    maxima = np.full(groups, -np.inf, np.float32)
+    for start in range(0, n, groups):
+        some = values[start : min(start + groups, n)]
+        for group in range(len(some)):
+            if some[group] > maxima[group]:
+                maxima[group] = some[group]
+    least = np.float32(-np.inf)
+    for group in range(groups):
+        if maxima[group] > least and _reaching(maxima, maxima[group]) >= k:
+            least = maxima[group]
+    return least
+
+
+@compiled("void(float32[:, ::1], float32[:, ::1], float32[:, ::1], int32[:, ::1], float32[:, ::1])")
+def _of_all(base: F32, wanted: F32, sketches: F32, items: I32, scores: F32) -> None:
+    batch, size = base.shape
+    ids = np.arange(size).astype(np.int32)
+    for reader in range(batch):
+        bound = _length(wanted[reader])
+        count = _choose(
+            base[reader], ids, size, wanted[reader], sketches, bound, items[reader], scores[reader]
+        )
+        items[reader, count:] = -1
+        scores[reader, count:] = 0
+
+
+@compiled(
+    "void(int32[:, ::1], float32[:, ::1], int32[:, ::1], float32[:, ::1], float32[::1], float32[::1], float32[::1], "
+    "float32[:, ::1], boolean[::1], int64[:, ::1], boolean, float32[::1], float32[:, ::1], float32[::1], "
+    "int32[:, ::1], float32[:, ::1])"
+)
+def of_followers(
+    past: I32, heads: F32, keys: I32, weights: F32, column: F32, popularity: F32, peaks: F32, sketches: F32,
+    barred: Bools, pairs: I64, scaled: bool, sums: F32, wanted: F32, weight: F32, items: I32, scores: F32,
+) -> None:  # fmt: skip
+    """Set `items` (B, k) and `scores` to the best, -1 and 0 padded, and bring `wanted` (B, D) and `weight` (B,) of
+    popularity to the scale of each reader's counts (`weight` if `scaled`).
+
+    A base is the counts, sums over past items (B, W) of `heads` (B, W) times the `weights` (R, F) of their followers
+    `keys`, times the `column` (I,) of the item, plus `weight` times `popularity` (I,), of whose blocks `peaks` are the
+    largest. Not to be taken: `barred` (I,), and pairs (P, 2) of reader and item. `sums` (I,) are 0, before and after.
+    """
+    batch, window = past.shape
+    own, begins = _by_reader(pairs, batch, len(column))
+    ids, bases = np.empty(window * keys.shape[1] + 1, np.int32), np.empty(window * keys.shape[1], np.float32)
+    for reader in range(batch):
+        n = _add_up(past[reader], heads[reader], keys, weights, sums, ids)
+        scale = np.float32(0)
+        for at in range(n):
+            bases[at] = sums[ids[at]] * column[ids[at]]
+            scale = max(scale, bases[at])
+        if scale <= 0:
+            scale = np.float32(1)
+        if scaled:
+            weight[reader] *= scale
+        taste, popular = wanted[reader], weight[reader]
+        taste *= scale
+        mine = own[begins[reader] : begins[reader + 1]]
+        for item in mine:
+            sums[item] = -1
+        for at in range(n):
+            bases[at] += popular * popularity[ids[at]]
+            if barred[ids[at]] or sums[ids[at]] < 0:
+                bases[at] = -np.inf
+        bound = _length(taste)
+        best, its = items[reader], scores[reader]
+        count = _choose(bases, ids, n, taste, sketches, bound, best, its)
+        count = _others(sums, popularity, peaks, popular, barred, taste, sketches, bound, count, best, its)
+        best[count:] = -1
+        its[count:] = 0
+        for at in range(n):
+            sums[ids[at]] = 0
+        for item in mine:
+            sums[item] = 0
+
+
+@part
+def _add_up(past: I32, heads: F32, keys: I32, weights: F32, sums: F32, ids: I32) -> int:
+    """Add what follows to `sums`; how many items there are, in `ids`, each once."""
+    n = 0
+    for place in range(len(past)):
+        head, had = heads[place], past[place]
+        if head == 0:
+            continue
+        line, counts = keys[had], weights[had]
+        for slot in range(len(line)):
+            key = line[slot]
+            if key >= 0:
+                before = sums[key]
+                added = counts[slot] * head
+                ids[n] = key
+                n += (before == 0) & (added > 0)
+                sums[key] = before + added
+    return n
+
+
+@part
+def _others(
+    sums: F32, popularity: F32, peaks: F32, popular: np.float32, barred: Bools, wanted: F32, sketches: F32,
+    bound: float, count: int, items: I32, scores: F32,
+) -> int:  # fmt: skip
+    """Put in what is good enough by taste and popularity alone."""
+    bar = _bar(scores, count, bound)
+    for block in range(len(peaks)):
+        if popular * peaks[block] < bar:
+            continue
+        for item in range(block * BLOCK, min((block + 1) * BLOCK, len(popularity))):
+            base = popular * popularity[item]
+            if base >= bar and sums[item] == 0 and not barred[item]:
+                count = _put(items, scores, count, item, base + _product(wanted, sketches[item]))
+                bar = _bar(scores, count, bound)
+    return count
+
+
+@part
+def _by_reader(pairs: I64, batch: int, size: int) -> tuple[I64, I64]:
+    """The items of pairs (P, 2) that are below `size`, reader by reader, and where each reader's begin (B + 1,)."""
+    begins = np.zeros(batch + 2, np.int64)
+    for at in range(len(pairs)):
+        if 0 <= pairs[at, 1] < size:
+            begins[pairs[at, 0] + 2] += 1
+    for reader in range(batch):
+        begins[reader + 2] += begins[reader + 1]
+    own = np.empty(begins[batch + 1], np.int64)
+    for at in range(len(pairs)):
+        if 0 <= pairs[at, 1] < size:
+            own[begins[pairs[at, 0] + 1]] = pairs[at, 1]
+            begins[pairs[at, 0] + 1] += 1
+    return own, begins[: batch + 1]

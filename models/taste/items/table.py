@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import decay
+from models.taste.best import BLOCK
 from models.taste.fences import standing
 from models.taste.index import UNKNOWN, ItemIndex
 from models.taste.items import bars
 from models.taste.items.contents import Contents
 from models.taste.items.itemrows import decode
-from models.taste.scratch import Scratch
 from models.taste.toplists import TopLists
 
 F32 = NDArray[np.float32]
@@ -28,10 +28,6 @@ Bools = NDArray[np.bool_]
 
 EVIDENCE = 10.0  # sum of predecessors at which an item is known half by these and half by its content
 IN_SKETCH = 10  # items alike in it: signs of 64 places tell about so many apart, more would drown each other
-HEAD = 64  # items that are looked at for every list
-_ACROSS = 1 << 14  # items up to which `products` keeps a copy
-_BLOCK = 256  # items of a block of it
-_FEW = 48  # readers up to which blocks are faster
 _CHUNK = 256  # sketches made at once: 256 x N x D x 4 bytes
 
 
@@ -41,16 +37,9 @@ class Prepared:
 
     factor: float  # from stored weights to their value now; at most 1
     column: F32  # (I,) factor / (1 + column sum now)**a
-    most_popular: float  # its stored weight
-    popularity: F32  # (I,) as a share of that
-    barred: I64  # items that may not be listed: no row here, so perhaps no name, or withheld
-    head: I64  # (H,) the most popular items, by index
-    in_head: Bools  # (I,)
-    beyond_head: float  # popularity of the first item that is not in it
-
-    def both(self, taste: F32, popularity: F32) -> F32:
-        """(B, D + 1) whose product with `ItemTable.vectors` are both layers, where they weigh (B, D) and (B,)."""
-        return np.concatenate([taste, popularity[:, None] / np.float32(self.most_popular)], axis=1)
+    popularity: F32  # (I,) as a share of the most popular item's
+    peaks: F32  # the most popular item of each BLOCK of these
+    barred: Bools  # (I,) what may not be listed: no row here, so perhaps no name, or withheld
 
 
 class ItemTable:
@@ -61,7 +50,7 @@ class ItemTable:
     followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors of two parts, sum of
     w * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts, and sum of
     cosine * code(item like it in content), which fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
-    Sketches and popularity lie side by side in `vectors` (I, D + 1), so that one product gives both layers.
+    sums (I,) float32 and places (I,) int16 are 0: whoever works by item borrows them, and puts the zeros back.
     """
 
     def __init__(
@@ -80,9 +69,7 @@ class ItemTable:
         (self._half_life_ms,) = decay.whole_ms([half_life_s])
         self.ref = -1
         self._version = 0
-        self.scratch = Scratch()
         self._prepared: tuple[tuple[int, int, int, float], Prepared] | None = None
-        self._across: dict[bool, tuple[int, F32]] = {}  # in blocks or not -> version, copy
         self.present: Bools = np.zeros(0, np.bool_)
         self.withheld: Bools = np.zeros(0, np.bool_)
         self.fence: I64 = np.zeros(0, np.int64)
@@ -90,21 +77,14 @@ class ItemTable:
         self.impressions: F32 = np.zeros(0, np.float32)
         self.out: F64 = np.zeros(0, np.float64)
         self.newest_at_ms: I64 = np.zeros(0, np.int64)
-        self.vectors: F32 = np.zeros((0, items.dim + 1), np.float32)
+        self.sketches: F32 = np.zeros((0, items.dim), np.float32)
+        self.popularity: F32 = np.zeros(0, np.float32)
+        self.sums: F32 = np.zeros(0, np.float32)
+        self.places: NDArray[np.int16] = np.zeros(0, np.int16)
         self.followers = TopLists(followers, 0)
         self.columns = TopLists(predecessors, 0)
         self.contents = Contents()
         self._reserve(1024)
-
-    @property
-    def sketches(self) -> F32:
-        """(I, D), a view."""
-        return self.vectors[:, :-1]
-
-    @property
-    def popularity(self) -> F32:
-        """(I,), a view."""
-        return self.vectors[:, -1]
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self.present))
@@ -178,47 +158,11 @@ class ItemTable:
             size, factor = len(self.items), float(2.0 ** (-step / 65536))
             column = factor / (1 + self.column_sums()[:size] * factor) ** popularity_power
             column[UNKNOWN] = 0
-            most = max(float(self.popularity.max(initial=0)), 1e-30)
-            popularity, barred = (
-                self.popularity[:size] / most,
-                np.flatnonzero(~self.present[:size] | self.withheld[:size]),
-            )
-            found = Prepared(factor, column.astype(np.float32), most, popularity, barred, *_head(popularity))
+            popularity = self.popularity[:size] / max(float(self.popularity.max(initial=0)), 1e-30)
+            barred = ~self.present[:size] | self.withheld[:size]
+            found = Prepared(factor, column.astype(np.float32), popularity, _peaks(popularity), barred)
             self._prepared = (key, found)
         return self._prepared[1]
-
-    def products(self, weights: F32, out: F32) -> None:
-        """Set `out` (B, I) to the products of `weights` (B, D + 1) with `vectors`.
-
-        Copies of these by column are kept until the table changes. For a few readers it is one in blocks of items: the
-        processor's library then multiplies without rearranging all items first, three times as fast for eight readers.
-        Of many items, where each change would cost more than it saves, there is none.
-        """
-        size = out.shape[1]
-        if size > _ACROSS:
-            np.matmul(weights, self.vectors[:size].T, out=out)
-            return
-        if len(weights) > _FEW:
-            np.matmul(weights, self._by_column(False)[0, :, :size], out=out)
-            return
-        blocks, full = self._by_column(True), size // _BLOCK
-        whole = full * _BLOCK
-        if full:
-            into = out[:, :whole].reshape(len(out), full, _BLOCK).transpose(1, 0, 2)
-            np.matmul(weights, blocks[:full], out=into)
-        if whole < size:
-            np.matmul(weights, blocks[full, :, : size - whole], out=out[:, whole:])
-
-    def _by_column(self, blocks: bool) -> F32:
-        """(N, D + 1, width) `vectors` by column: in blocks of items, or all of them in one."""
-        version, found = self._across.get(blocks, (-1, None))
-        if found is None or version != self._version or found.shape[0] * found.shape[2] < len(self.vectors):
-            width = _BLOCK if blocks else len(self.vectors)
-            padded = np.zeros((-(-len(self.vectors) // width) * width, self.vectors.shape[1]), np.float32)
-            padded[: len(self.vectors)] = self.vectors
-            found = np.ascontiguousarray(padded.reshape(-1, width, padded.shape[1]).transpose(0, 2, 1))
-            self._across[blocks] = self._version, found
-        return found
 
     def row_sums(self, items: I32) -> F64:
         """(N,) sum of what each of these items leads to, as `symmetry` says."""
@@ -230,8 +174,16 @@ class ItemTable:
 
     def bytes_used(self) -> int:
         """Bytes of the columns (the item index not included)."""
-        numbers = (self.vectors, self.total, self.impressions, self.out)
-        columns = (self.present, self.withheld, self.fence, *numbers, self.newest_at_ms)
+        sums = (
+            self.sketches,
+            self.popularity,
+            self.total,
+            self.impressions,
+            self.out,
+            self.sums,
+            self.places,
+        )
+        columns = (self.present, self.withheld, self.fence, *sums, self.newest_at_ms)
         lists = (self.followers.keys, self.followers.weights, self.columns.keys, self.columns.weights)
         return sum(column.nbytes for column in (*columns, *lists)) + self.contents.bytes_used()
 
@@ -297,7 +249,7 @@ class ItemTable:
         if items <= size:
             return
         more = max(items, 2 * size) - size
-        for name in ("present", "withheld", "vectors", "total", "impressions", "out", "newest_at_ms"):
+        for name in _FROM_0:
             old = self.__dict__[name]
             self.__dict__[name] = np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
         self.fence = np.concatenate([self.fence, np.full(more, -1, np.int64)])
@@ -306,14 +258,17 @@ class ItemTable:
         self.contents.likes.reserve(size + more)
 
 
-def _head(popularity: F32) -> tuple[I64, Bools, float]:
-    """The HEAD most popular items, where they are, and the popularity of the next one."""
-    rest = len(popularity) - HEAD
-    order = np.argpartition(popularity, rest) if rest > 0 else np.arange(len(popularity))
-    head = np.sort(order[max(rest, 0) :])
-    inside = np.zeros(len(popularity), np.bool_)
-    inside[head] = True
-    return head, inside, float(popularity[order[:rest]].max(initial=0)) if rest > 0 else 0.0
+_FROM_0 = (
+    *("present", "withheld", "sketches", "popularity", "total", "impressions", "out", "newest_at_ms"),
+    *("sums", "places"),
+)
+
+
+def _peaks(popularity: F32) -> F32:
+    padded = np.full(-(-len(popularity) // BLOCK) * BLOCK, -np.inf, np.float32)
+    padded[: len(popularity)] = popularity
+    peaks: F32 = np.maximum.reduce(padded.reshape(-1, BLOCK), axis=1)
+    return peaks
 
 
 def _unit(vectors: NDArray[np.floating]) -> F32:

@@ -22,16 +22,14 @@ class Barred:
     everywhere: I64 | Bools  # items that nobody is shown: by index, or a mask (I,)
     pairs: tuple[I64, ...]  # of (P, 2) place in the batch and item
 
-    def of(self, places: I64, batch: int) -> "Barred":
-        """For some of the batch alone, in that order."""
-        to = np.full(batch, -1)
-        to[places] = np.arange(len(places))
-        moved = [np.stack([to[one[:, 0]], one[:, 1]], axis=1) for one in self.pairs]
-        return Barred(self.everywhere, tuple(one[one[:, 0] >= 0] for one in moved))
+    def joined(self) -> I64:
+        """The pairs as one array."""
+        some = [one for one in self.pairs if len(one)]
+        return some[0] if len(some) == 1 else np.concatenate(some or self.pairs)
 
     def all_pairs(self, size: int) -> I64:
         """As one array, of the first `size` items alone."""
-        every = np.concatenate(self.pairs)
+        every = self.joined()
         return every[(every[:, 1] >= 0) & (every[:, 1] < size)]
 
     def free(self, items: I64, batch: int) -> Bools:
@@ -46,13 +44,15 @@ class Barred:
 
     def mask(self, size: int) -> Bools:
         """(I,) of `everywhere`."""
+        if self.everywhere.dtype == np.bool_:
+            return self.everywhere.view(np.bool_)
         found = np.zeros(size, np.bool_)
         found[self.everywhere] = True
         return found
 
 
-def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> I64 | Bools:
-    """Items that nobody is shown: by index, or a mask (I,). Without a catalogue: those that have no row yet."""
+def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: ListSettings) -> Bools:
+    """Items (I,) that nobody is shown. Without a catalogue: those that have no row yet."""
     if catalogue.empty and not settings.only_catalogued:
         return table.prepared(now_ms, settings.rank.popularity_power).barred
     size = len(table.items)

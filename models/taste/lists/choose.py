@@ -1,7 +1,7 @@
-"""The best items of a batch of readers that may be listed, and what speaks for them. NumPy alone.
+"""The best items of a batch of readers that may be listed. Compiled.
 
-All scores are made and looked at where there are few items, or where a source speaks that knows only all of them; else
-only the items that can be among the best (`models.taste.lists.near`). Both give the same lists.
+By counts, taste and popularity only few of all items are looked at; where a source speaks that knows all of them, or a
+walk, all are.
 """
 
 from collections.abc import Sequence
@@ -10,23 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.best import top_k
+from models.taste.best import best_of_all, of_followers, top_k
 from models.taste.items.table import ItemTable
-from models.taste.lists import filters, near
+from models.taste.lists import filters
 from models.taste.lists.barred import Barred
-from models.taste.lists.rank import RankSettings, Scored, popular, readers_of, score, weights
+from models.taste.lists.rank import RankSettings, Scored, readers_of
 from models.taste.lists.reasons import Lists, explain, joined
+from models.taste.lists.scores import popular, without_taste
 from models.taste.lists.sources import Weighted
 from models.taste.readers.users import UserRows
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-TOGETHER = 256  # readers at once: what every NumPy call costs is shared by them
-_FEW = 8192  # items of which all are looked at
-_CELLS = 1 << 22  # readers x items at once at most: 16 MB an array
+TOGETHER = 256  # readers at once: what every call costs is shared by them
+_CELLS = 1 << 22  # readers x items at once at most, where all are looked at: 16 MB an array
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,14 @@ class Best:
     scores: F32  # (B, k)
 
 
-def batch_size(table: ItemTable) -> int:
+def batch_size(table: ItemTable, settings: RankSettings, further: Sequence[Weighted] = ()) -> int:
     """Readers that are ranked at once."""
-    return max(1, min(TOGETHER, _CELLS // len(table.items)))
+    return max(1, min(TOGETHER, _CELLS // len(table.items))) if _of_all(settings, further) else TOGETHER
+
+
+def _of_all(settings: RankSettings, further: Sequence[Weighted]) -> bool:
+    """Whether all items are looked at."""
+    return bool(further or settings.walk)
 
 
 def best(
@@ -55,24 +59,19 @@ def best(
     further: Sequence[Weighted] = (),
 ) -> Best:
     """The k best for readers by row (B,), of whom nothing is looked at where they are `anonymous` (B,)."""
-    if further or settings.walk or len(table.items) <= _FEW:
-        return _of_all(table, users, rows, now_ms, k, settings, barred, anonymous, further)
-    size = len(table.items)
+    if _of_all(settings, further):
+        bases, scored = without_taste(table, users, rows, now_ms, settings, anonymous, further)
+        filters.mask(bases, barred.everywhere, barred.pairs)
+        return Best(scored, *best_of_all(bases, scored.readers.wanted, table.sketches, k))
     prepared = table.prepared(now_ms, settings.popularity_power)
-    readers = readers_of(table, users, rows, now_ms, settings, anonymous, even=True)
-    counts = near.Counts(table, prepared, readers.followers, barred.all_pairs(size))
-    wanted, weight = weights(users, rows, readers.past, counts.scale, settings, anonymous)
-    found = near.search(table, prepared, counts, barred.mask(size), wanted, weight, k)
-    rest = np.flatnonzero(~found.certain)
-    if len(rest):
-        some = None if anonymous is None else anonymous[rest]
-        other = _of_all(
-            table, users, rows[rest], now_ms, k, settings, barred.of(rest, len(rows)), some, further
-        )
-        found.items[rest], found.scores[rest] = other.items, other.scores
-        # The scratch that they were made in was used.
-        readers = readers_of(table, users, rows, now_ms, settings, anonymous, even=True)
-    return Best(Scored(readers, wanted, weight), found.items, found.scores)
+    readers = readers_of(table, users, rows, now_ms, settings, anonymous)
+    items, scores = np.empty((len(rows), k), np.int32), np.empty((len(rows), k), np.float32)
+    of_followers(
+        readers.past, readers.heads, table.followers.keys, table.followers.weights, prepared.column,
+        prepared.popularity, prepared.peaks, table.sketches, barred.mask(len(prepared.column)), barred.joined(),
+        readers.scaled, table.sums, readers.wanted, readers.weight, items, scores,
+    )  # fmt: skip
+    return Best(Scored(readers), items, scores)
 
 
 def most_popular(
@@ -80,23 +79,6 @@ def most_popular(
 ) -> Best:
     """The k most popular ones."""
     scores, scored = popular(table, rows, now_ms, settings)
-    filters.mask(scores, barred.everywhere, barred.pairs)
-    return Best(scored, *top_k(scores, k))
-
-
-def _of_all(
-    table: ItemTable,
-    users: UserRows,
-    rows: I32,
-    now_ms: int,
-    k: int,
-    settings: RankSettings,
-    barred: Barred,
-    anonymous: Bools | None,
-    further: Sequence[Weighted],
-) -> Best:
-    """By a look at all items."""
-    scores, scored = score(table, users, rows, now_ms, settings, anonymous, further)
     filters.mask(scores, barred.everywhere, barred.pairs)
     return Best(scored, *top_k(scores, k))
 
@@ -117,7 +99,7 @@ def rank(
     listed. Large batches are ranked in parts, so that working memory does not grow with them.
     """
     table.cover()
-    most = batch_size(table)
+    most = batch_size(table, settings, further)
     parts = []
     for start in range(0, max(len(rows), 1), most):
         part = rows[start : start + most]

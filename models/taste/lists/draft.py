@@ -2,11 +2,11 @@
 alone."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.taste.broadcast import along
 from models.taste.items.catalogue import Catalogue
 from models.taste.items.table import ItemTable
 from models.taste.lists.barred import Barred
@@ -83,3 +83,10 @@ def by_score(items: I32, scores: F32) -> I64:
     order = np.where(items >= 0, -scores, np.float32(np.inf)).argsort(axis=1, kind="stable")
     order[along(items, order) < 0] = -1
     return order
+
+
+def along(matrix: NDArray[Any], columns: I64) -> NDArray[Any]:
+    """`np.take_along_axis(matrix, columns, 1)` for columns (B, N) of a matrix (B, M): a third of its cost for a few
+    rows."""
+    found: NDArray[Any] = matrix.reshape(-1).take(columns + np.arange(len(matrix))[:, None] * matrix.shape[1])
+    return found

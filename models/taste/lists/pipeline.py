@@ -60,7 +60,7 @@ def lists(
     table.cover()
     catalogue.cover()
     left_out: dict[str, int] = {}
-    most = batch_size(table)
+    most = batch_size(table, settings.rank, further)
     parts: list[Lists] = []
     candidates: list[Candidates] = []
     weights = ordering if settings.order else learnt if settings.blend else None

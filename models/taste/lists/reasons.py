@@ -1,4 +1,4 @@
-"""Lists and what each of their scores is made of. NumPy alone."""
+"""Lists and what each of their scores is made of. Compiled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -6,11 +6,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled, part
 from models.taste.items.table import ItemTable
 from models.taste.lists.rank import LAYERS, RankSettings, Scored
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
+I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
@@ -62,8 +64,8 @@ def explain(
     """Lists of these items (B, k), -1 padded, with their scores and what each is made of. `factors` (B, k) is what
     later stages made of the parts: they scale all alike, so that shares stay exact. `blended` (B, k, 3 + S) is what a
     learnt blend made of the parts, in their order."""
-    by_past = scored.readers.followers.by_past(items, table.scratch)
-    layers = layers_of(table, scored, items, now_ms, settings, by_past)
+    items, scores = np.ascontiguousarray(items), np.ascontiguousarray(scores)
+    layers, by_past = _parts(table, scored, items, now_ms, settings)
     if blended is not None:
         counted = layers[..., 0]
         changed = np.divide(blended[..., 0], counted, out=np.zeros_like(counted), where=counted > 0)
@@ -72,52 +74,94 @@ def explain(
     if factors is not None:
         layers *= factors[..., None]
         by_past *= factors[..., None]
-    because, strongest = _strongest(by_past)
+    because, share = np.empty(items.shape, np.int64), np.empty(items.shape, np.float32)
+    _strongest(by_past, items, scores, because, share)
     nothing = np.zeros(scores.shape, np.float32)
-    share = np.divide(strongest, scores, out=nothing.copy(), where=(items >= 0) & (scores > 0))
     readers, names = scored.readers, scored.parts.names
     past, kinds, at_ms = readers.past, readers.kinds, readers.at_ms
     return Lists(items, scores, layers, by_past, past, kinds, at_ms, because, share, nothing, nothing, names)
 
 
-def _strongest(by_past: F32) -> tuple[I64, F32]:
-    """The past item (B, k) of the largest part of these (B, k, W), none of which is below 0, and that part; -1 and 0
-    where there is none."""
-    window = by_past.shape[2]
-    if not window:
-        return np.full(by_past.shape[:2], -1), np.zeros(by_past.shape[:2], np.float32)
-    because = by_past.argmax(axis=2)
-    at = because.reshape(-1) + np.arange(0, by_past.size, window)  # a maximum over so short an axis is slower
-    strongest: F32 = by_past.reshape(-1)[at].reshape(because.shape)
-    because[strongest <= 0] = -1
-    return because, strongest
+def layers_of(table: ItemTable, scored: Scored, items: I32, now_ms: int, settings: RankSettings) -> F32:
+    """What the scores of items (B, k), -1 padded, are made of: (B, k, 3 + S)."""
+    return _parts(table, scored, np.ascontiguousarray(items), now_ms, settings)[0]
 
 
-def layers_of(
-    table: ItemTable,
-    scored: Scored,
-    items: I32,
-    now_ms: int,
-    settings: RankSettings,
-    by_past: F32 | None = None,
-) -> F32:
-    """What the scores of items (B, k), -1 padded, are made of: (B, k, 3 + S). `by_past` (B, k, W) are their counts by
-    past item, where somebody has them."""
-    layers = np.empty((*items.shape, len(LAYERS) + len(scored.parts.names)), np.float32)
-    listed = np.maximum(items, 0)
-    if by_past is None and scored.counts is not None:
-        layers[..., 0] = np.take_along_axis(scored.counts, listed, 1)
-    else:
-        parts = scored.readers.followers.by_past(items, table.scratch) if by_past is None else by_past
-        layers[..., 0] = np.matmul(parts, np.ones(parts.shape[2], np.float32))  # a sum, five times as fast
-    shape = (*items.shape, table.vectors.shape[1])
-    sketches = table.scratch.take("listed", table.vectors, listed, shape)[..., :-1]
-    layers[..., 1] = np.matmul(sketches, scored.wanted[:, :, None])[..., 0]
-    popular = table.prepared(now_ms, settings.popularity_power).popularity
-    np.multiply(scored.weight[:, None], popular[listed], out=layers[..., 2])
-    if scored.parts.names:
+def _parts(
+    table: ItemTable, scored: Scored, items: I32, now_ms: int, settings: RankSettings
+) -> tuple[F32, F32]:
+    """Layers (B, k, 3 + S), and the first of them by past item (B, k, W)."""
+    readers, names = scored.readers, scored.parts.names
+    prepared = table.prepared(now_ms, settings.popularity_power)
+    layers = np.empty((*items.shape, len(LAYERS) + len(names)), np.float32)
+    by_past = np.empty((*items.shape, readers.past.shape[1]), np.float32)
+    _explain(
+        items, readers.past, readers.heads, table.followers.keys, table.followers.weights, prepared.column,
+        readers.wanted, table.sketches, readers.weight, prepared.popularity, table.places, by_past, layers,
+    )  # fmt: skip
+    if names:
         layers[..., len(LAYERS) :] = scored.parts.of(items)
-    none = items < 0
-    if np.count_nonzero(none):
-        layers[none] = 0
-    return layers
+    return layers, by_past
+
+
+@compiled(
+    "void(int32[:, ::1], int32[:, ::1], float32[:, ::1], int32[:, ::1], float32[:, ::1], float32[::1], "
+    "float32[:, ::1], float32[:, ::1], float32[::1], float32[::1], int16[::1], float32[:, :, ::1], float32[:, :, ::1])"
+)
+def _explain(
+    items: I32, past: I32, heads: F32, keys: I32, weights: F32, column: F32,
+    wanted: F32, sketches: F32, weight: F32, popularity: F32, places: I16, by_past: F32, layers: F32,
+) -> None:  # fmt: skip
+    """`places` (I,) are 0, before and after."""
+    batch, k = items.shape
+    for reader in range(batch):
+        own, parts = items[reader], by_past[reader]
+        parts[:] = 0
+        for nth in range(k):
+            if own[nth] >= 0:
+                places[own[nth]] = nth + 1
+        for place in range(past.shape[1]):
+            head, had = heads[reader, place], past[reader, place]
+            if head == 0:
+                continue
+            for slot in range(keys.shape[1]):
+                key = keys[had, slot]
+                if key >= 0 and places[key] > 0:
+                    parts[places[key] - 1, place] = weights[had, slot] * head * column[key]
+        for nth in range(k):
+            item = own[nth]
+            if item < 0:
+                layers[reader, nth] = 0
+                continue
+            places[item] = 0
+            counted = np.float32(0)
+            for place in range(past.shape[1]):
+                counted += parts[nth, place]
+            layers[reader, nth, 0] = counted
+            layers[reader, nth, 1] = _product(wanted[reader], sketches[item])
+            layers[reader, nth, 2] = weight[reader] * popularity[item]
+
+
+@part
+def _product(one: F32, other: F32) -> np.float32:
+    """Of vectors (D,)."""
+    total = np.float32(0)
+    for place in range(len(one)):
+        total += one[place] * other[place]
+    return total
+
+
+@compiled("void(float32[:, :, ::1], int32[:, ::1], float32[:, ::1], int64[:, ::1], float32[:, ::1])")
+def _strongest(by_past: F32, items: I32, scores: F32, because: I64, share: F32) -> None:
+    """The past item (B, k) of the largest part of these (B, k, W), none of which is below 0, and its share of the
+    score; -1 and 0 where there is none."""
+    batch, k, window = by_past.shape
+    for reader in range(batch):
+        for nth in range(k):
+            largest, which = np.float32(0), -1
+            for place in range(window):
+                if by_past[reader, nth, place] > largest:
+                    largest, which = by_past[reader, nth, place], place
+            because[reader, nth] = which
+            told = items[reader, nth] >= 0 and scores[reader, nth] > 0
+            share[reader, nth] = largest / scores[reader, nth] if told else np.float32(0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models.taste.lists.reasons import Lists
 from streams.events import Recommended
 from streams.taste.lists import named, recommendation
-from streams.taste.written import NAME_BYTES, Writer
+from streams.taste.written import Writer
 
 ODD = [
     "",
@@ -20,8 +20,8 @@ ODD = [
     "ü" * 11,
     "line\nbreak",
     "\u2028",
-    "x" * (NAME_BYTES - 2),
-    "x" * (NAME_BYTES - 1),
+    "x" * (22),
+    "x" * (200),
 ]
 NAMES: list[str | None] = [None, *(f"item-{n}" for n in range(40)), *ODD, None]
 K, WINDOW = 5, 4
@@ -67,7 +67,7 @@ def test_any_lists(seed: int, batch: int, most: int, short: float, wild: float) 
     check(Writer(NAMES), made(seed, batch, most, short, wild))
 
 
-def test_ordinary_lists_are_written_without_objects_and_short_ones_with(
+def test_only_explored_items_and_numbers_of_many_digits_are_made_of_objects(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     as_objects: list[int] = []
@@ -77,11 +77,25 @@ def test_ordinary_lists_are_written_without_objects_and_short_ones_with(
         return named(lists, names)
 
     monkeypatch.setattr("streams.taste.written.named", counted)
-    check(Writer(NAMES), made(3, 200, 41, 0.0, 0.0))
+    check(Writer(NAMES), made(3, 200, len(NAMES), 0.5, 0.0, sources=2))
     assert as_objects == []
-    short = made(3, 200, 41, 0.5, 0.0)
-    check(Writer(NAMES), short)
-    assert as_objects == [int((short.items < 0).any(axis=1).sum())]
+    lists = made(3, 200, 41, 0.5, 0.0)
+    lists.items[:4, 0] = 1
+    lists.propensity[0, 0] = 0.5
+    lists.scores[1, 0] = 3e9
+    lists.layers[2, 0, 1] = 3e11 * abs(lists.scores[2, 0])
+    lists.scores[3, 0] = 0.9e9
+    check(Writer(NAMES), lists)
+    assert as_objects == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "score", [0.0, -0.0, 4e-7, -4e-7, 1e-6, -9e-6, 1e-5, 0.0101, 1.0, -10.0, 99.999999, 12345]
+)
+def test_scores_of_any_size(score: float) -> None:
+    lists = made(9, 4, 41, 0.0, 0.0)
+    lists.scores[:] = score
+    check(Writer(NAMES), lists)
 
 
 def test_shares_about_the_smallest_that_is_told() -> None:

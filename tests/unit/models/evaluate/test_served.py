@@ -12,7 +12,8 @@ from models.taste.index import ItemIndex
 from models.taste.items.neighbours import ItemColumns
 from models.taste.items.table import ItemTable
 from models.taste.lists.choose import rank
-from models.taste.lists.rank import RankSettings, layer_scores
+from models.taste.lists.rank import RankSettings
+from models.taste.lists.scores import layer_scores
 from models.taste.readers.transitions import transitions
 from models.taste.readers.users import UserRows
 

@@ -14,8 +14,9 @@ from models.taste.items.table import ItemTable
 from models.taste.lists.choose import rank
 from models.taste.lists.explore import draws
 from models.taste.lists.pipeline import lists
-from models.taste.lists.rank import RankSettings, layer_scores
+from models.taste.lists.rank import RankSettings
 from models.taste.lists.request import ListSettings, Requests
+from models.taste.lists.scores import layer_scores
 from models.taste.lists.sources import Weighted
 from models.taste.readers.transitions import transitions
 from models.taste.readers.users import UserRows

@@ -1,9 +1,9 @@
-"""Operations by row are those of NumPy, whatever lies between the rows."""
+"""What is taken from rows is what NumPy takes, whatever lies between them."""
 
 import numpy as np
 import pytest
 
-from models.taste.broadcast import along
+from models.taste.lists.draft import along
 
 
 @pytest.mark.parametrize(("rows", "width", "wanted"), [(1, 1, 3), (5, 7, 4), (3, 9, 9), (0, 4, 2)])
