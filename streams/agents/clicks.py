@@ -110,6 +110,7 @@ class ClicksAgent(Agent[ClickColumns]):
         self._privacy = PrivacyKeeper(
             self._state, settings.topics.partitions, services.clock, self._forget_beside_state, self.metrics
         )
+        self._show_sizes()
 
     def _live_quality(self) -> LiveQuality | None:
         """None where there are no lists, or where nothing of a reader is to be looked at."""
@@ -170,7 +171,6 @@ class ClicksAgent(Agent[ClickColumns]):
         self.metrics.recovered_rows(await self._state.recover(partition, self._changelog, tell))
         await self._beside.read_back(partition)
         self.recoveries.end(partition)
-        self._measure()
 
     def healing(self, partition: int) -> Emit | None:
         return self._state.healing(partition)
@@ -232,7 +232,6 @@ class ClicksAgent(Agent[ClickColumns]):
                 rejected = [*rejected, *_causes(batch, too_large)]
             if rejected:
                 self.reject(effects, batch.partition, rejected)
-        self._measure()
         return effects
 
     def _decide_in_turn(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
@@ -321,12 +320,15 @@ class ClicksAgent(Agent[ClickColumns]):
     def _revision(self, result: str) -> None:
         self.services.metrics.sequence_revisions.labels(result).inc()
 
-    def _measure(self) -> None:
-        self.services.metrics.users.set(len(self._state.rows))
-        beside = self._revisions.bytes_used() + self._beside.bytes_used()
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + beside)
-        self.services.metrics.items.set(len(self._items) - 1)  # without the unknown one
-        self.services.metrics.items_beyond.set(self._items.beyond)
+    def _show_sizes(self) -> None:
+        """Gauges that are asked when somebody looks: a group of clicks comes every few milliseconds."""
+        metrics, rows, items = self.services.metrics, self._state.rows, self._items
+        metrics.users.set_function(lambda: len(rows))
+        metrics.user_bytes.set_function(
+            lambda: rows.bytes_used() + self._revisions.bytes_used() + self._beside.bytes_used()
+        )
+        metrics.items.set_function(lambda: len(items) - 1)  # without the unknown one
+        metrics.items_beyond.set_function(lambda: items.beyond)
 
 
 def _causes(batch: PartitionBatch, too_large: TooLarge) -> list[Rejected]:
