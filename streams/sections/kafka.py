@@ -95,7 +95,7 @@ class Reader(Section):
         description="how long a broker with nothing new holds its answer back; the embedded one looks every half of it",
     )
     fetch_pace_ms: float = Field(
-        8.0,
+        5.0,
         ge=0,
         le=1000,
         description="clicks gather for so long while they flow: a broker is asked at most once in this time",
