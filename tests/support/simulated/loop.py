@@ -12,7 +12,9 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Process:
@@ -90,6 +92,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         process = Process(name)
         self._processes.append(process)
         return process
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Done at once, in no time: a thread would take as long as it likes, and no seed be one run."""
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
     def _run_once(self) -> None:
         self._deal(self._ready)
