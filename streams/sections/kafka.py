@@ -107,7 +107,7 @@ class Reader(Section):
     batches_in_flight: Count = Field(32, description="per partition")
     bytes_in_flight: Count = Field(64 << 20, description="over all partitions of one agent")
     group_interval_ms: float = Field(
-        4.0, ge=0, le=1000, description="group commits of one agent begin at most once in this time"
+        3.0, ge=0, le=1000, description="group commits of one agent begin at most once in this time"
     )
     changelog_interval_ms: float = Field(
         25.0,
