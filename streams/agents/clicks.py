@@ -1,8 +1,8 @@
 """Clicks: fold groups of batches into the readers' rows, publish fresh lists, tell the item agent what followed what.
 
 A group over many partitions is one fold (`streams.taste.folding`) and one ranking (`streams.taste.maker`). A reader's
-last click of the group makes the list. The records are in `streams.taste.lists` and `streams.taste.transitions`; this
-file says what goes where.
+last click of the group makes the list. What that asks for is `streams.taste.publishing`'s; this file says what is
+folded and what is refused.
 """
 
 import asyncio
@@ -20,12 +20,11 @@ from models.taste.readers.layout import fence_of
 from streams.agents.base import Agent, Services
 from streams.codecs import decode_poll
 from streams.columns import ClickColumns
-from streams.effects import Effects, Emit, Header, batch_bytes
+from streams.effects import Effects, Emit
 from streams.events import MAX_ID_BYTES
 from streams.observe.quality import QualityMetrics
 from streams.privacy.keeper import KEY_BYTES, PrivacyKeeper
 from streams.query.readers import Shelf
-from streams.refusals.rejected import Rejected
 from streams.secrecy.files import secret
 from streams.state.catalogue import CatalogueState
 from streams.state.changelog import TableFollower
@@ -35,19 +34,16 @@ from streams.taste.beside import Beside
 from streams.taste.experiments import Experiments
 from streams.taste.folding import ClickFold
 from streams.taste.maker import ListMaker, list_settings
+from streams.taste.publishing import Publisher, TooLarge, causes
 from streams.taste.quality import LiveQuality, Served
 from streams.taste.revisions import Revisions
 from streams.taste.transitions import TransitionWriter
-from streams.topology.topics import CLICKS, ITEM_TABLE, ITEMS, RECOMMENDATIONS, TASTE_CHANGELOG
-from streams.transport.batch import PartitionBatch, Poll, Record
+from streams.topology.topics import CLICKS, ITEM_TABLE, ITEMS, TASTE_CHANGELOG
+from streams.transport.batch import Poll, Record
 from streams.transport.consumer import Profile
 from streams.transport.durable import Submission
 
 log = logging.getLogger(__name__)
-
-ROOM_BYTES = 4_096  # more than key, headers and frame of an output take
-
-TooLarge = dict[tuple[int, int], int]  # partition, offset of the click -> size of its list
 
 
 class ClicksAgent(Agent[ClickColumns]):
@@ -106,10 +102,19 @@ class ClicksAgent(Agent[ClickColumns]):
             services.metrics,
             self.metrics,
         )
+        self._publish = Publisher(
+            self._state.rows,
+            self._lists,
+            self._transitions if self._taste.transitions else None,
+            settings.kafka.max_message_bytes,
+            services.metrics,
+            self.metrics,
+        )
         self._future_ms = int(self._taste.future_s * 1000)
         self._privacy = PrivacyKeeper(
             self._state, settings.topics.partitions, services.clock, self._forget_beside_state, self.metrics
         )
+        self._show_sizes()
 
     def _live_quality(self) -> LiveQuality | None:
         """None where there are no lists, or where nothing of a reader is to be looked at."""
@@ -170,7 +175,6 @@ class ClicksAgent(Agent[ClickColumns]):
         self.metrics.recovered_rows(await self._state.recover(partition, self._changelog, tell))
         await self._beside.read_back(partition)
         self.recoveries.end(partition)
-        self._measure()
 
     def healing(self, partition: int) -> Emit | None:
         return self._state.healing(partition)
@@ -229,10 +233,9 @@ class ClicksAgent(Agent[ClickColumns]):
             if rejected and not self._state.register.empty(batch.partition):
                 rejected = self._privacy.letters_allowed(batch.partition, rejected)
             if too_large:
-                rejected = [*rejected, *_causes(batch, too_large)]
+                rejected = [*rejected, *causes(batch, too_large)]
             if rejected:
                 self.reject(effects, batch.partition, rejected)
-        self._measure()
         return effects
 
     def _decide_in_turn(self, effects: Effects, parts: Sequence[ClickColumns]) -> TooLarge:
@@ -258,61 +261,7 @@ class ClicksAgent(Agent[ClickColumns]):
         if not parts:
             return {}
         moved = self._fold(parts)
-        rows = moved.folded.rows
-        if not len(rows):
-            return {}
-        names = self._state.rows.names
-        users = [names[row] for row in rows.tolist()]
-        keys = [user.encode() for user in users]
-        values, headers = self._lists.outputs(moved, users)
-        state = self._state.rows.encode(rows)
-        large = self._larger(keys, values, headers)
-        for partition, at in moved.by_partition():
-            effects.changelog.append(
-                Emit(TASTE_CHANGELOG, partition, [keys[i] for i in at], [state[i] for i in at])
-            )
-            if large:
-                at = [place for place in at if place not in large]
-            effects.outputs.append(
-                Emit(
-                    RECOMMENDATIONS,
-                    partition,
-                    [keys[i] for i in at],
-                    [values[i] for i in at],
-                    [headers[i] for i in at] if headers is not None else None,
-                )
-            )
-        if self._taste.transitions:
-            effects.outputs += self._transitions.emits(
-                moved.folded,
-                moved.items,
-                moved.kinds,
-                moved.weights,
-                moved.at_ms,
-                moved.offsets,
-                moved.partitions,
-            )
-        published = len(values) - len(large)
-        self.metrics.published(RECOMMENDATIONS, published)
-        if headers is not None:
-            self.services.metrics.lists.inc(published)
-        last = moved.folded.last
-        return {
-            (int(moved.partitions[last[i]]), int(moved.offsets[last[i]])): size for i, size in large.items()
-        }
-
-    def _larger(
-        self, keys: Sequence[bytes], values: Sequence[bytes], headers: Sequence[list[Header]] | None
-    ) -> dict[int, int]:
-        """Place -> size of the outputs that are larger than a topic takes."""
-        limit_bytes = self.services.settings.kafka.max_message_bytes
-        if max(map(len, values)) + ROOM_BYTES <= limit_bytes:
-            return {}
-        sizes = {
-            i: batch_bytes(key, values[i], headers[i] if headers is not None else None)
-            for i, key in enumerate(keys)
-        }
-        return {i: size for i, size in sizes.items() if size > limit_bytes}
+        return self._publish(effects, moved) if len(moved.folded.rows) else {}
 
     def shelf(self) -> Shelf:
         """What queries are answered from: this worker's own readers, and all items."""
@@ -321,18 +270,12 @@ class ClicksAgent(Agent[ClickColumns]):
     def _revision(self, result: str) -> None:
         self.services.metrics.sequence_revisions.labels(result).inc()
 
-    def _measure(self) -> None:
-        self.services.metrics.users.set(len(self._state.rows))
-        beside = self._revisions.bytes_used() + self._beside.bytes_used()
-        self.services.metrics.user_bytes.set(self._state.rows.bytes_used() + beside)
-        self.services.metrics.items.set(len(self._items) - 1)  # without the unknown one
-        self.services.metrics.items_beyond.set(self._items.beyond)
-
-
-def _causes(batch: PartitionBatch, too_large: TooLarge) -> list[Rejected]:
-    """The clicks of a batch that would have made a list of that size."""
-    return [
-        Rejected(record, "too_large", f"its list takes {too_large[batch.partition, record.offset]} bytes")
-        for record in batch.records
-        if (batch.partition, record.offset) in too_large
-    ]
+    def _show_sizes(self) -> None:
+        """Gauges that are asked when somebody looks: a group of clicks comes every few milliseconds."""
+        metrics, rows, items = self.services.metrics, self._state.rows, self._items
+        metrics.users.set_function(lambda: len(rows))
+        metrics.user_bytes.set_function(
+            lambda: rows.bytes_used() + self._revisions.bytes_used() + self._beside.bytes_used()
+        )
+        metrics.items.set_function(lambda: len(items) - 1)  # without the unknown one
+        metrics.items_beyond.set_function(lambda: items.beyond)

@@ -95,7 +95,7 @@ class Reader(Section):
         description="how long a broker with nothing new holds its answer back; the embedded one looks every half of it",
     )
     fetch_pace_ms: float = Field(
-        8.0,
+        5.0,
         ge=0,
         le=1000,
         description="clicks gather for so long while they flow: a broker is asked at most once in this time",
@@ -107,7 +107,7 @@ class Reader(Section):
     batches_in_flight: Count = Field(32, description="per partition")
     bytes_in_flight: Count = Field(64 << 20, description="over all partitions of one agent")
     group_interval_ms: float = Field(
-        4.0, ge=0, le=1000, description="group commits of one agent begin at most once in this time"
+        3.0, ge=0, le=1000, description="group commits of one agent begin at most once in this time"
     )
     changelog_interval_ms: float = Field(
         25.0,

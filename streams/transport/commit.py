@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 
 W = TypeVar("W")
 
-GATHERED_BATCHES = 64  # with so many at hand a group is large enough to be cheap
+RESET_WITHIN_S = (
+    5.0  # a connection that is given up fails all that it has at once; a group has only to hear of it
+)
 
 
 class GroupCommit(Commit[W]):
@@ -90,8 +92,9 @@ class GroupCommit(Commit[W]):
         next_s = 0.0
         while not self._settling:
             await self._wake.wait()
-            await asyncio.sleep(max(0.0, next_s - self._clock.monotonic_s()))
-            await self._gathered()
+            wait_s = next_s - self._clock.monotonic_s()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
             next_s = self._clock.monotonic_s() + self._interval_s
             await self._slots.acquire()
             group = self._next_group()
@@ -107,15 +110,8 @@ class GroupCommit(Commit[W]):
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._ended)
-            await asyncio.sleep(0)  # the sends of this group go first, then the next is formed
-
-    async def _gathered(self) -> None:
-        """Return when a turn of the loop brings no further batch. A poll has one a partition, and Faust hands on one a
-        turn."""
-        seen = 0
-        while seen < len(self._waiting) < GATHERED_BATCHES:
-            seen = len(self._waiting)
-            await asyncio.sleep(0)
+            if self._waiting:
+                await asyncio.sleep(0)  # the sends of this group go first, then the next is formed
 
     def _next_group(self) -> list[Submission[W]]:
         """What is waiting, oldest first, up to the bound: a decision runs on the event loop, and heartbeats wait."""
@@ -163,6 +159,7 @@ class GroupCommit(Commit[W]):
         try:
             async with self._outputs_turn:
                 pending = await self._send(effects.outputs, generation)
+                self._rows.outputs_leave()
             await self._producer.confirmed(chain(*pending))
             if before is not None:
                 await asyncio.shield(before)
@@ -224,8 +221,8 @@ class GroupCommit(Commit[W]):
         self._writer.forget(partition)
 
     async def reset(self, partitions: Sequence[int]) -> None:
-        """Connect anew, so that nothing queued can pass what failed; wait until no group is on its way, and forget
-        what waits. After it the chain starts anew."""
+        """Connect anew, so that nothing queued can pass what failed; wait until no group is on its way, a bounded
+        time, and forget what waits. After it the chain starts anew."""
         self._generation += 1
         self._writer.forget()
         backoff_s = 0.2
@@ -237,10 +234,28 @@ class GroupCommit(Commit[W]):
                 log.warning("cannot connect to the broker yet: %r", error)
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 5.0)
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        await self._ended_all(RESET_WITHIN_S)
         self._waiting.clear()
         self._chain = None
+
+    async def _ended_all(self, within_s: float) -> None:
+        """Return when no group is on its way; those that do not end within the time are given up. Their connection is
+        closed: what they have sent has failed, and they send nothing more."""
+        until_s = self._clock.monotonic_s() + within_s
+        while self._tasks:
+            left_s = until_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                log.warning("%d groups did not end with their connection: given up", len(self._tasks))
+                await self._give_up()
+                return
+            await asyncio.wait(set(self._tasks), timeout=left_s)
+
+    async def _give_up(self) -> None:
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
 
     def draining(self, on: bool) -> None:
         self._draining = on
@@ -253,11 +268,7 @@ class GroupCommit(Commit[W]):
             await asyncio.wait(set(self._tasks), timeout=within_s)
 
     async def cancel(self) -> None:
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
+        await self._give_up()
         await self._rows.cancel()
         self._waiting.clear()
         self._chain = None

@@ -2,15 +2,14 @@
 
 It decides nothing about records. It joins its group (`joining`), reads, notes every batch in the partition's ledger
 (`intake`), hands a poll's batches to the agent's channel, pauses a partition while too much is in flight
-(`partitions`), opens a partition only after its state is recovered (`openings`), and commits the end of the contiguous
-finished prefix. One reader is one consumer group, so that slow media never holds clicks up and each agent scales by
-itself.
+(`partitions`), opens a partition only after its state is recovered (`openings`), commits the end of the contiguous
+finished prefix, and gives partitions up in order (`handover`). One reader is one consumer group, so that slow media
+never holds clicks up and each agent scales by itself.
 """
 
 import asyncio
 import logging
-import math
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,14 +17,15 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError
 from mode import Service
 
 from streams.clock import Clock
-from streams.errors import EnvironmentProblem, Retry
+from streams.errors import Retry
 from streams.sections.kafka import Kafka
 from streams.sections.kafka import Reader as ReaderSettings
 from streams.topology.topics import prefixed
 from streams.transport.batch import PartitionBatch, event_of
 from streams.transport.client import check_not_refused, close
-from streams.transport.consumer import Profile, check_partitions, consumer_for
+from streams.transport.consumer import Profile, consumer_for
 from streams.transport.durable import Commit
+from streams.transport.handover import Handover, HandoverObserver
 from streams.transport.intake import Intake, IntakeObserver
 from streams.transport.joining import join
 from streams.transport.lease import BEAT_S, Lease
@@ -40,16 +40,11 @@ from streams.transport.standing import Standing
 
 log = logging.getLogger(__name__)
 
-LAST_S = (
-    2.0  # at the end, for what is on its way, then for the offsets, also when the drain took the whole budget
-)
 
-
-class ReaderObserver(IntakeObserver, OffsetObserver, OpeningObserver, Protocol):
+class ReaderObserver(IntakeObserver, OffsetObserver, OpeningObserver, HandoverObserver, Protocol):
     """What the metrics want to know of a reader; called a batch or less."""
 
     def partition_left(self, partition: int) -> None: ...
-    def rebalanced(self, seconds: float) -> None: ...
     def paused(self, partitions: int) -> None: ...
     def beat(self, partition: int, sent_ms: int, now_ms: int) -> None: ...
     def aged(self, seconds: float) -> None: ...
@@ -91,12 +86,10 @@ class BatchReader(Service):
         self._kafka = kafka
         self._reader = reader
         self._profile = profile
-        self._drain_s = drain_s
         self._clock = clock
         self._observer = observer
         self._fatal = fatal
         self._lease = lease
-        self._partitions = partitions
         self._offsets = Offsets(group, kafka.request_timeout_s, observer)
         self._owned = Partitions(profile.batches_in_flight, reader.bytes_in_flight)
         self._openings = Openings(
@@ -113,20 +106,33 @@ class BatchReader(Service):
             spawn=self._spawn,
             sleep=self.sleep,
         )
+        self._handover = Handover(
+            self._owned,
+            self._offsets,
+            lease,
+            clock,
+            observer,
+            group,
+            partitions=partitions,
+            drain_s=drain_s,
+            take=self._open,
+            left=self._left,
+            stopping=lambda: self._stopping,
+            fail=self.fail,
+            fatal=fatal,
+        )
         self._stopping = False
-        self._gave_up = False
-        self._joined = False
 
     def attach(self, commit: Commit[Any]) -> None:
         """What makes effects durable; called once, before the start."""
-        self._commit_group = self._openings.commit = commit
+        self._commit_group = self._openings.commit = self._handover.commit = commit
 
     # -- what others ask
 
     @property
     def ready(self) -> bool:
         """Whether the group was joined and every owned partition's state is in memory."""
-        return self._joined and len(self._owned.open) == len(self._owned.ledgers)
+        return self._handover.joined and len(self._owned.open) == len(self._owned.ledgers)
 
     @property
     def owned(self) -> list[int]:
@@ -168,8 +174,7 @@ class BatchReader(Service):
         if not isinstance(error, Retry):
             self._fatal(error)
         elif self._stopping:
-            self._gave_up = True  # nothing after it can be confirmed: no use to wait
-            self._owned.changed.set()
+            self._handover.give_up()
         elif self._openings.begin_rewind(tps):
             log.warning("%s: effects were not confirmed, starting over from what is: %s", self.group, error)
             self._spawn(self._openings.start_over(tps))
@@ -207,7 +212,7 @@ class BatchReader(Service):
         consumer = await join(
             self._consumer,
             topic,
-            self,
+            self._handover,
             self._owned,
             self._kafka,
             stopped=lambda: bool(self.should_stop),
@@ -263,104 +268,30 @@ class BatchReader(Service):
 
     # -- partitions come and go
 
-    async def revoke(self, revoked: Iterable[TopicPartition]) -> None:
-        """Let work in flight finish within the budget, commit, and forget the partitions."""
-        revoked = [tp for tp in revoked if tp in self._owned.ledgers]
-        if not revoked:
-            return
-        assert self._commit_group is not None
-        started_s = self._clock.monotonic_s()
-        self._commit_group.draining(True)
-        await self._drain(self._drain_s)
-        await self._commit()
-        unfinished = sum(self._forget(tp) for tp in revoked)
-        self._commit_group.draining(False)
-        for tp in revoked:
-            await self._commit_group.close(tp.partition)
-        if unfinished:
-            log.warning(
-                "%s: %d batches were not finished in time; their next owner repeats them",
-                self.group,
-                unfinished,
-            )
-            if not self._stopping and not self._commit_group.commits_offsets:
-                # their effects are queued, and would land after the next owner's
-                self._lease.lose()
-                self.fail(Retry("partitions left with work unfinished"))
-        self._observer.rebalanced(self._clock.monotonic_s() - started_s)
-        self._observer.partitions(len(self._owned.ledgers), len(self._owned.open))
+    def _open(self, tps: list[TopicPartition]) -> None:
+        self._spawn(self._openings.open_all(tps))
 
-    def _forget(self, tp: TopicPartition) -> int:
-        """The partition has left; how many of its batches were in flight."""
-        lost = self._owned.forget(tp)
+    def _left(self, tp: TopicPartition) -> None:
+        """The partition is no longer this worker's."""
         self._intake.left(tp)
-        self._offsets.forget(tp)
         self._agent.drop(tp.partition)
         self._observer.partition_left(tp.partition)
-        return len(lost)
-
-    async def assign(self, assigned: Iterable[TopicPartition]) -> None:
-        """Take partitions over, closed; each opens when its state is back."""
-        assigned = list(assigned)
-        try:
-            check_partitions(assigned, self._partitions)
-        except EnvironmentProblem as problem:
-            self._fatal(problem)
-            return
-        self._lease.confirm(self._clock.monotonic_s())
-        self._owned.take(assigned)
-        self._joined = True
-        self._observer.partitions(len(self._owned.ledgers), len(self._owned.open))
-        if assigned:
-            log.info("%s: owns partitions %s", self.group, sorted(tp.partition for tp in assigned))
-            self._spawn(self._openings.open_all(assigned))
 
     # -- offsets
 
     async def _commit_regularly(self) -> None:
         while not self.should_stop:
             await self.sleep(self._reader.commit_interval_s)
-            await self._commit()
+            await self._handover.commit_offsets()
             if self._owned.consumer is not None:
                 self._offsets.measure_lag(self._owned.consumer, self._owned.ledgers, self._clock.wall_ms())
 
-    async def _commit(self, within_s: float = math.inf) -> None:
-        assert self._commit_group is not None
-        if self._owned.consumer is not None and not self._commit_group.commits_offsets:
-            await self._offsets.commit(self._owned.consumer, self._owned.ledgers, within_s)
-
     # -- the end
-
-    async def _drain(self, budget_s: float) -> None:
-        """Return when nothing is in flight, or after the budget."""
-        deadline_s = self._clock.monotonic_s() + budget_s
-        while self._owned.unfinished and not self._gave_up:
-            left_s = deadline_s - self._clock.monotonic_s()
-            if left_s <= 0:
-                return
-            self._owned.changed.clear()
-            try:
-                await asyncio.wait_for(self._owned.changed.wait(), left_s)
-            except asyncio.TimeoutError:
-                return
 
     async def finish_up(self, budget_s: float) -> None:
         """Read nothing more, let work in flight finish within the budget, commit. Called once, before stop."""
         self._stopping = True
-        if self._owned.consumer is None:
-            return
-        started_s = self._clock.monotonic_s()
-        self._owned.pause(self._owned.open)
-        assert self._commit_group is not None
-        self._commit_group.draining(True)
-        await self._drain(budget_s)
-        if not self._gave_up:
-            await self._commit_group.settle(LAST_S)
-        left = self._owned.unfinished
-        if left:
-            log.warning("%s: stopping with %d batches unfinished; they will be repeated", self.group, left)
-        spent_s = self._clock.monotonic_s() - started_s
-        await self._commit(max(LAST_S, budget_s - spent_s))
+        await self._handover.end(budget_s)
 
     async def on_stop(self) -> None:
         """Leave the group and close the connections, bounded."""

@@ -2,7 +2,8 @@
 
 A write costs a worker and its broker the same whether it holds one group's rows or five groups'. Nobody waits for rows
 but the offsets, which are committed once a second; so while groups follow each other closely theirs gather for
-`interval_s`. After a pause a write begins at once. Writes leave in the order of their groups.
+`interval_s`. Once most of it is over they leave with the next group's outputs, in one request. After a pause a write
+begins at once. Writes leave in the order of their groups.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from streams.clock import Clock
 from streams.effects import Emit
 from streams.transport.batch import PartitionBatch
 
+EARLY = 1 / 3  # of the interval: rows leave so much before its end where outputs leave
+
 Send = Callable[[Sequence[Emit], int], Awaitable[list[list[Any]]]]
 """Queues effects for a connection's generation; the awaitables of each. Raises Retry."""
 
@@ -24,6 +27,7 @@ class _Write:
 
     generation: int  # of the producer's connection
     rows: list[tuple[Emit, Sequence[PartitionBatch]]] = field(default_factory=list)
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
 
 
@@ -61,6 +65,12 @@ class RowWriter:
         assert write.task is not None
         return write.task
 
+    def outputs_leave(self) -> None:
+        """A group's outputs have just been queued: what is about to leave leaves with them."""
+        write = self._gathering
+        if write is not None and self._next_s - self._clock.monotonic_s() < self._interval_s * EARLY:
+            write.leave.set()
+
     async def cancel(self) -> None:
         """Give up what has not left."""
         tasks = set(self._tasks)
@@ -73,7 +83,11 @@ class RowWriter:
     async def _perform(self, write: _Write) -> None:
         wait_s = self._next_s - self._clock.monotonic_s()
         if wait_s > 0:
-            await asyncio.sleep(wait_s)
+            timer = asyncio.get_running_loop().call_later(wait_s, write.leave.set)
+            try:
+                await write.leave.wait()
+            finally:
+                timer.cancel()
         async with self._turn:
             if self._gathering is write:
                 self._gathering = None

@@ -76,7 +76,8 @@ def test_readiness_and_metrics_name_what_is_still_missing(
             assert status == 200 and json.loads(body)["recovering"] == []
             _, page = await get(worker.port.port, "/metrics")
             assert f'{PAGE}agent="clicks",partition="0"}} 0.0' in page
-            await worker._lines[0].reader.revoke({worker._lines[0].reader._tp(0)})
+            reader = worker._lines[0].reader
+            await reader._handover.revoke({reader._tp(0)})
             _, page = await get(worker.port.port, "/metrics")
             assert PAGE not in page  # it went with the partition
         finally:

@@ -51,6 +51,10 @@ class RecordingProducer:
         future.set_exception(TimeoutError("no answer from the broker"))
         await settled()
 
+    def forget(self, topic: str, key: bytes) -> None:
+        """Whoever waits for it waits without end, whatever becomes of the connection."""
+        self._take(topic, key)
+
     def sent(self, topic: str) -> list[bytes | None]:
         """Keys sent to a topic, in order."""
         return [key for what, to, keys in self.events if what == "sent" and to == topic for key in keys]

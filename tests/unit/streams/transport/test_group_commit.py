@@ -9,6 +9,7 @@ from recording_producer import RecordingProducer, settled
 from streams.clock import SystemClock
 from streams.effects import Effects, Emit
 from streams.errors import Retry
+from streams.transport import commit
 from streams.transport.batch import PartitionBatch
 from streams.transport.commit import GroupCommit
 from streams.transport.durable import Submission
@@ -36,7 +37,9 @@ class _Observer:
 class Bench:
     """A group commit over a recording producer; a batch's work is the key of its output and changelog row."""
 
-    def __init__(self, groups_in_flight: int = 4, group_records: int = 100) -> None:
+    def __init__(
+        self, groups_in_flight: int = 4, group_records: int = 100, changelog_interval_s: float = 0.0
+    ) -> None:
         self.producer = RecordingProducer()
         self.observer = _Observer()
         self.finished: list[bytes] = []
@@ -55,6 +58,7 @@ class Bench:
             observer=self.observer,
             groups_in_flight=groups_in_flight,
             group_records=group_records,
+            changelog_interval_s=changelog_interval_s,
         )
 
     def _decide(self, group: Sequence[Submission[bytes]]) -> Effects:
@@ -87,10 +91,13 @@ class Bench:
 
 
 def run(
-    story: Callable[[Bench], Awaitable[None]], groups_in_flight: int = 4, group_records: int = 100
+    story: Callable[[Bench], Awaitable[None]],
+    groups_in_flight: int = 4,
+    group_records: int = 100,
+    changelog_interval_s: float = 0.0,
 ) -> None:
     async def main() -> None:
-        bench = Bench(groups_in_flight, group_records)
+        bench = Bench(groups_in_flight, group_records, changelog_interval_s)
         forming = asyncio.create_task(bench.commit.run())
         try:
             await asyncio.wait_for(story(bench), 60.0)
@@ -146,6 +153,22 @@ def test_changelogs_leave_in_the_order_of_groups_even_if_later_outputs_are_confi
     run(story)
 
 
+def test_rows_that_are_almost_due_leave_with_the_next_outputs() -> None:
+    async def story(bench: Bench) -> None:
+        for key in (b"a", b"b"):
+            bench.submit(key)
+            await settled()
+            await bench.producer.confirm(OUT, key)
+        assert bench.producer.sent(LOG) == [b"a"]
+        await asyncio.sleep(0.8)
+        assert bench.producer.sent(LOG) == [b"a"]
+        bench.submit(b"c")
+        await settled()
+        assert bench.producer.events[-2:] == [("sent", OUT, (b"c",)), ("sent", LOG, (b"b",))]
+
+    run(story, changelog_interval_s=1.0)
+
+
 def test_a_failed_output_fails_every_later_group_and_nothing_of_them_is_done() -> None:
     async def story(bench: Bench) -> None:
         for key in (b"a", b"b", b"c"):
@@ -183,6 +206,25 @@ def test_after_a_reset_the_chain_starts_anew() -> None:
         await settled()
         await bench.producer.refuse(OUT, b"a")
         await bench.commit.reset([0])
+        bench.submit(b"b")
+        await settled()
+        await bench.producer.confirm(OUT, b"b")
+        await bench.producer.confirm(LOG, b"b")
+        assert bench.finished == [b"b"]
+
+    run(story)
+
+
+def test_a_reset_gives_up_groups_that_do_not_end_with_their_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commit, "RESET_WITHIN_S", 0.02)
+
+    async def story(bench: Bench) -> None:
+        bench.submit(b"a")
+        await settled()
+        bench.producer.forget(OUT, b"a")
+        await asyncio.wait_for(bench.commit.reset([0]), 60.0)
         bench.submit(b"b")
         await settled()
         await bench.producer.confirm(OUT, b"b")
@@ -335,16 +377,5 @@ def test_settling_waits_no_longer_than_it_is_told() -> None:
         await settled()
         await asyncio.wait_for(bench.commit.settle(0.01), 60.0)
         assert bench.finished == []
-
-    run(story)
-
-
-def test_batches_that_come_one_a_turn_of_the_loop_share_a_group() -> None:
-    async def story(bench: Bench) -> None:
-        for nth in range(8):
-            bench.submit(b"%d" % nth, nth)
-            await asyncio.sleep(0)
-        await settled()
-        assert bench.observer.groups == [8]
 
     run(story)

@@ -75,6 +75,19 @@ def test_the_first_rows_leave_at_once_and_those_of_the_next_groups_in_one_write(
     run(story)
 
 
+@pytest.mark.parametrize(("part", "writes"), [(0.5, 1), (0.8, 2)])
+def test_rows_that_are_almost_due_leave_with_outputs(part: float, writes: int) -> None:
+    async def story(rows: RowWriter, log: Log) -> None:
+        await rows.add([of(b"a")], [batch()], 0)
+        rows.add([of(b"b")], [batch()], 0)
+        await asyncio.sleep(INTERVAL_S * part)
+        rows.outputs_leave()
+        await asyncio.sleep(0)  # one turn: the producer forms its request in the next
+        assert len(log.writes) == writes
+
+    run(story)
+
+
 def test_rows_of_a_batch_that_is_lost_meanwhile_stay_behind() -> None:
     async def story(rows: RowWriter, log: Log) -> None:
         gone, stays = batch(1), batch()
