@@ -1,11 +1,11 @@
 """The row `list`: what a worker would publish, with all stages of `models.taste.lists.pipeline`, instead of the scores
 alone.
 
-A list is K items; behind them stand the others in the order of the blend, so that every event has a rank. Where an
-order or a blend is learnt and nothing spreads the list, it is asked for as many places as there are `candidates`: its
-first K are the same, and behind them stands what a longer list would hold. What the protocol takes out is excluded
-from the list before it is made, as a worker does with what its ring remembers. Of a catalogue authors and topics are
-known from the start; an item is listed once it has come up, as in the other rows.
+A list is K items; behind them stand the others in the order of a list of all items, so that every event has a rank:
+that is the worker's list, too, but for what chooses other items than the best (diversity, exploration, an author's
+limit). What the protocol takes out is excluded from a list before it is made, as a worker does with what its ring
+remembers. Of a catalogue authors and topics are known from the start; an item is listed once it has come up, as in the
+other rows.
 
 Where the list is made diverse, `list-plain` is the same one without that, of the same learnt weights.
 
@@ -39,7 +39,6 @@ from models.taste.lists.filters import Wishes
 from models.taste.lists.ordering import Ordering, OrderSettings
 from models.taste.lists.pipeline import Made, lists
 from models.taste.lists.request import ListSettings, Requests
-from models.taste.lists.scores import layer_scores
 from models.taste.readers.past import Past
 
 F32 = NDArray[np.float32]
@@ -86,9 +85,8 @@ class Listed(Served):
         self._plain = replace(self._how, diversity="none")
         if self._how == self._plain:
             self.rows = Listed.rows[:1]
+        self._behind = replace(self._plain, explore_below=0, author_most=0)
         self._size, stages = listed.size, listed.stages
-        if (stages.blend or stages.order) and stages.diversity == "none" and not stages.explore_below:
-            self._size = max(listed.size, stages.candidates)
         self._catalogue = Catalogue(self._index)
         known = [name for name in item_names if name in listed.entries]
         self._catalogue.apply(known, [replace(listed.entries[name], published_ms=0) for name in known])
@@ -107,16 +105,14 @@ class Listed(Served):
 
     def scores(self, moment: Moment) -> F32:
         self._follow_before(None)
-        row = self._users.rows_of([str(moment.user)])
-        parts, listable = layer_scores(
-            self._table, self._users, row, moment.at_ms, self._settings.rank, self._sequence.further
-        )
-        scores = parts.sum(axis=0)
-        scores[:, ~listable] = -np.inf
         made = [self._list(moment)]
         if len(self.rows) > 1:
-            made.append(self._fresh(moment, self._plain))
-        return np.stack([_leading(scores[0], one.lists.items[0]) for one in made])[:, 1:]
+            made.append(self._fresh(moment, self._plain, self._size))
+        every = self._fresh(moment, self._behind, len(self._index)).lists
+        scores = np.full(len(self._index), -np.inf, np.float32)
+        listed = every.items[0] >= 0
+        scores[every.items[0, listed]] = every.scores[0, listed]
+        return np.stack([_leading(scores, one.lists.items[0]) for one in made])[:, 1:]
 
     def follow(self, events: Sequence[Event]) -> None:
         if self._learns:
@@ -190,10 +186,11 @@ class Listed(Served):
         key = (moment.user, at_ms, len(moment.history), self._learnt)
         if self._newest is None or self._newest[0] != key:
             self._made += 1
-            self._newest = (key, self._fresh(moment, self._how))
+            self._newest = (key, self._fresh(moment, self._how, self._size))
         return self._newest[1]
 
-    def _fresh(self, moment: Moment, how: ListSettings) -> Made:
+    def _fresh(self, moment: Moment, how: ListSettings, size: int) -> Made:
+        """A list of so many items."""
         row = self._users.rows_of([str(moment.user)])
         self._table.cover()
         unknown = np.zeros(len(self._index), np.bool_)
@@ -210,7 +207,7 @@ class Listed(Served):
             self._users,
             Requests(row, numbers, None, Wishes(excluded=excluded), asked),
             moment.at_ms,
-            self._size,
+            size,
             how,
             further=self._sequence.further,
             learnt=self._weights,

@@ -33,8 +33,9 @@ class Training:
     def __init__(self, item_names: Sequence[str], how: Retraining) -> None:
         self._how = how
         self._hashes = np.array([hash_of(name) for name in item_names], np.uint64)
-        recipe = Recipe(kind=how.kind, seed=how.seed, dropout=how.dropout)
-        self._online = Online(len(item_names), recipe, how.first_rounds, how.rounds)
+        recipe = Recipe(kind=how.kind, seed=how.seed, dropout=how.dropout, shuffle=how.shuffle)
+        more = 2 if how.shuffle else 1  # as `models.train.sequence.all_rounds`
+        self._online = Online(len(item_names), recipe, more * how.first_rounds, more * how.rounds)
         self._learnt = self._trained = 0
 
     def after(self, event: Event) -> Loaded | None:

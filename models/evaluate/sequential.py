@@ -26,9 +26,10 @@ class Retraining:
 
     every: int  # events
     kind: str = "recurrence"
-    first_rounds: int = 8  # of a beginning
+    first_rounds: int = 8  # of a beginning; where events are shuffled, twice as many
     rounds: int = 2
     seed: int = 1
+    shuffle: float = 0.0  # see `models.train.histories.windows`
     dropout: float = 0.5  # more than where a validation part says when to stop: there is less to learn from
 
 

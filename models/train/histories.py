@@ -79,13 +79,19 @@ def cut(users: I64, at_ms: I64, split: str, shares: tuple[float, float] = (0.8, 
     return order, parts
 
 
-def windows(histories: Histories, length: int, rng: np.random.Generator) -> I32:
+def windows(histories: Histories, length: int, rng: np.random.Generator, shuffle: float = 0.0) -> I32:
     """(M, length + 1) of what is trained on, in random order, -1 padded at the end. Each reader's events are cut anew
-    each time, so that over the rounds every event stands at every place."""
+    each time, so that over the rounds every event stands at every place.
+
+    `shuffle`: each reader's events change places each time, by fewer than a number that is drawn below it.
+    """
     found: list[I32] = []
     for start, count in zip(histories.starts[:-1].tolist(), histories.trained().tolist(), strict=True):
         mine = histories.items[start : start + count]
         mine = mine[mine >= 0]
+        if shuffle:
+            apart = shuffle * rng.random()
+            mine = mine[np.argsort(np.arange(len(mine)) + apart * rng.random(len(mine)), kind="stable")]
         found += _stretches(mine, length, int(rng.integers(length)) if len(mine) > length + 1 else 0)
     made = np.full((len(found), length + 1), -1, np.int32)
     for row, one in zip(made, found, strict=True):

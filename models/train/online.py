@@ -42,7 +42,8 @@ class Online:
                 fit = Fit(begun(histories, self._items, self._recipe, self._rng), self._recipe)
                 rounds, self._begun_with = self._first_rounds, self._taken
             for _ in range(rounds):
-                fit.round(windows(histories, WINDOW, self._rng), self._rng, lambda: False)
+                made = windows(histories, WINDOW, self._rng, self._recipe.shuffle)
+                fit.round(made, self._rng, lambda: False)
         self._fit = fit
         return fit.mean()
 

@@ -41,7 +41,7 @@ MOST_ASKED = 5_000  # events of a part that are scored
 FULL_ITEMS = 8_192
 SAMPLED = 4_096
 _ASKED_AT_ONCE = 128
-ALL_ROUNDS, ALL_DROPOUT = 14, 0.5  # where everything is trained on: nothing says when to stop
+ALL_DROPOUT = 0.5  # where everything is trained on: nothing says when to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,12 @@ class Recipe:
     dropout: float = 0.3
     kept: float = 0.99  # of the mean of the weights, a step
     length: float = 0.5  # of first vectors
+    shuffle: float = 0.0  # places by which events change their order, see `models.train.histories.windows`
+
+
+def all_rounds(shuffle: float) -> int:
+    """Through data that is all trained on. What is never the same twice can be gone through more often."""
+    return 28 if shuffle else 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ def train_sequence(
         best, best_round, number, late = Measured(0, -1.0, -1.0), 0, 0, False
         tensors: dict[str, F32] = {}
         while number < recipe.rounds and number - best_round < recipe.patience and not late:
-            loss, late = fit.round(windows(histories, WINDOW, rng), rng, out_of_time)
+            loss, late = fit.round(windows(histories, WINDOW, rng, recipe.shuffle), rng, out_of_time)
             number += 1
             found = _NOTHING
             if chooses:

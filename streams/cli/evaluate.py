@@ -219,7 +219,7 @@ def _retraining(settings: "Settings", every: int, kind: str) -> "Retraining":
     if kind not in ("recurrence", "attention"):
         raise UserMistake(f"--kind {kind}: it is recurrence or attention")
     torch.set_num_threads(settings.media.threads)
-    return Retraining(every, kind)
+    return Retraining(every, kind, shuffle=settings.taste.sequence.train_shuffle)
 
 
 def _object(text: str, option: str = "--served") -> dict[str, Any]:

@@ -38,7 +38,9 @@ def sequence(
     minutes: Annotated[float, typer.Option(min=0.01, help="At most so long.")] = 15.0,
     rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="At most so often through the data. Default: 60; with --split all 14."),
+        typer.Option(
+            min=1, help="At most so often through the data. Default: 60; with --split all 14, shuffled 28."
+        ),
     ] = None,
     dropout: Annotated[
         float | None,
@@ -46,6 +48,14 @@ def sequence(
             min=0, max=0.9, help="More where there is little data. Default: 0.3; with --split all 0.5."
         ),
     ] = None,
+    shuffle: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="By so many places, at most, a reader's events change their order from round to round: 32 where the "
+            "order is hardly more than chance, as of ratings.",
+        ),
+    ] = 0.0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Of FILE, the first so many events by time.")
     ] = None,
@@ -74,7 +84,7 @@ def sequence(
 
     from models.sequence.folder import KINDS, write
     from models.train.histories import SPLITS
-    from models.train.sequence import ALL_DROPOUT, ALL_ROUNDS, Recipe, train_sequence
+    from models.train.sequence import ALL_DROPOUT, Recipe, all_rounds, train_sequence
     from streams.clock import SystemClock
     from streams.evaluate.sequences import training_data
 
@@ -85,9 +95,9 @@ def sequence(
     torch.set_num_threads(settings.media.threads)
     clock = SystemClock()
     began_s = clock.monotonic_s()
-    recipe = Recipe(kind=kind, seed=seed)
+    recipe = Recipe(kind=kind, seed=seed, shuffle=shuffle)
     if split == "all":
-        recipe = replace(recipe, rounds=ALL_ROUNDS, dropout=ALL_DROPOUT)
+        recipe = replace(recipe, rounds=all_rounds(shuffle), dropout=ALL_DROPOUT)
     recipe = replace(
         recipe, rounds=rounds or recipe.rounds, dropout=recipe.dropout if dropout is None else dropout
     )

@@ -141,6 +141,13 @@ class Sequence(Section):
         "process beside it; 0: never. The folder may then be empty at first",
     )
     train_minutes: float = Field(10.0, gt=0, le=1_440, description="the most that one such training takes")
+    train_shuffle: float = Field(
+        0.0,
+        ge=0,
+        le=1_000,
+        description="by so many places, at most, a reader's events change their order from round to round of it: 32 "
+        "where the order is hardly more than chance (ratings), 0 where it tells what comes next (series)",
+    )
 
     @model_validator(mode="after")
     def _trained_somewhere(self) -> "Sequence":

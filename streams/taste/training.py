@@ -98,6 +98,7 @@ class Training:
             "split": "all",
             "out": settings.folder,
             "minutes": settings.train_minutes,
+            "shuffle": settings.train_shuffle,
         }
         given = [f"--{name}={value}" for name, value in options.items()]
         return [

@@ -227,6 +227,34 @@ def test_nothing_barred_is_listed_and_parts_add_up(
     assert sum(made.left_out.values()) == READERS * sum(asked)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_learnt_list_of_all_items_begins_with_every_shorter_one(seed: int) -> None:
+    """So that what is ranked behind a list's places is what a longer list would hold; and it is the learnt order there,
+    too, not the plain one."""
+    world = World(seed)
+    world.describe(seed)
+    requests, how = world.requests(seed), ListSettings(order=True, candidates=20, author_decay=1.0)
+    asked = (world.table, world.catalogue, world.users, requests, NOW_MS)
+    size = len(world.index)
+    whole = lists(*asked, size, how, ordering=ORDERING)
+    check(world, whole, barred_by_loops(world, requests, how), size, how)
+    assert (np.diff(whole.lists.scores, axis=1) <= 0).all()
+    for k in (1, 10, 20):
+        part = lists(*asked, k, how, ordering=ORDERING)
+        np.testing.assert_array_equal(part.lists.items, whole.lists.items[:, :k])
+        np.testing.assert_array_equal(part.lists.scores, whole.lists.scores[:, :k])
+        for one, other in zip(part.candidates, whole.candidates, strict=True):
+            np.testing.assert_array_equal(one.items, other.items)
+    plain = lists(*asked, size, replace(how, order=False)).lists.items
+    personal, same = np.flatnonzero(~requests.anonymous), 0  # type: ignore[operator]
+    for place, candidates in zip(personal.tolist(), whole.candidates[0].items, strict=True):
+        ranked = whole.lists.items[place]
+        assert set(ranked.tolist()) == set(plain[place].tolist())
+        behind = ranked[np.count_nonzero(candidates >= 0) :]
+        same += plain[place][np.isin(plain[place], behind)].tolist() == behind.tolist()
+    assert same < 5
+
+
 @pytest.mark.parametrize("diversity", ["none", "mmr"])
 def test_a_million_recommended_items_hold_no_barred_one(diversity: str) -> None:
     world, listed, seed = World(), 0, 0

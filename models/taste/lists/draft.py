@@ -17,6 +17,8 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
+_BELOW = np.float32(0.999)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -76,6 +78,28 @@ class Draft:
 def ordered(draft: Draft, weighed: F32) -> Draft:
     """In the order of the new scores, made of these parts."""
     return replace(draft, parts=weighed).taken(by_score(draft.items, draft.scores))
+
+
+def behind(first: Draft, others: Draft) -> Draft:
+    """Of `others` those that `first` has not got, behind it. Their scores and parts are scaled down alike where the
+    best of them would not be below the least of `first`: scores descend, and parts add up to them. Both have parts."""
+    assert first.parts is not None and others.parts is not None
+    held = first.items >= 0
+    size = 1 + max(first.items.max(initial=0), others.items.max(initial=0))
+    had = np.zeros((len(others.items), size), np.bool_)
+    had[held.nonzero()[0], first.items[held]] = True
+    new = (others.items >= 0) & ~along(had, np.maximum(others.items, 0))
+    bound = _BELOW * np.where(held, first.scores, np.float32(np.inf)).min(axis=1, initial=np.inf)
+    most = np.where(new, others.scores, np.float32(0)).max(axis=1, initial=0)
+    scale = np.divide(bound, most, out=np.ones_like(most), where=most > bound)[:, None]
+    items = np.concatenate([first.items, np.where(new, others.items, np.int32(-1))], axis=1)
+    columns = np.argsort(items < 0, axis=1, kind="stable")
+    columns[along(items, columns) < 0] = -1
+    return Draft(
+        items,
+        np.concatenate([first.scores, others.scores * scale], axis=1),
+        parts=np.concatenate([first.parts, others.parts * scale[..., None]], axis=1),
+    ).taken(columns)
 
 
 def by_score(items: I32, scores: F32) -> I64:

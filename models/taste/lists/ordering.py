@@ -92,7 +92,9 @@ class OrderSettings:
     own_first: bool = False  # these lead until something else is learnt
     rate: float = RATE
     network: RerankSettings = field(
-        default_factory=lambda: RerankSettings(candidates=120, group=16, kept=4_000, average=0.98)
+        default_factory=lambda: RerankSettings(
+            candidates=120, hidden=32, group=16, again=8, kept=4_000, average=0.98
+        )
     )
 
 

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste.learnt.calibrated import Calibrated, Candidates
-from models.taste.lists.draft import Batch, Draft, ordered
+from models.taste.lists.draft import Batch, Draft, behind, ordered
 from models.taste.lists.ordering import Ordering
 from models.taste.lists.rank import LAYERS
 from models.taste.lists.reasons import layers_of
 from models.taste.readers.users import UserRows
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 
 
 def rescored(
@@ -38,11 +39,21 @@ def _blend(batch: Batch, draft: Draft, learnt: Calibrated) -> tuple[Draft, Candi
 
 
 def _order(batch: Batch, users: UserRows, draft: Draft, learnt: Ordering) -> tuple[Draft, Candidates]:
-    """The same by all that was learnt, with candidates of its own beside these."""
-    requests = batch.requests
-    sources = batch.scored.parts
+    """The same by all that was learnt, with candidates of its own beside these. A longer list than there are candidates
+    begins with what these make; behind it stand the others, weighed among all."""
+    most = batch.settings.candidates
+    found, chosen_from = _ordered_among(batch, users, draft.items[:, :most], learnt)
+    if batch.k > most:
+        others, _ = _ordered_among(batch, users, draft.items, learnt)
+        found = behind(found, others)
+    return found, chosen_from
+
+
+def _ordered_among(batch: Batch, users: UserRows, items: I32, learnt: Ordering) -> tuple[Draft, Candidates]:
+    """These items (B, M), -1 padded, and those that are proposed beside them."""
+    requests, sources = batch.requests, batch.scored.parts
     proposed = learnt.propose(
-        users, requests.rows, draft.items, batch.barred, requests.anonymous, sources, requests.asked_ms
+        users, requests.rows, items, batch.barred, requests.anonymous, sources, requests.asked_ms
     )
     parts = layers_of(batch.table, batch.scored, proposed.items, batch.now_ms, batch.settings.rank)
     names = (*LAYERS, *sources.names)

@@ -79,6 +79,27 @@ def test_windows_ask_for_each_trained_event_once_and_for_no_other() -> None:
             assert (row[: len(held)] >= 0).all()
 
 
+def test_shuffled_windows_hold_the_same_events_near_their_places() -> None:
+    """Anew each time, and an event moves less than it is told."""
+    draw, shuffle = np.random.default_rng(1), 4
+    starts = np.array([0, 40, 41, 60])
+    parts = np.full(60, TRAIN, np.int8)
+    parts[30:40] = TEST
+    numbered = Histories(np.arange(60, dtype=np.int32), np.arange(60), starts, parts)
+    seen = set()
+    for _ in range(20):
+        made = windows(numbered, 64, draw, shuffle)
+        rows = sorted((row[row >= 0].tolist() for row in made), key=min)
+        assert [sorted(row) for row in rows] == [list(range(30)), list(range(41, 60))]
+        for row in rows:
+            moved = np.abs(np.array(row) - np.arange(min(row), min(row) + len(row)))
+            assert moved.max() < shuffle
+            earlier = np.maximum.accumulate(row)
+            assert (earlier - row).max() < shuffle  # who stands behind was no so many places before
+        seen.add(tuple(rows[0]))
+    assert len(seen) > 10
+
+
 def test_what_is_asked_sees_its_own_past_alone() -> None:
     data = histories()
     asked = data.asked(TEST, 1_000, np.random.default_rng(0))

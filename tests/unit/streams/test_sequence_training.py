@@ -96,6 +96,7 @@ def test_the_file_names_no_reader_and_nothing_of_who_wishes_no_profile(
         kept.update(path=path, text=path.read_text(), mode=path.parent.stat().st_mode & 0o777)
 
     async def process(arguments: Sequence[str], for_s: float) -> tuple[str, str]:
+        kept["shuffled"] = [one for one in arguments if one.startswith("--shuffle")]
         look(Path(next(one for one in arguments if one.endswith(".jsonl"))))
         return "failed", "on purpose"
 
@@ -105,8 +106,9 @@ def test_the_file_names_no_reader_and_nothing_of_who_wishes_no_profile(
 
     monkeypatch.setattr(module, "_process", process)
     monkeypatch.setattr(module, "READERS_AT_ONCE", 5)
-    training, _, told = made(users, tmp_path / "model", some, train_every=1)
+    training, _, told = made(users, tmp_path / "model", some, train_every=1, train_shuffle=32)
     asyncio.run(training.train())
+    assert kept["shuffled"] == ["--shuffle=32.0"]
     assert told == ["failed"] and not kept["path"].exists() and kept["mode"] == 0o700
     lines = [json.loads(line) for line in kept["text"].splitlines()]
     assert len(lines) == 22 * 12 and "Ruth" not in kept["text"]

@@ -97,6 +97,8 @@ def test_everything_is_trained_on_where_nothing_is_to_choose(
     assert made["data"]["events"] == {"train": 225, "validation": 0, "test": 0} and made["scores"] == {}
     told = {name: made["training"][name] for name in ("trained_rounds", "best_round", "dropout")}
     assert told == {"trained_rounds": 14, "best_round": 14, "dropout": 0.5}
+    made = printed(capsys, *train, "--out", "other", "--shuffle", "4")["training"]
+    assert (made["trained_rounds"], made["shuffle"]) == (28, 4)  # never the same twice
     made = printed(capsys, *train, "--out", "other", "--rounds", "2", "--dropout", "0")
     assert (made["training"]["trained_rounds"], made["training"]["dropout"]) == (2, 0)
     assert run([*train, "--out", "other", "--rounds", "2"]) == 0

@@ -1,5 +1,7 @@
 """The row `list`: when lists are made, and what stands behind their places."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from models.evaluate.prequential import Run
 from models.evaluate.protocols import plan
 from models.evaluate.recording import Recording
 from models.evaluate.served import ServedSettings
+from models.taste.lists.ordering import Ordering, OrderSettings
 from models.taste.lists.request import ListSettings
 
 DAY_MS, ITEMS = 86_400_000, 12
@@ -71,17 +74,35 @@ def test_cuts_change_nothing_of_what_is_learnt_from_lists_that_are_asked_for(cli
     assert whole._ordering is not None and whole._ordering.choices > 100
 
 
-def test_behind_a_list_stand_the_places_of_a_longer_one(clicks: Recording) -> None:
-    """The first places are those of the short list; what a diverse list left out stands by its plain score."""
-    short, long = layer_of(clicks, False), layer_of(clicks, False)
-    short._size = 3
-    scores = []
-    for layer in (short, long):
-        Run(clicks, plan(clicks, "next-click"), [layer]).advance(400)
-        scores.append(layer.scores(clicks.moment(400))[0])
-    first, second = (np.argsort(-one, kind="stable") for one in scores)
-    assert first[:3].tolist() == second[:3].tolist() and first.tolist() != second.tolist()
-    made = long._list(clicks.moment(400)).lists.items[0]
-    assert second[: len(made[made >= 0])].tolist() == (made[made >= 0] - 1).tolist()
-    diverse = ListedSettings(ListSettings(order=True, diversity="mmr"), 3)
-    assert Listed(clicks.item_names, ServedSettings(), diverse)._size == 3
+def test_behind_a_list_stand_all_others_as_the_worker_would_list_them(clicks: Recording) -> None:
+    """In the learnt order, and not by the plain score: a list of all items is what is ranked."""
+    stages = ListSettings(order=True, candidates=2)
+    layer = Listed(clicks.item_names, ServedSettings(), ListedSettings(stages, 2))
+    layer._ordering = Ordering(OrderSettings(proposed=1))
+    run, differs = Run(clicks, plan(clicks, "next-click"), [layer]), 0
+    for number in range(300, 400, 5):
+        run.advance(number)
+        moment = clicks.moment(number)
+        ranked = np.argsort(-layer.scores(moment)[0], kind="stable")
+        every, plain = (
+            layer._fresh(moment, how, len(layer._index)).lists.items[0]
+            for how in (stages, replace(stages, order=False))
+        )
+        every, plain = every[every > 0] - 1, plain[plain > 0] - 1
+        assert sorted(every.tolist()) == sorted(plain.tolist()) and len(every) > 5
+        assert ranked[: len(every)].tolist() == every.tolist()
+        short = layer._list(moment).lists.items[0]
+        assert ranked[:2].tolist() == (short - 1).tolist()
+        behind = [item for item in plain.tolist() if item not in every[:6].tolist()]
+        differs += behind != every[6:].tolist()
+    assert differs > 0
+
+
+def test_behind_a_diverse_list_stand_the_others_by_what_was_learnt(clicks: Recording) -> None:
+    stages = ListSettings(order=True, diversity="mmr", theta=0.1)
+    layer = Listed(clicks.item_names, ServedSettings(), ListedSettings(stages, 3))
+    Run(clicks, plan(clicks, "next-click"), [layer]).advance(400)
+    moment = clicks.moment(400)
+    diverse, plain = (np.argsort(-one, kind="stable").tolist() for one in layer.scores(moment))
+    assert layer.rows == ("list", "list-plain") and diverse[:3] != plain[:3]
+    assert diverse[3:] == [item for item in plain if item not in diverse[:3]]
