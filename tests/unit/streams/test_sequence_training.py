@@ -67,7 +67,7 @@ def test_a_model_is_trained_after_so_many_choices_and_taken_into_use(tmp_path: P
         await asyncio.sleep(0.3)
         assert told == [] and training._since == 99  # no training has begun
         training.follow(np.array([CLICK], np.int8), np.ones(1, np.bool_))
-        await until(lambda: bool(seen and told), 120, "a model that is in use")
+        await until(lambda: bool(seen and told), 300, "a model that is in use")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
