@@ -103,9 +103,8 @@ def rank(
     parts = []
     for start in range(0, max(len(rows), 1), most):
         part = rows[start : start + most]
-        items, kinds = users.held(part)
         everywhere = table.prepared(now_ms, settings.popularity_power).barred
-        barred = Barred(everywhere, (filters.had(items, kinds, settings.repeat), users.hidden.pairs(part)[0]))
+        barred = Barred(everywhere, (filters.had(users, part, settings.repeat), users.hidden.pairs(part)[0]))
         found = best(table, users, part, now_ms, k, settings, barred, further=further)
         parts.append(explain(table, found.scored, found.items, found.scores, now_ms, settings))
     return joined(parts)
