@@ -80,12 +80,11 @@ def _reaching(values: F32, bar: np.float32) -> int:
 
 
 @part
-def _bar(scores: F32, count: int, bound: float) -> np.float32:
-    """A base below this is not among the best."""
-    if count < len(scores):
-        return np.float32(-np.inf)
-    least = float(scores[count - 1])
-    return np.float32(least - bound - _ROUNDING * (abs(least) + bound))
+def _floor(bar: np.float32, bound: float) -> np.float32:
+    """A base below this comes to no score of `bar` or more."""
+    if bar == -np.inf:
+        return bar
+    return np.float32(bar - bound - _ROUNDING * (abs(bar) + bound))
 
 
 @part
@@ -98,24 +97,28 @@ def _length(vector: F32) -> float:
 
 @part
 def _choose(
-    bases: F32, ids: I32, n: int, wanted: F32, sketches: F32, bound: float, items: I32, scores: F32
-) -> int:
-    """The best of distinct items `ids` (n,) with these bases; how many there are. Some k of the best bases come first,
-    so that few of the others can be as good."""
-    least = _about_best(bases, n, len(items))
-    count = _take(bases, ids, n, least, np.float32(np.inf), wanted, sketches, bound, 0, items, scores)
+    bases: F32, ids: I32, n: int, wanted: F32, sketches: F32, bound: float, k: int, its: I32, found: F32
+) -> tuple[int, np.float32]:
+    """Of distinct items `ids` (n,) with these bases, what may be among the k best, in `its` with its scores in `found`:
+    how many, and a bar that k of them reach, -inf if they are fewer. Some k of the best bases come first, so that few
+    of the others can be as good."""
+    least = _about_best(bases, n, k)
+    nothing, everything = np.float32(-np.inf), np.float32(np.inf)
+    m, bar = _take(bases, ids, n, least, everything, wanted, sketches, bound, k, 0, nothing, its, found)
     if least > -np.inf:
-        bar = _bar(scores, count, bound)
-        count = _take(bases, ids, n, bar, least, wanted, sketches, bound, count, items, scores)
-    return count
+        bar = max(bar, _about_best(found, m, k))
+        m, bar = _take(bases, ids, n, nothing, least, wanted, sketches, bound, k, m, bar, its, found)
+    return m, bar
 
 
 @part
 def _take(
     bases: F32, ids: I32, n: int, least: np.float32, below: np.float32, wanted: F32, sketches: F32, bound: float,
-    count: int, items: I32, scores: F32,
-) -> int:  # fmt: skip
-    """Put in what has a base of `least` or more, but below the other."""
+    k: int, m: int, bar: np.float32, its: I32, found: F32,
+) -> tuple[int, np.float32]:  # fmt: skip
+    """The same for bases of `least` or more, but below the other, behind the m that were found."""
+    due = 2 * m + BLOCK
+    least = max(least, _floor(bar, bound))
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
         if not _reaching(bases[start:stop], least):
@@ -123,16 +126,30 @@ def _take(
         for at in range(start, stop):
             base = bases[at]
             if least <= base < below and base > -np.inf:
-                count = _put(items, scores, count, ids[at], base + _product(wanted, sketches[ids[at]]))
-                least = max(least, _bar(scores, count, bound))
-    return count
+                its[m], found[m] = ids[at], base + _product(wanted, sketches[ids[at]])
+                m += found[m] >= bar
+        if m >= due:
+            due, bar = 2 * m, max(bar, _about_best(found, m, k))
+            least = max(least, _floor(bar, bound))
+    return m, bar
+
+
+@part
+def _finish(its: I32, found: F32, m: int, bar: np.float32, items: I32, scores: F32) -> None:
+    """The k best of what was found, in order."""
+    bar, count = max(bar, _about_best(found, m, len(items))), 0
+    for at in range(m):
+        if found[at] >= bar:
+            count = _put(items, scores, count, its[at], found[at])
+    items[count:] = -1
+    scores[count:] = 0
 
 
 @part
 def _about_best(values: F32, n: int, k: int) -> np.float32:
     """What k of the values (n,) reach, and few more: the k-th best of the maxima of some groups of them; -inf where
     there are too few."""
-    groups = BLOCK * (1 + k // (BLOCK // 2))
+    groups = BLOCK * (1 + k // 48)  # of which some hold several of the best
     maxima = np.full(groups, -np.inf, np.float32)
     for start in range(0, n, groups):
         some = values[start : min(start + groups, n)]
@@ -149,14 +166,12 @@ def _about_best(values: F32, n: int, k: int) -> np.float32:
 @compiled("void(float32[:, ::1], float32[:, ::1], float32[:, ::1], int32[:, ::1], float32[:, ::1])")
 def _of_all(base: F32, wanted: F32, sketches: F32, items: I32, scores: F32) -> None:
     batch, size = base.shape
-    ids = np.arange(size).astype(np.int32)
+    ids, k = np.arange(size).astype(np.int32), items.shape[1]
+    its, found = np.empty(size + 1, np.int32), np.empty(size + 1, np.float32)
     for reader in range(batch):
         bound = _length(wanted[reader])
-        count = _choose(
-            base[reader], ids, size, wanted[reader], sketches, bound, items[reader], scores[reader]
-        )
-        items[reader, count:] = -1
-        scores[reader, count:] = 0
+        m, bar = _choose(base[reader], ids, size, wanted[reader], sketches, bound, k, its, found)
+        _finish(its, found, m, bar, items[reader], scores[reader])
 
 
 @compiled(
@@ -175,9 +190,10 @@ def of_followers(
     `keys`, times the `column` (I,) of the item, plus `weight` times `popularity` (I,), of whose blocks `peaks` are the
     largest. Not to be taken: `barred` (I,), and pairs (P, 2) of reader and item. `sums` (I,) are 0, before and after.
     """
-    batch, window = past.shape
+    (batch, window), k = past.shape, items.shape[1]
     own, begins = _by_reader(pairs, batch, len(column))
     ids, bases = np.empty(window * keys.shape[1] + 1, np.int32), np.empty(window * keys.shape[1], np.float32)
+    its, found = np.empty(len(column) + 1, np.int32), np.empty(len(column) + 1, np.float32)
     for reader in range(batch):
         n = _add_up(past[reader], heads[reader], keys, weights, sums, ids)
         scale = np.float32(0)
@@ -198,11 +214,11 @@ def of_followers(
             if barred[ids[at]] or sums[ids[at]] < 0:
                 bases[at] = -np.inf
         bound = _length(taste)
-        best, its = items[reader], scores[reader]
-        count = _choose(bases, ids, n, taste, sketches, bound, best, its)
-        count = _others(sums, popularity, peaks, popular, barred, taste, sketches, bound, count, best, its)
-        best[count:] = -1
-        its[count:] = 0
+        m, bar = _choose(bases, ids, n, taste, sketches, bound, k, its, found)
+        m, bar = _others(
+            sums, popularity, peaks, popular, barred, taste, sketches, bound, k, m, bar, its, found
+        )
+        _finish(its, found, m, bar, items[reader], scores[reader])
         for at in range(n):
             sums[ids[at]] = 0
         for item in mine:
@@ -232,19 +248,23 @@ def _add_up(past: I32, heads: F32, keys: I32, weights: F32, sums: F32, ids: I32)
 @part
 def _others(
     sums: F32, popularity: F32, peaks: F32, popular: np.float32, barred: Bools, wanted: F32, sketches: F32,
-    bound: float, count: int, items: I32, scores: F32,
-) -> int:  # fmt: skip
-    """Put in what is good enough by taste and popularity alone."""
-    bar = _bar(scores, count, bound)
+    bound: float, k: int, m: int, bar: np.float32, its: I32, found: F32,
+) -> tuple[int, np.float32]:  # fmt: skip
+    """The same for items without counts: by taste and popularity alone."""
+    due = 2 * m + BLOCK
+    least = _floor(bar, bound)
     for block in range(len(peaks)):
-        if popular * peaks[block] < bar:
+        if popular * peaks[block] < least:
             continue
         for item in range(block * BLOCK, min((block + 1) * BLOCK, len(popularity))):
             base = popular * popularity[item]
-            if base >= bar and sums[item] == 0 and not barred[item]:
-                count = _put(items, scores, count, item, base + _product(wanted, sketches[item]))
-                bar = _bar(scores, count, bound)
-    return count
+            if base >= least and sums[item] == 0 and not barred[item]:
+                its[m], found[m] = item, base + _product(wanted, sketches[item])
+                m += found[m] >= bar
+        if m >= due:
+            due, bar = 2 * m, max(bar, _about_best(found, m, k))
+            least = _floor(bar, bound)
+    return m, bar
 
 
 @part
