@@ -43,13 +43,9 @@ def top_k(scores: F32, k: int) -> tuple[I32, F32]:
 def best_of_all(base: F32, wanted: F32, sketches: F32, rough: I8, k: int) -> tuple[I32, F32]:
     """The k best of all items: `base` (B, I), -inf for those not to be taken, `wanted` (B, D), `sketches` (I, D) or
     more, and `rough`, the same in STEPS to 1. Items (B, k) and scores, -1 and 0 padded."""
-    items, scores = _room(len(base), k)
+    items, scores = np.empty((len(base), k), np.int32), np.empty((len(base), k), np.float32)
     _of_all(np.ascontiguousarray(base), wanted, sketches, rough, items, scores)
     return items, scores
-
-
-def _room(batch: int, k: int) -> tuple[I32, F32]:
-    return np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
 
 
 @part
