@@ -114,10 +114,10 @@ def test_it_is_the_best_of_all_scores(seed: int, draw: int, k: int, how: RankSet
     parts, listable = layer_scores(one.table, one.users, requests.rows, NOW_MS, how)
     scores = parts.sum(axis=0)
     scores[:, ~listable] = -np.inf
-    items, kinds = one.users.held(requests.rows)
-    barred = (items >= 0) & (actions.is_hiding(kinds) if how.repeat else True)
-    reader, place = np.nonzero(barred)
-    scores[reader, items[reader, place]] = -np.inf
+    for reader, row in enumerate(requests.rows.tolist()):
+        ring = slice(0, int(one.users.pushed[row]))  # what lies beyond it is as long as the ring
+        barred = actions.is_hiding(one.users.ring_kinds[row, ring]) if how.repeat else slice(None)
+        scores[reader, one.users.ring_items[row, ring][barred]] = -np.inf
     hidden = one.users.hidden.pairs(requests.rows)[0]
     scores[hidden[:, 0], hidden[:, 1]] = -np.inf
     excluded = requests.wishes.excluded[requests.wishes.excluded[:, 1] < scores.shape[1]]

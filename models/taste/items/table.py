@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.taste import decay
-from models.taste.best import BLOCK
+from models.taste.best import BLOCK, STEPS
 from models.taste.fences import standing
 from models.taste.index import UNKNOWN, ItemIndex
 from models.taste.items import bars
@@ -50,6 +50,7 @@ class ItemTable:
     followers, newest_at_ms (I,) int64, followers TopLists, sketches (I, D) float32: unit vectors of two parts, sum of
     w * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts, and sum of
     cosine * code(item like it in content), which fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
+    rough (I, D) int8 are the sketches in STEPS to 1.
     sums (I,) float32 and places (I,) int16 are 0: whoever works by item borrows them, and puts the zeros back.
     """
 
@@ -78,6 +79,7 @@ class ItemTable:
         self.out: F64 = np.zeros(0, np.float64)
         self.newest_at_ms: I64 = np.zeros(0, np.int64)
         self.sketches: F32 = np.zeros((0, items.dim), np.float32)
+        self.rough: NDArray[np.int8] = np.zeros((0, items.dim), np.int8)
         self.popularity: F32 = np.zeros(0, np.float32)
         self.sums: F32 = np.zeros(0, np.float32)
         self.places: NDArray[np.int16] = np.zeros(0, np.int16)
@@ -176,6 +178,7 @@ class ItemTable:
         """Bytes of the columns (the item index not included)."""
         sums = (
             self.sketches,
+            self.rough,
             self.popularity,
             self.total,
             self.impressions,
@@ -227,6 +230,7 @@ class ItemTable:
                 share = np.where(likes >= 0, EVIDENCE, 0).max(axis=1) / (EVIDENCE + self.total[part])
                 sums = _unit(sums) * (1 - share)[:, None] + _unit(by_content) * share[:, None]
             self.sketches[part] = _unit(sums)
+            self.rough[part] = np.rint(self.sketches[part] * np.float32(STEPS))
 
     def _advance(self, ref: int) -> None:
         """Bring all weights to a newer frame: once a half-life at most."""
@@ -259,7 +263,17 @@ class ItemTable:
 
 
 _FROM_0 = (
-    *("present", "withheld", "sketches", "popularity", "total", "impressions", "out", "newest_at_ms"),
+    *(
+        "present",
+        "withheld",
+        "sketches",
+        "rough",
+        "popularity",
+        "total",
+        "impressions",
+        "out",
+        "newest_at_ms",
+    ),
     *("sums", "places"),
 )
 

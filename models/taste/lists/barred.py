@@ -70,12 +70,9 @@ def barred_items(table: ItemTable, catalogue: Catalogue, now_ms: int, settings: 
 def barred_pairs(catalogue: Catalogue, users: UserRows, requests: Requests, repeat: bool) -> tuple[I64, ...]:
     """What single readers are not shown: pairs (place, item) of their rings, of what they hid and of their
     wishes."""
-    items, kinds = users.held(requests.rows)
-    if requests.anonymous is not None:
-        items[requests.anonymous] = -1
     wishes = requests.wishes
     return (
-        filters.had(items, kinds, repeat),
+        filters.had(users, requests.rows, repeat, requests.anonymous),
         wishes.excluded,
         filters.of_authors(wishes.blocked, catalogue),
         *filters.hidden(users, requests.rows, catalogue, requests.anonymous),

@@ -62,14 +62,14 @@ def best(
     if _of_all(settings, further):
         bases, scored = without_taste(table, users, rows, now_ms, settings, anonymous, further)
         filters.mask(bases, barred.everywhere, barred.pairs)
-        return Best(scored, *best_of_all(bases, scored.readers.wanted, table.sketches, k))
+        return Best(scored, *best_of_all(bases, scored.readers.wanted, table.sketches, table.rough, k))
     prepared = table.prepared(now_ms, settings.popularity_power)
     readers = readers_of(table, users, rows, now_ms, settings, anonymous)
     items, scores = np.empty((len(rows), k), np.int32), np.empty((len(rows), k), np.float32)
     of_followers(
         readers.past, readers.heads, table.followers.keys, table.followers.weights, prepared.column,
-        prepared.popularity, prepared.peaks, table.sketches, barred.mask(len(prepared.column)), barred.joined(),
-        readers.scaled, table.sums, readers.wanted, readers.weight, items, scores,
+        prepared.popularity, prepared.peaks, table.sketches, table.rough, barred.mask(len(prepared.column)),
+        barred.joined(), readers.scaled, table.sums, readers.wanted, readers.weight, items, scores,
     )  # fmt: skip
     return Best(Scored(readers), items, scores)
 
@@ -103,9 +103,8 @@ def rank(
     parts = []
     for start in range(0, max(len(rows), 1), most):
         part = rows[start : start + most]
-        items, kinds = users.held(part)
         everywhere = table.prepared(now_ms, settings.popularity_power).barred
-        barred = Barred(everywhere, (filters.had(items, kinds, settings.repeat), users.hidden.pairs(part)[0]))
+        barred = Barred(everywhere, (filters.had(users, part, settings.repeat), users.hidden.pairs(part)[0]))
         found = best(table, users, part, now_ms, k, settings, barred, further=further)
         parts.append(explain(table, found.scored, found.items, found.scores, now_ms, settings))
     return joined(parts)

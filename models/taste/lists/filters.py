@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled
 from models.taste import actions
 from models.taste.items.catalogue import Catalogue
 from models.taste.readers.users import UserRows
@@ -20,6 +21,8 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 NO_PAIRS: I64 = np.empty((0, 2), np.int64)
+_HIDING = actions.is_hiding(np.arange(len(actions.KINDS), dtype=np.int8))
+_ANY = np.ones_like(_HIDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,33 @@ class Wishes:
         return Wishes(*(_shifted(pairs, start, stop) for pairs in (self.excluded, self.blocked)))
 
 
-def had(items: I32, kinds: I8, repeat: bool) -> I64:
-    """Pairs (P, 2) that readers' rings rule out: items (B, R) with kinds (B, R), -1 padded. All that is there or,
-    where items may be listed again, what was hidden or reported."""
-    barred = items >= 0
-    if repeat:
-        barred &= actions.is_hiding(kinds)
-    at = barred.reshape(-1).nonzero()[0]
-    return _pairs(at // items.shape[1], items.reshape(-1)[at])
+def had(users: UserRows, rows: I32, repeat: bool, anonymous: Bools | None = None) -> I64:
+    """Pairs (P, 2) that the rings of readers by row (B,) rule out, of those who are `anonymous` nothing: all that is
+    there or, where items may be listed again, what was hidden or reported."""
+    pairs = np.empty((len(rows) * users.ring, 2), np.int64)
+    counts = _HIDING if repeat else _ANY
+    spared = np.zeros(len(rows), np.bool_) if anonymous is None else anonymous
+    rings = (users.ring_items, users.ring_kinds, users.pushed)
+    return pairs[: _had(np.ascontiguousarray(rows, np.int32), *rings, counts, spared, pairs)]
+
+
+@compiled(
+    "int64(int32[::1], int32[:, ::1], int8[:, ::1], int64[::1], boolean[::1], boolean[::1], int64[:, ::1])"
+)
+def _had(
+    rows: I32, ring_items: I32, ring_kinds: I8, pushed: I64, counts: Bools, spared: Bools, pairs: I64
+) -> int:
+    """How many pairs there are."""
+    n = 0
+    for place in range(len(rows)):
+        row = rows[place]
+        if spared[place]:
+            continue
+        for slot in range(min(pushed[row], ring_items.shape[1])):
+            if counts[ring_kinds[row, slot]]:
+                pairs[n, 0], pairs[n, 1] = place, ring_items[row, slot]
+                n += 1
+    return n
 
 
 def hidden(users: UserRows, rows: I32, catalogue: Catalogue, anonymous: Bools | None) -> tuple[I64, I64]:

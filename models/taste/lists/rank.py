@@ -145,10 +145,12 @@ def _read(
             at = pushed[row] - 1 - place
             slot = at % ring
             kind, item = ring_kinds[row, slot], ring_items[row, slot]
-            kinds[reader, place], at_ms[reader, place] = kind, ring_at_ms[row, slot]
+            past[reader, place], kinds[reader, place], at_ms[reader, place] = -1, 0, 0
             heads[reader, place] = 0
-            if at < 0 or place >= ring or item <= 0 or hidden[reader] or not positive[kind]:
-                past[reader, place] = -1
+            if at < 0 or place >= ring:
+                continue
+            kinds[reader, place], at_ms[reader, place] = kind, ring_at_ms[row, slot]
+            if item <= 0 or hidden[reader] or not positive[kind]:
                 continue
             past[reader, place], known = item, True
             newest = 0

@@ -150,14 +150,6 @@ class Rows:
         _look_back(rows.astype(np.int64), rings, (items, kinds, at_ms))
         return items, kinds, at_ms
 
-    def held(self, rows: I32) -> tuple[I32, I8]:
-        """All ring entries (B, R) in no particular order: items, -1 where the ring is not full; kinds."""
-        items = self.ring_items.take(rows, 0)
-        pushed = self.pushed[rows]
-        if np.count_nonzero(pushed < self.ring):
-            items[np.arange(self.ring) >= pushed[:, None]] = -1
-        return items, self.ring_kinds.take(rows, 0)
-
     def _add_all(self, users: Sequence[str], index: dict[str, int], partition: int) -> I32:
         """Give rows to distinct users who have none: free ones first, then new ones. The rows (N,)."""
         self.reserve(len(self.names) + len(users))

@@ -8,6 +8,7 @@ from models.taste import actions
 from models.taste.index import ItemIndex
 from models.taste.items.catalogue import Catalogue, Entry
 from models.taste.lists.filters import Wishes, had, mask, of_authors, too_old
+from models.taste.readers.users import UserRows
 
 HIDE, CLICK, REPORT, SKIP = (actions.CODES[kind] for kind in ("hide", "click", "report", "skip"))
 
@@ -17,10 +18,15 @@ def pairs(found: np.ndarray) -> set[tuple[int, int]]:  # type: ignore[type-arg]
 
 
 def test_all_of_the_ring_is_barred_or_only_what_was_hidden() -> None:
-    items = np.array([[4, 7, 4, -1], [2, -1, -1, -1]], np.int32)
-    kinds = np.array([[CLICK, HIDE, SKIP, HIDE], [REPORT, HIDE, HIDE, HIDE]], np.int8)
-    assert pairs(had(items, kinds, repeat=False)) == {(0, 4), (0, 7), (1, 2)}
-    assert pairs(had(items, kinds, repeat=True)) == {(0, 7), (1, 2)}
+    users = UserRows(ItemIndex(), ring=4)
+    users.ring_items[:3] = [[4, 7, 4, 9], [2, 8, 8, 8], [5, 5, 6, 7]]
+    users.ring_kinds[:3] = [[CLICK, HIDE, SKIP, HIDE], [REPORT, HIDE, HIDE, HIDE], [HIDE] * 4]
+    users.pushed[:3] = [3, 1, 9]
+    rows = np.array([1, 0, 2], np.int32)
+    of_first = {(0, 2), (1, 4), (1, 7)}
+    assert pairs(had(users, rows, repeat=False)) == of_first | {(2, 5), (2, 6), (2, 7)}
+    assert pairs(had(users, rows, repeat=False, anonymous=np.array([False, False, True]))) == of_first
+    assert pairs(had(users, rows[:2], repeat=True)) == {(0, 2), (1, 7)}
 
 
 @given(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.taste import actions
-from models.taste.best import top_k
+from models.taste.best import STEPS, best_of_all, top_k
 from models.taste.index import ItemIndex
 from models.taste.items.neighbours import ItemColumns
 from models.taste.items.table import ItemTable
@@ -215,6 +215,16 @@ def test_lists_do_not_depend_on_who_else_is_in_the_batch() -> None:
     for i, user in enumerate(users):
         alone = system.lists([user], taste=0.2)
         np.testing.assert_array_equal(alone.scores[0], together.scores[i])
+
+
+def test_what_rounding_takes_from_a_product_of_small_integers_does_not_cost_an_item_its_place() -> None:
+    """The better item's places are all rounded down by nearly half a step, the other's are whole steps."""
+    whole = np.where(np.arange(64) < 31, 16.0, 15.0)
+    sketches = np.stack([whole, np.full(64, 15.49)]).astype(np.float32) / STEPS
+    wanted, bases = np.ones((1, 64), np.float32), np.array([[0.501, 0.5]], np.float32)
+    items, scores = best_of_all(bases, wanted, sketches, np.rint(sketches * STEPS).astype(np.int8), 1)
+    assert items.tolist() == [[1]]
+    assert scores[0, 0] == pytest.approx(0.5 + float(sketches[1].sum()), rel=1e-6)
 
 
 def test_of_equal_scores_the_lower_item_comes_first() -> None:
