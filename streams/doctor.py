@@ -57,7 +57,7 @@ async def examine(settings: Settings) -> list[Finding]:
 
 async def versions(settings: Settings) -> list[Finding]:
     """This program, Python, and the libraries that are pinned."""
-    names = ("headrace", "faust-streaming", "aiokafka", "torch", "numpy")
+    names = ("headrace", "faust-streaming", "aiokafka", "torch", "numpy", "numba")
     said = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     return [Finding("versions", "ok", f"{said}, Python {platform.python_version()} on {sys.platform}")]
 
