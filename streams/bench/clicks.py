@@ -27,12 +27,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is played. Plain Faust gets a share, since it is slow; rates do not depend on it."""
+    """How much is played: some seconds of it, since a run ends with its last offset, which waits up to a second. Plain
+    Faust gets a share, since it is slow; rates do not depend on it."""
 
-    clicks: int = 300_000
+    clicks: int = 1_000_000
     users: int = 50_000
     items: int = 4_000
-    lists_clicks: int = 60_000
+    lists_clicks: int = 300_000
     faust_clicks: int = 15_000
     repetitions: int = 1
     seed: int = 1

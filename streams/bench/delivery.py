@@ -21,12 +21,12 @@ JOB = "streams.bench.headrace:profile_job"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is played, and how fast where the delay is measured."""
+    """How much is played (as long as in `clicks`), and how fast where the delay is measured."""
 
-    clicks: int = 300_000
+    clicks: int = 1_000_000
     users: int = 50_000
     items: int = 4_000
-    lists_clicks: int = 60_000
+    lists_clicks: int = 300_000
     rate_per_s: float = 1000.0
     seconds: float = 30.0
     repetitions: int = 1
