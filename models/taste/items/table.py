@@ -51,7 +51,7 @@ class ItemTable:
     w * code(predecessor), so that a user's bank dotted with it is a long-memory version of the counts, and sum of
     cosine * code(item like it in content), which fades as predecessors come: EVIDENCE / (EVIDENCE + their sum).
     rough (I, D) int8 are the sketches in STEPS to 1.
-    sums (I,) float32 and places (I,) int16 are 0: whoever works by item borrows them, and puts the zeros back.
+    sums (I,) float32 and places (I,) int32 are 0: whoever works by item borrows them, and puts the zeros back.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ItemTable:
         self.rough: NDArray[np.int8] = np.zeros((0, items.dim), np.int8)
         self.popularity: F32 = np.zeros(0, np.float32)
         self.sums: F32 = np.zeros(0, np.float32)
-        self.places: NDArray[np.int16] = np.zeros(0, np.int16)
+        self.places: I32 = np.zeros(0, np.int32)
         self.followers = TopLists(followers, 0)
         self.columns = TopLists(predecessors, 0)
         self.contents = Contents()

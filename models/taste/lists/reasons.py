@@ -12,7 +12,6 @@ from models.taste.lists.rank import LAYERS, RankSettings, Scored
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
-I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
@@ -106,11 +105,11 @@ def _parts(
 
 @compiled(
     "void(int32[:, ::1], int32[:, ::1], float32[:, ::1], int32[:, ::1], float32[:, ::1], float32[::1], "
-    "float32[:, ::1], float32[:, ::1], float32[::1], float32[::1], int16[::1], float32[:, :, ::1], float32[:, :, ::1])"
+    "float32[:, ::1], float32[:, ::1], float32[::1], float32[::1], int32[::1], float32[:, :, ::1], float32[:, :, ::1])"
 )
 def _explain(
     items: I32, past: I32, heads: F32, keys: I32, weights: F32, column: F32,
-    wanted: F32, sketches: F32, weight: F32, popularity: F32, places: I16, by_past: F32, layers: F32,
+    wanted: F32, sketches: F32, weight: F32, popularity: F32, places: I32, by_past: F32, layers: F32,
 ) -> None:  # fmt: skip
     """`places` (I,) are 0, before and after."""
     batch, k = items.shape

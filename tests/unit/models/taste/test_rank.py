@@ -12,8 +12,8 @@ from models.taste.index import ItemIndex
 from models.taste.items.neighbours import ItemColumns
 from models.taste.items.table import ItemTable
 from models.taste.lists.choose import rank
-from models.taste.lists.rank import RankSettings
-from models.taste.lists.reasons import Lists
+from models.taste.lists.rank import RankSettings, Scored, readers_of
+from models.taste.lists.reasons import Lists, layers_of
 from models.taste.readers.transitions import decode, encode, transitions
 from models.taste.readers.users import UserRows
 
@@ -266,3 +266,20 @@ def test_a_large_batch_is_ranked_in_parts(monkeypatch: pytest.MonkeyPatch, walk:
         np.testing.assert_array_equal(parts.past, whole.past)
         np.testing.assert_array_equal(parts.scores, whole.scores)
         assert parts.by_past.shape == whole.by_past.shape
+
+
+def test_the_parts_of_an_item_are_found_however_far_behind_it_stands() -> None:
+    system = System()
+    system.play([("a", "i1", CLICK, START_MS), ("a", "i2", CLICK, START_MS), ("b", "i1", CLICK, START_MS)])
+    target, place = int(system.index.lookup(["i2"])[0]), 40_000
+    system.index.lookup([f"x{n}" for n in range(place)])
+    system.table.cover()
+    settings = RankSettings(taste=0.0)
+    readers = readers_of(system.table, system.users, system.users.rows_of(["b"]), START_MS, settings)
+    others = np.arange(target + 1, target + 1 + place, dtype=np.int32)
+
+    def counts_of(items: list[int]) -> float:
+        parts = layers_of(system.table, Scored(readers), np.array([items], np.int32), START_MS, settings)
+        return float(parts[0, -1, 0])
+
+    assert counts_of([*others.tolist(), target]) == counts_of([target]) > 0
